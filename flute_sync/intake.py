@@ -1,0 +1,103 @@
+"""What a source delivers, and the one thing it is delivered to.
+
+A source either has instance headers in hand (`Received`) or only heard that a study may have
+changed (`Noticed`). Facts and the source's cursor travel in one `Delivery` and are committed
+together, so that a crash between them is not possible.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, NewType, Protocol
+
+from flute_sync.study import Instance, SeriesInstanceUID, StudyInstanceUID
+
+IntentId = NewType("IntentId", int)
+
+
+class Received(NamedTuple):
+    """One instance whose header is in hand, and which its archive is known to hold."""
+
+    study_instance_uid: StudyInstanceUID
+    series_instance_uid: SeriesInstanceUID
+    instance: Instance
+
+
+class Notice(StrEnum):
+    """What a source heard of a study."""
+
+    CHANGED = "changed"  # new, or other than before: read it
+    GONE = "gone"  # the archive said that it deleted it: confirm, then judge
+
+
+class Noticed(NamedTuple):
+    """A study of which something was heard.
+
+    ``fingerprint`` is whatever the source can compare cheaply (counts, an update time): a notice
+    whose fingerprint the ledger already holds for this archive is no news and changes nothing.
+    """
+
+    study_instance_uid: StudyInstanceUID
+    notice: Notice = Notice.CHANGED
+    fingerprint: str | None = None
+
+
+class Refused(NamedTuple):
+    """An instance that could not be taken: the error's code and the tag, never the value."""
+
+    study_instance_uid: StudyInstanceUID
+    code: str
+    tag: str | None = None
+
+
+class Cursor(NamedTuple):
+    """Where a source stands in an archive's feed; ``value`` is the source's own text."""
+
+    source: str
+    archive: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """News of one source about one archive, committed whole.
+
+    ``archive`` is the name of the archive that holds what is received. ``closes`` ends the intent
+    under which an upload was forwarded. ``calling_ae_title`` is who sent it, where that is known.
+    """
+
+    source: str
+    archive: str
+    at: datetime
+    received: tuple[Received, ...] = ()
+    noticed: tuple[Noticed, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    cursor: Cursor | None = None
+    closes: IntentId | None = None
+    calling_ae_title: str | None = None
+
+
+class Intake(Protocol):
+    """Where sources deliver. Every method returns only after a durable commit.
+
+    Raises
+    ------
+    LedgerUnavailable, LedgerBusy
+        When nothing was committed: the sender must not be told success.
+    """
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Commit a delivery."""
+
+    def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
+        """Commit that something of these studies is about to be completed towards the archive."""
+
+    def extend(self, intent: IntentId, studies: Iterable[StudyInstanceUID]) -> None:
+        """Add studies to an open intent, before their first part is completed."""
+
+    def abandon(self, intent: IntentId) -> None:
+        """Turn an intent into notices: what the archive stored must be read from it."""
+
+    def cursor(self, source: str, archive: str) -> str | None:
+        """Return where this source stands, or None when it never ran."""

@@ -1,0 +1,275 @@
+"""Study, Series, Instance: frozen values, identity by UID (PS3.3 A.1.2, 2026b).
+
+Most of what a header says is the same for hundreds of instances. It is therefore one value,
+`Header`, that instances share: everything but the SOP Instance UID, the instance number and the
+two UIDs above it. What a study "is" is then a fold over its instances' headers, whatever the
+order or the repetition in which they came, and a removed instance takes its part of it away.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from functools import cached_property
+from typing import NamedTuple, NewType, TypeVar
+
+StudyInstanceUID = NewType("StudyInstanceUID", str)
+SeriesInstanceUID = NewType("SeriesInstanceUID", str)
+SOPInstanceUID = NewType("SOPInstanceUID", str)
+
+_T = TypeVar("_T", bound=Hashable)
+
+EXTRACTION_VERSION = 1
+"""Raised when `Header` learns new attributes, so that a later release can read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded value (PS3.3 8.8, 2026b): value, scheme designator, meaning, scheme UID."""
+
+    value: str
+    scheme: str
+    meaning: str | None = None
+    scheme_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who gave out an identifier (PS3.3 10.14 and 10.15, 2026b).
+
+    ``namespace`` is the local name, (0010,0021) or (0040,0031); ``universal_id`` with its
+    ``universal_id_type`` (DNS, ISO, URI, UUID, ...) is (0040,0032) and (0040,0033).
+    """
+
+    namespace: str | None = None
+    universal_id: str | None = None
+    universal_id_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientId:
+    """A patient identifier as DICOM states it; pad spaces are gone, nothing else is."""
+
+    value: str
+    issuer: Issuer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accession:
+    """An accession number (0008,0050) and who gave it out (0008,0051)."""
+
+    value: str
+    issuer: Issuer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person: name as DICOM writes it (PN) and, where coded, an identifying code."""
+
+    name: str | None = None
+    code: Code | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A date, perhaps a time of day, perhaps an offset from UTC, as recorded.
+
+    ``time`` is local time cut to milliseconds. ``utc_offset`` is (0008,0201), or the value's own.
+    A time without a date does not exist here.
+    """
+
+    date: date
+    time: time | None = None
+    utc_offset: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientAttributes:
+    """Patient module, identification and demographics (PS3.3 C.7.1.1, 2026b)."""
+
+    id: PatientId | None = None
+    other_ids: tuple[PatientId, ...] = ()
+    name: str | None = None
+    birth_date: date | None = None
+    sex: str | None = None
+    identity_removed: bool | None = None
+    dates_modified: str | None = None  # (0028,0303): UNMODIFIED, MODIFIED, REMOVED
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAttributes:
+    """General Study module and the requests behind it (PS3.3 C.7.2.1 and 10.6, 2026b)."""
+
+    started: Moment | None = None
+    study_id: str | None = None
+    accessions: tuple[Accession, ...] = ()
+    description: str | None = None
+    procedure_codes: tuple[Code, ...] = ()
+    reason_codes: tuple[Code, ...] = ()
+    reason_text: str | None = None
+    admission_id: str | None = None
+    admission_issuer: Issuer | None = None
+    referring: tuple[Person, ...] = ()
+    reading: tuple[Person, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesAttributes:
+    """General Series module and what roles and links need (PS3.3 C.7.3.1, 2026b).
+
+    ``acquired`` and ``content`` are only kept where the study or the series has no date of its
+    own: they differ from instance to instance and serve as fallback for ``started`` alone.
+    """
+
+    number: int | None = None
+    modality: str | None = None
+    description: str | None = None
+    started: Moment | None = None
+    acquired: Moment | None = None
+    content: Moment | None = None
+    body_part: str | None = None
+    anatomic_regions: tuple[Code, ...] = ()
+    laterality: str | None = None
+    protocol_name: str | None = None
+    performing: tuple[Person, ...] = ()
+    operators: tuple[Person, ...] = ()
+    location: str | None = None  # (0008,1040) Institutional Department, else (0040,0243)
+    manufacturer: str | None = None
+    model_name: str | None = None
+    station_name: str | None = None
+    device_serial: str | None = None
+    image_type: tuple[str, ...] = ()
+    scanning_sequence: tuple[str, ...] = ()
+    sequence_name: str | None = None
+    diffusion_b_value: float | None = None
+    repetition_time: float | None = None
+    echo_time: float | None = None
+    contrast_agent: bool = False
+    temporal_positions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An instance that a Key Object Selection points at (PS3.3 C.17.6.2.1, 2026b)."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyObjects:
+    """A Key Object Selection document: its title code and what it selects (PS3.3 A.35.4)."""
+
+    title: Code | None = None
+    references: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something in a header that was left out or kept with a doubt: what, and which tag.
+
+    ``tag`` is ``"(gggg,eeee)"``; the value itself is never kept.
+    """
+
+    code: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a header says, without the instance's own UIDs and number."""
+
+    sop_class_uid: str
+    patient: PatientAttributes = PatientAttributes()
+    study: StudyAttributes = StudyAttributes()
+    series: SeriesAttributes = SeriesAttributes()
+    title: str | None = None
+    number_of_frames: int | None = None
+    key_objects: KeyObjects | None = None
+    remarks: tuple[Remark, ...] = ()
+
+
+class Instance(NamedTuple):
+    """One SOP instance: its UID, its number in the series, and what its header says."""
+
+    sop_instance_uid: SOPInstanceUID
+    number: int | None
+    header: Header
+
+
+@dataclass(frozen=True)
+class Series:
+    """The known instances of one series, unique by UID."""
+
+    series_instance_uid: SeriesInstanceUID
+    instances: tuple[Instance, ...]
+    archives: frozenset[str] = frozenset()
+
+    @cached_property
+    def headers(self) -> Counter[Header]:
+        """How many instances share each header."""
+        return Counter(instance.header for instance in self.instances)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as the ledger knows it: all its series, and what the archives count.
+
+    ``series_count`` and ``instance_count`` are what an archive states, (0020,1206) and
+    (0020,1208); they may exceed what is known here. ``archives`` names who holds the study.
+    ``vanished`` is set when no archive holds it any more and none said why.
+    """
+
+    study_instance_uid: StudyInstanceUID
+    series: tuple[Series, ...] = ()
+    series_count: int | None = None
+    instance_count: int | None = None
+    archives: frozenset[str] = frozenset()
+    calling_ae_titles: frozenset[str] = frozenset()
+    vanished: bool = False
+
+    @cached_property
+    def headers(self) -> Counter[Header]:
+        """How many instances of the study share each header."""
+        total: Counter[Header] = Counter()
+        for series in self.series:
+            total.update(series.headers)
+        return total
+
+    def instances(self) -> Iterator[tuple[SeriesInstanceUID, Instance]]:
+        """Yield each instance with the UID of its series."""
+        for series in self.series:
+            for instance in series.instances:
+                yield series.series_instance_uid, instance
+
+
+def prevalent(
+    headers: Mapping[Header, int],
+    value: Callable[[Header], _T | None],
+    *,
+    key: Callable[[_T], object] = repr,
+) -> _T | None:
+    """Choose the value that most instances state; the least by ``key`` where several tie.
+
+    Absent values do not vote, so one instance without a value never empties an element, and the
+    answer does not depend on the order in which instances came.
+    """
+    votes: Counter[_T] = Counter()
+    for header, count in headers.items():
+        chosen = value(header)
+        if chosen is not None:
+            votes[chosen] += count
+    if not votes:
+        return None
+    return min(votes, key=lambda candidate: (-votes[candidate], key(candidate)))
+
+
+def distinct(headers: Iterable[Header], value: Callable[[Header], _T | None]) -> frozenset[_T]:
+    """Collect the different values that headers state; absent ones are none."""
+    return frozenset(found for header in headers if (found := value(header)) is not None)
+
+
+def union(headers: Iterable[Header], value: Callable[[Header], Iterable[_T]]) -> frozenset[_T]:
+    """Collect the members of multi-valued attributes over all headers."""
+    return frozenset(member for header in headers for member in value(header))
