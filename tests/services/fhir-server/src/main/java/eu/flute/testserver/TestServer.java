@@ -1,0 +1,91 @@
+package eu.flute.testserver;
+
+import ca.uhn.fhir.context.support.IValidationSupport;
+import ca.uhn.fhir.interceptor.api.IInterceptorService;
+import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
+import ca.uhn.fhir.jpa.api.dao.DaoRegistry;
+import ca.uhn.fhir.jpa.api.dao.IFhirSystemDao;
+import ca.uhn.fhir.jpa.interceptor.UserRequestRetryVersionConflictsInterceptor;
+import ca.uhn.fhir.jpa.provider.IJpaSystemProvider;
+import ca.uhn.fhir.jpa.provider.JpaCapabilityStatementProvider;
+import ca.uhn.fhir.jpa.provider.ValueSetOperationProvider;
+import ca.uhn.fhir.jpa.search.DatabaseBackedPagingProvider;
+import ca.uhn.fhir.jpa.validation.ValidationSettings;
+import ca.uhn.fhir.rest.server.RestfulServer;
+import ca.uhn.fhir.rest.server.interceptor.RequestValidatingInterceptor;
+import ca.uhn.fhir.rest.server.provider.ResourceProviderFactory;
+import ca.uhn.fhir.rest.server.util.ISearchParamRegistry;
+import ca.uhn.fhir.validation.IInstanceValidatorModule;
+import ca.uhn.fhir.validation.ResultSeverityEnum;
+import java.util.List;
+import org.eclipse.jetty.ee10.servlet.ServletContextHandler;
+import org.eclipse.jetty.ee10.servlet.ServletHolder;
+import org.eclipse.jetty.server.Server;
+import org.eclipse.jetty.server.ServerConnector;
+import org.springframework.context.annotation.AnnotationConfigApplicationContext;
+
+/** A FHIR R4 server on loopback; it prints "READY address" on stdout once it can be used. */
+public final class TestServer {
+
+  private TestServer() {}
+
+  public static void main(String[] args) throws Exception {
+    Options options = Options.parse(args);
+    AnnotationConfigApplicationContext beans = new AnnotationConfigApplicationContext();
+    beans.registerBean(Options.class, () -> options);
+    beans.register(Persistence.class);
+    beans.refresh();
+    Runtime.getRuntime().addShutdownHook(new Thread(beans::close));
+    if (options.profiles().isPresent()) {
+      new ConformanceResources(beans.getBean(DaoRegistry.class)).store(options.profiles().get());
+    }
+
+    Server jetty = new Server();
+    ServerConnector connector = new ServerConnector(jetty);
+    connector.setHost("127.0.0.1");
+    connector.setPort(options.port());
+    jetty.addConnector(connector);
+    ServletContextHandler web = new ServletContextHandler("/");
+    web.addServlet(new ServletHolder(fhirServlet(beans, options)), "/fhir/*");
+    jetty.setHandler(web);
+    jetty.setStopAtShutdown(true);
+    jetty.start();
+    System.out.println("READY http://127.0.0.1:" + connector.getLocalPort() + "/fhir");
+    jetty.join();
+  }
+
+  private static RestfulServer fhirServlet(
+      AnnotationConfigApplicationContext beans, Options options) {
+    IFhirSystemDao<?, ?> systemDao = beans.getBean(IFhirSystemDao.class);
+    RestfulServer server = new RestfulServer(systemDao.getContext());
+    server.setInterceptorService(beans.getBean(IInterceptorService.class));
+    server.registerProviders(beans.getBean(ResourceProviderFactory.class).createProviders());
+    server.registerProvider(beans.getBean(IJpaSystemProvider.class));
+    server.registerProvider(beans.getBean(ValueSetOperationProvider.class));
+    server.setPagingProvider(beans.getBean(DatabaseBackedPagingProvider.class));
+    server.setServerConformanceProvider(
+        new JpaCapabilityStatementProvider(
+            server,
+            systemDao,
+            beans.getBean(JpaStorageSettings.class),
+            beans.getBean(ISearchParamRegistry.class),
+            beans.getBean(IValidationSupport.class)));
+    server.registerInterceptor(new UserRequestRetryVersionConflictsInterceptor());
+    if (options.staleIfMatch() == 412) {
+      server.registerInterceptor(new StaleIfMatch());
+    }
+    beans.getBean(ValidationSettings.class)
+        .setLocalReferenceValidationDefaultPolicy(options.references());
+    if (options.validate()) {
+      server.registerInterceptor(refuseInvalid(beans.getBean(IInstanceValidatorModule.class)));
+    }
+    return server;
+  }
+
+  private static RequestValidatingInterceptor refuseInvalid(IInstanceValidatorModule validator) {
+    RequestValidatingInterceptor interceptor = new RequestValidatingInterceptor();
+    interceptor.setFailOnSeverity(ResultSeverityEnum.ERROR);
+    interceptor.setValidatorModules(List.of(validator));
+    return interceptor;
+  }
+}
