@@ -32,7 +32,7 @@ class RetryDecision:
 
 def backoff(settings: RetrySettings, attempts: int, jitter: float) -> timedelta:
     """Return the wait after ``attempts`` failures (>= 1); ``jitter`` is within [0, 1)."""
-    doubled = settings.first * 2 ** min(attempts - 1, 32)
+    doubled: timedelta = settings.first * (1 << min(attempts - 1, 32))
     return min(doubled, settings.longest) * (1 - jitter / 2)
 
 

@@ -55,6 +55,6 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Bytes = Annotated[int, Field(gt=0)]
 SecretFile = Annotated[str, Field(pattern=r"^(/.+|credential:[A-Za-z0-9_.@-]+)$")]
 """An absolute file, or ``credential:NAME`` for a systemd credential."""
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+[^\s?#]*$")]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
 """An http(s) address without credentials, query or fragment."""
 Uri = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[^\s|]+$")]
