@@ -5,7 +5,7 @@
     FluteSyncError
     ├── TransientError          try again; the target or the network is at fault
     │   ├── FhirUnavailable, FhirBusy, FhirConflict
-    │   ├── ArchiveUnavailable, ArchiveIncomplete
+    │   ├── ArchiveUnavailable, ArchiveIncomplete, TokenUnavailable
     │   └── LedgerUnavailable, LedgerBusy, UploadInterrupted, TooManyUploads
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── HeaderError         a DICOM header that cannot be read
@@ -14,7 +14,7 @@
     │   ├── MappingError        the study cannot be said in FHIR
     │   └── FhirRejected, FhirAmbiguous, FhirGone
     └── OperatorError           a person must change settings, credentials or the schema
-        ├── ConfigurationError, SecretUnreadable
+        ├── ConfigurationError, SecretUnreadable, TokenRefused
         ├── LedgerSchemaError, LedgerTargetChanged, LedgerCorrupt
         └── FhirUnauthorized, FhirCapabilityMissing, ArchiveUnauthorized, ListenerUnavailable
 
@@ -154,6 +154,13 @@ class ArchiveStudyAbsent(TransientError):
 
     code = "ARCHIVE-STUDY-ABSENT"
     hint = "Nothing to do if the study was deleted; otherwise check the archive's permissions."
+
+
+class TokenUnavailable(TransientError):
+    """The token server does not answer."""
+
+    code = "AUTH-UNAVAILABLE"
+    hint = "Start the token server or mend the network; work goes on by itself."
 
 
 class LedgerUnavailable(TransientError):
@@ -368,6 +375,13 @@ class SecretUnreadable(OperatorError):
 
     code = "CONFIG-SECRET"
     hint = "Name an absolute file readable by the service, or credential:NAME with LoadCredential."
+
+
+class TokenRefused(OperatorError):
+    """The token server refuses us."""
+
+    code = "AUTH-REFUSED"
+    hint = "Check client_id, secret or key, kid and scope with the token server's administrator."
 
 
 class ListenerUnavailable(OperatorError):

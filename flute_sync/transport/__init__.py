@@ -1,0 +1,30 @@
+"""HTTP to other systems: TLS, credentials, proxy and timeouts, the same for every peer."""
+
+from flute_sync.transport.client import HttpSettings, async_client, client, exposes_credentials
+from flute_sync.transport.credentials import (
+    AuthSettings,
+    BasicAuth,
+    BearerAuth,
+    NoAuth,
+    OAuth2Auth,
+    SmartAuth,
+)
+from flute_sync.transport.failure import retry_after, what_failed
+from flute_sync.transport.secret import read_secret, secret_path
+
+__all__ = [
+    "AuthSettings",
+    "BasicAuth",
+    "BearerAuth",
+    "HttpSettings",
+    "NoAuth",
+    "OAuth2Auth",
+    "SmartAuth",
+    "async_client",
+    "client",
+    "exposes_credentials",
+    "read_secret",
+    "retry_after",
+    "secret_path",
+    "what_failed",
+]

@@ -1,0 +1,122 @@
+"""HTTP clients in which only the settings decide: no environment, no redirects, no plain trust."""
+
+import ssl
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import httpx
+
+from flute_sync import __version__
+from flute_sync.errors import ConfigurationError, SecretUnreadable
+from flute_sync.settings import HttpUrl, PositiveDuration, SecretFile, Settings
+from flute_sync.transport.auth import OriginAuth, credentials
+from flute_sync.transport.credentials import AuthSettings, NoAuth, is_private
+from flute_sync.transport.secret import secret_path
+
+_HEADERS: Final = {"User-Agent": f"flute-sync/{__version__}"}
+
+
+class HttpSettings(Settings):
+    """How to reach a peer over HTTP; base of ``[fhir]`` and ``[archive]``.
+
+    ``ca_file`` replaces the system's certificate authorities. ``client_cert`` is a PEM chain,
+    ``client_key_file`` its key where the chain does not hold it. Certificates and host names are
+    always verified.
+    """
+
+    auth: AuthSettings = NoAuth()
+    ca_file: SecretFile | None = None
+    client_cert: SecretFile | None = None
+    client_key_file: SecretFile | None = None
+    proxy: HttpUrl | None = None
+    connect_timeout: PositiveDuration = timedelta(seconds=10)
+    read_timeout: PositiveDuration = timedelta(seconds=60)
+
+
+def client(
+    settings: HttpSettings, base_url: str, *, transport: httpx.BaseTransport | None = None
+) -> httpx.Client:
+    """Open a client for one peer.
+
+    Parameters
+    ----------
+    transport
+        Replaces the network, for the peer and for its token server.
+
+    Raises
+    ------
+    ConfigurationError, SecretUnreadable
+        When a certificate or key cannot be used. Requests raise, besides httpx's own errors,
+        `TokenUnavailable`, `TokenRefused` and `SecretUnreadable`.
+    """
+    anonymous = partial(_plain, settings, transport)
+    source = credentials(settings.auth, base_url, anonymous)
+    opened = anonymous()
+    opened.base_url = httpx.URL(base_url)
+    if source is not None:
+        opened.auth = OriginAuth(source, base_url)
+    return opened
+
+
+def async_client(
+    settings: HttpSettings,
+    base_url: str,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    token_transport: httpx.BaseTransport | None = None,
+) -> httpx.AsyncClient:
+    """Open a client for one peer, for use in an event loop; otherwise as `client`."""
+    source = credentials(settings.auth, base_url, partial(_plain, settings, token_transport))
+    return httpx.AsyncClient(
+        base_url=base_url,
+        auth=None if source is None else OriginAuth(source, base_url),
+        verify=_tls(settings),
+        proxy=settings.proxy,
+        timeout=_timeout(settings),
+        headers=_HEADERS,
+        trust_env=False,
+        transport=transport,
+    )
+
+
+def exposes_credentials(settings: HttpSettings, base_url: str) -> bool:
+    """Tell whether credentials would cross the network in the clear."""
+    return not isinstance(settings.auth, NoAuth) and not is_private(base_url)
+
+
+def _plain(settings: HttpSettings, transport: httpx.BaseTransport | None) -> httpx.Client:
+    return httpx.Client(
+        verify=_tls(settings),
+        proxy=settings.proxy,
+        timeout=_timeout(settings),
+        headers=_HEADERS,
+        trust_env=False,
+        transport=transport,
+    )
+
+
+def _timeout(settings: HttpSettings) -> httpx.Timeout:
+    read = settings.read_timeout.total_seconds()
+    return httpx.Timeout(read, connect=settings.connect_timeout.total_seconds())
+
+
+def _tls(settings: HttpSettings) -> ssl.SSLContext:
+    ca_file = None if settings.ca_file is None else str(secret_path(settings.ca_file))
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigurationError("ca_file: no readable PEM certificates") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.client_cert is not None:
+        key = settings.client_key_file
+        try:
+            # A key with a passphrase must fail here, not ask at a terminal that nobody watches.
+            context.load_cert_chain(
+                secret_path(settings.client_cert), key and secret_path(key), password=""
+            )
+        except (OSError, ssl.SSLError):
+            raise SecretUnreadable("client_cert, client_key_file: not a usable pair") from None
+    elif settings.client_key_file is not None:
+        raise ConfigurationError("client_key_file without client_cert")
+    return context
