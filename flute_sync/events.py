@@ -43,6 +43,7 @@ class Event(StrEnum):
     LEDGER_FAILED = "ledger.failed"
     INTENT_RECOVERED = "intent.recovered"
     HTTP_REFUSED = "http.refused"
+    LIBRARY_ERROR = "library.error"
 
 
 FIELDS: Final = frozenset(

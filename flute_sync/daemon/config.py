@@ -1,0 +1,211 @@
+"""The settings of one site: a TOML file, overridden by the environment.
+
+Each section belongs to the module that uses it; here they are only put together and checked
+against each other. ``FLUTE_SYNC_STOW_RS__PORT=8104`` overrides ``[stow_rs] port``.
+"""
+
+import tomllib
+import uuid
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from flute_sync.completeness import StudySettings
+from flute_sync.errors import ConfigurationError, InputUnreadable
+from flute_sync.fhir.client import FhirSettings
+from flute_sync.imaging_study import ImagingStudySettings
+from flute_sync.ledger import LedgerSettings
+from flute_sync.patient import PatientSettings
+from flute_sync.retry import RetrySettings
+from flute_sync.selection import SelectSettings
+from flute_sync.settings import Port, SecretFile, Settings, Uri
+from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesSettings
+from flute_sync.sources.qido_rs import QidoRsSettings
+from flute_sync.sources.stow_rs import StowRsSettings
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("not a time zone of the IANA database") from None
+    return name
+
+
+class SiteSettings(Settings):
+    """``[site]``: where this service stands.
+
+    ``timezone`` is the zone of DICOM times without (0008,0201); without it such times become
+    dates. ``system`` is the site's own identifier system, used for Endpoint.
+    """
+
+    timezone: Annotated[str, AfterValidator(_known_zone)] | None = None
+    system: Uri | None = None
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone as a value."""
+        return ZoneInfo(self.timezone) if self.timezone else None
+
+
+class ConsoleSettings(Settings):
+    """``[console]``: where monitors ask /live, /ready and /metrics."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 8105
+    insecure: bool = False
+
+
+class LogSettings(Settings):
+    """``[log]``: how the log is written.
+
+    ``format = "auto"`` is journald's native form under systemd and logfmt elsewhere. With
+    ``study_uid = "hashed"`` the log has HMAC-SHA256(key, UID), 12 hexadecimal digits, instead.
+    """
+
+    format: Literal["auto", "json", "logfmt", "journald"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    study_uid: Literal["clear", "hashed"] = "clear"
+    key_file: SecretFile | None = None
+
+    @model_validator(mode="after")
+    def _has_key(self) -> "LogSettings":
+        if self.study_uid == "hashed" and self.key_file is None:
+            raise ValueError('log.study_uid = "hashed" needs log.key_file')
+        return self
+
+
+class SyncSettings(Settings):
+    """``[sync]``: how many studies are worked on at once."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 4
+
+
+class Config(BaseSettings):
+    """All settings of one site."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        env_prefix="FLUTE_SYNC_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    fhir: FhirSettings
+    site: SiteSettings = SiteSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    archive: ArchiveSettings | None = None
+    stow_rs: StowRsSettings | None = None
+    qido_rs: QidoRsSettings = QidoRsSettings()
+    orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
+    study: StudySettings = StudySettings()
+    select: SelectSettings = SelectSettings()
+    patient: PatientSettings = PatientSettings()
+    imaging_study: ImagingStudySettings = ImagingStudySettings()
+    retry: RetrySettings = RetrySettings()
+    sync: SyncSettings = SyncSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Config":
+        if not (self.stow.enabled or self.qido_rs.enabled or self.orthanc_changes.enabled):
+            raise ValueError("no source is enabled: set enabled = true in [stow_rs] or another")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file; nothing else is looked at."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def stow(self) -> StowRsSettings:
+        """``[stow_rs]``, which is the source of a site that names none."""
+        if self.stow_rs is not None:
+            return self.stow_rs
+        others = self.qido_rs.enabled or self.orthanc_changes.enabled
+        return StowRsSettings(enabled=not others)
+
+    @property
+    def pacs(self) -> ArchiveSettings | None:
+        """The archive to read from; None where nothing is behind us (``index`` without one)."""
+        if self.archive is not None:
+            return self.archive
+        alone = self.stow.enabled and self.stow.mode == "index"
+        pollers = self.qido_rs.enabled or self.orthanc_changes.enabled
+        return None if alone and not pollers else ArchiveSettings()
+
+    @property
+    def identifier_system(self) -> str:
+        """``site.system``, or one that follows from the FHIR server's address."""
+        if self.site.system is not None:
+            return self.site.system
+        return uuid.uuid5(uuid.NAMESPACE_URL, self.fhir.base_url).urn
+
+
+def load(path: Path | None) -> Config:
+    """Read the settings.
+
+    Parameters
+    ----------
+    path
+        The TOML file; None reads the environment alone.
+
+    Raises
+    ------
+    ConfigurationError
+        Names each setting that is wrong and why, never its value.
+    InputUnreadable
+        When the file cannot be read.
+    """
+    _check_readable(path)
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return FromFile()
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    except SettingsError as error:
+        raise ConfigurationError(f"the environment: {error}") from None
+
+
+def _check_readable(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputUnreadable(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{where}: {message}" if where else message)
+    return "; ".join(problems)

@@ -1,0 +1,91 @@
+"""A target that is down pauses all work towards it; it does not burn each study's attempts."""
+
+import logging
+import threading
+from datetime import datetime, timedelta
+
+from flute_sync.errors import (
+    ArchiveUnauthorized,
+    ArchiveUnavailable,
+    FhirBusy,
+    FhirCapabilityMissing,
+    FhirUnauthorized,
+    FhirUnavailable,
+    FluteSyncError,
+    SecretUnreadable,
+)
+from flute_sync.events import Event, fields
+
+log = logging.getLogger(__name__)
+
+FIRST = timedelta(seconds=1)
+LONGEST = timedelta(seconds=30)
+FHIR_PAUSES = (
+    FhirUnavailable,
+    FhirBusy,
+    FhirUnauthorized,
+    FhirCapabilityMissing,
+    SecretUnreadable,
+)
+ARCHIVE_PAUSES = (ArchiveUnavailable, ArchiveUnauthorized)
+
+
+class Pause:
+    """Whether a target may be asked, and when next.
+
+    Parameters
+    ----------
+    target
+        ``"fhir"`` or the archive's name, for the log.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._until: datetime | None = None
+        self._error: FluteSyncError | None = None
+
+    def remaining(self, now: datetime) -> timedelta:
+        """Return how long to wait before asking; zero when the target may be asked."""
+        with self._lock:
+            if self._until is None or self._until <= now:
+                return timedelta()
+            return self._until - now
+
+    @property
+    def error(self) -> FluteSyncError | None:
+        """Why the target is paused, or None while it is well."""
+        return self._error
+
+    def begin(self, error: FluteSyncError, now: datetime) -> datetime:
+        """Pause the target, twice as long each time; return until when."""
+        with self._lock:
+            if self._until is not None and self._until > now:
+                return self._until  # several workers met the same outage
+            news = self._error is None or self._error.code != error.code
+            self._error = error
+            self._failures += 1
+            wait = min(FIRST * (1 << min(self._failures - 1, 8)), LONGEST)
+            self._until = now + max(wait, error.retry_after or timedelta())
+            until = self._until
+        if news:
+            log.warning(
+                error.sentence,
+                extra=fields(
+                    Event.TARGET_PAUSED, archive=self.target, code=error.code, hint=error.hint
+                ),
+            )
+        return until
+
+    def end(self) -> None:
+        """Say that the target answered."""
+        if self._error is None:
+            return
+        with self._lock:
+            was, self._error, self._until, self._failures = self._error, None, None, 0
+        if was is not None:
+            log.info(
+                "The target answers again; work goes on.",
+                extra=fields(Event.TARGET_RESUMED, archive=self.target),
+            )

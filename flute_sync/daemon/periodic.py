@@ -1,0 +1,74 @@
+"""A step that is repeated: pollers, watches, housekeeping.
+
+A failure is said once, not once a second; the wait doubles while it lasts; the recovery is said.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from flute_sync.daemon.supervisor import Pulse
+from flute_sync.errors import FluteSyncError
+from flute_sync.events import Event, fields
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = timedelta(minutes=1)
+
+
+@dataclass
+class Periodic:
+    """Calls ``step(now)`` every ``interval`` until told to stop.
+
+    Parameters
+    ----------
+    name
+        Under which name failures and recoveries are logged.
+    interval
+        Asked before each wait, so that a reload takes effect.
+    step
+        One round of the work.
+    """
+
+    name: str
+    interval: Callable[[], timedelta]
+    step: Callable[[datetime], None]
+    _failures: int = 0
+    _failing_code: str | None = None
+
+    def run(self, pulse: Pulse) -> None:
+        """Repeat until the pulse says stop."""
+        while not pulse.stopping:
+            pulse.beat()
+            if pulse.wait(self._once()):
+                return
+
+    def _once(self) -> timedelta:
+        interval = self.interval()
+        try:
+            self.step(datetime.now(UTC))
+        except FluteSyncError as error:
+            self._failures += 1
+            self._say_failed(error)
+            longest = max(interval, LONGEST_WAIT)
+            wait = min(
+                max(interval, timedelta(seconds=1)) * (1 << min(self._failures, 16)), longest
+            )
+            return max(wait, error.retry_after or timedelta())
+        if self._failures:
+            log.info(
+                "The source answers again.",
+                extra=fields(Event.SOURCE_RECOVERED, source=self.name, attempt=self._failures),
+            )
+        self._failures, self._failing_code = 0, None
+        return interval
+
+    def _say_failed(self, error: FluteSyncError) -> None:
+        if error.code == self._failing_code:
+            return
+        self._failing_code = error.code
+        log.warning(
+            error.sentence,
+            extra=fields(Event.SOURCE_FAILED, source=self.name, code=error.code, hint=error.hint),
+        )

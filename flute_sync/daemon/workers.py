@@ -1,0 +1,191 @@
+"""The workers: claim a study, take its one step, settle it, say what was decided.
+
+Idle workers queue behind one scout that watches the ledger, so that an idle daemon asks it a few
+times a second whatever the number of workers.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from flute_sync.daemon.pauses import FHIR_PAUSES, Pause
+from flute_sync.daemon.pipeline import Pipeline
+from flute_sync.daemon.stats import Stats
+from flute_sync.daemon.supervisor import Pulse, whereabouts
+from flute_sync.errors import (
+    ArchiveUnauthorized,
+    ArchiveUnavailable,
+    FluteSyncError,
+    IdentityError,
+    LeaseLost,
+)
+from flute_sync.events import Event, fields
+from flute_sync.ledger import Claim, Ledger, Settlement
+from flute_sync.retry import decide
+from flute_sync.task import TaskEvent
+
+log = logging.getLogger(__name__)
+
+POLL = timedelta(milliseconds=400)
+"""How soon a change made by another process is seen."""
+
+
+@dataclass
+class Workers:
+    """Shared by all worker threads of this process.
+
+    Parameters
+    ----------
+    pipeline
+        Asked before each step, so that a reload takes effect.
+    """
+
+    ledger: Ledger
+    owner: str
+    pipeline: Callable[[], Pipeline]
+    fhir_pause: Pause
+    archive_pause: Pause
+    stats: Stats
+    sentence: str = "Nothing to do."
+    _scout: threading.Lock = field(default_factory=threading.Lock)
+    _ledger_pause: Pause = field(default_factory=lambda: Pause("ledger"))
+
+    def run(self, pulse: Pulse) -> None:
+        """Work until the pulse says stop."""
+        while not pulse.stopping:
+            claim = self._next(pulse)
+            if claim is not None:
+                self._work(claim)
+            pulse.beat()
+
+    def _next(self, pulse: Pulse) -> Claim | None:
+        """Wait, as the one scout, until a study may be worked on."""
+        while not self._scout.acquire(timeout=1.0):
+            pulse.beat()
+            if pulse.stopping:
+                return None
+        try:
+            while not pulse.stopping:
+                now = datetime.now(UTC)
+                wait = max(self.fhir_pause.remaining(now), self._ledger_pause.remaining(now))
+                if not wait:
+                    try:
+                        claim = self.ledger.claim(self.owner)
+                        wait = POLL if claim is None else wait
+                        if claim is not None:
+                            return claim
+                        due = self.ledger.next_due()
+                    except FluteSyncError as error:
+                        self._ledger_pause.begin(error, now)
+                        continue
+                    self._ledger_pause.end()
+                    if due is not None:
+                        wait = min(POLL, max(due - datetime.now(UTC), timedelta(milliseconds=5)))
+                pulse.wait(min(wait, timedelta(seconds=1)))
+            return None
+        finally:
+            self._scout.release()
+
+    def _work(self, claim: Claim) -> None:
+        began = time.monotonic()
+        try:
+            settlement = self.pipeline().step(claim)
+        except FluteSyncError as error:
+            settlement = self._failed(claim, error)
+        except Exception as error:  # noqa: BLE001  a defect must hold one study, not all of them
+            settlement = _defect(error)
+        else:
+            self.fhir_pause.end()
+        self._settle(claim, settlement, time.monotonic() - began)
+
+    def _failed(self, claim: Claim, error: FluteSyncError) -> Settlement:
+        now = datetime.now(UTC)
+        if isinstance(error, FHIR_PAUSES):
+            return _hand_back(error, self.fhir_pause.begin(error, now))
+        if isinstance(error, ArchiveUnavailable | ArchiveUnauthorized):
+            return _hand_back(error, self.archive_pause.begin(error, now))
+        decision = decide(
+            error, claim.attempts + 1, now, self.pipeline().retry, random.random()  # noqa: S311
+        )
+        if decision.at is None:
+            return hold(error)
+        return Settlement(
+            event=TaskEvent.FAIL,
+            sentence=error.sentence,
+            log_event=Event.STUDY_RETRY,
+            code=error.code,
+            next_attempt_at=decision.at,
+        )
+
+    def _settle(self, claim: Claim, settlement: Settlement, seconds: float) -> None:
+        try:
+            state = self.ledger.settle(claim, settlement)
+        except FluteSyncError as error:
+            # The lease runs out and the study is taken up again; every step may be repeated.
+            log.warning(
+                error.sentence,
+                extra=fields(
+                    Event.LEDGER_FAILED,
+                    study_instance_uid=claim.study_instance_uid,
+                    code=error.code,
+                    hint=error.hint,
+                ),
+            )
+            if not isinstance(error, LeaseLost):
+                self._ledger_pause.begin(error, datetime.now(UTC))
+            return
+        self.sentence = settlement.sentence
+        self.stats.step(settlement.log_event, seconds)
+        log.log(
+            logging.WARNING if settlement.code else logging.INFO,
+            settlement.sentence,
+            extra=fields(
+                settlement.log_event,
+                study_instance_uid=claim.study_instance_uid,
+                state=state.value,
+                code=settlement.code,
+                next_attempt_at=settlement.next_attempt_at,
+                duration_seconds=seconds,
+                reference=settlement.fhir.reference if settlement.fhir else None,
+                version=settlement.fhir.version_id if settlement.fhir else None,
+                attempt=claim.attempts + 1,
+            ),
+        )
+
+
+def hold(error: FluteSyncError, waiting_for: str | None = None) -> Settlement:
+    """Say that the study waits for something, and for what."""
+    return Settlement(
+        event=TaskEvent.HOLD,
+        sentence=error.sentence,
+        log_event=Event.STUDY_ON_HOLD,
+        code=error.code,
+        waiting_for=waiting_for if isinstance(error, IdentityError) else None,
+    )
+
+
+def _hand_back(error: FluteSyncError, until: datetime) -> Settlement:
+    return Settlement(
+        event=TaskEvent.HAND_BACK,
+        sentence=error.sentence,
+        log_event=Event.STUDY_RETRY,
+        code=error.code,
+        next_attempt_at=until,
+    )
+
+
+def _defect(error: Exception) -> Settlement:
+    log.error(
+        "A defect of flute-sync stopped the step of one study.",
+        extra=fields(Event.DAEMON_FAILED, error=whereabouts(error)),
+    )
+    return Settlement(
+        event=TaskEvent.HOLD,
+        sentence=f"{FluteSyncError.message()}: {type(error).__name__}",
+        log_event=Event.STUDY_ON_HOLD,
+        code=FluteSyncError.code,
+    )
