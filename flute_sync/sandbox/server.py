@@ -15,6 +15,9 @@ from flute_sync.errors import ListenerUnavailable
 from flute_sync.sandbox.archive.app import archive_app
 from flute_sync.sandbox.archive.store import Store
 from flute_sync.sandbox.archive.web import ROOT
+from flute_sync.sandbox.fhir_server.app import ROOT as FHIR_ROOT
+from flute_sync.sandbox.fhir_server.app import fhir_app
+from flute_sync.sandbox.fhir_server.store import ResourceStore
 
 _GRACE_SECONDS: Final = 2
 
@@ -32,11 +35,19 @@ class Sandbox:
         The archive's port, 0 for any that is free.
     fhir_port
         The FHIR server's port, 0 for any that is free.
+    stale_status
+        What the FHIR server answers to a stale If-Match: 409 as HAPI does, 412 as FHIR says.
     """
 
     def __init__(
-        self, folder: Path, host: str = "127.0.0.1", archive_port: int = 0, fhir_port: int = 0
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        archive_port: int = 0,
+        fhir_port: int = 0,
+        stale_status: int = 409,
     ) -> None:
+        self._stale_status = stale_status
         self._folder = folder
         self._host = host
         self._ports = {"archive": archive_port, "fhir": fhir_port}
@@ -54,6 +65,11 @@ class Sandbox:
         """The archive's DICOMweb base address."""
         return self.archive_url + ROOT
 
+    @property
+    def fhir_url(self) -> str:
+        """The FHIR server's base address."""
+        return f"http://{self._host}:{self._ports['fhir']}{FHIR_ROOT}"
+
     def start(self) -> Self:
         """Listen and serve; return when both servers answer.
 
@@ -64,7 +80,9 @@ class Sandbox:
         """
         store = Store(self._folder / "archive")
         self._open.callback(store.close)
-        apps = {"archive": archive_app(store)}
+        resources = ResourceStore(str(self._folder / "fhir.db"))
+        self._open.callback(resources.close)
+        apps = {"archive": archive_app(store), "fhir": fhir_app(resources, self._stale_status)}
         listeners = {name: self._listen(name) for name in apps}
         self._servers = [_server(app) for app in apps.values()]
         self._thread = threading.Thread(

@@ -1,0 +1,63 @@
+"""What the server says of itself (FHIR R4 capabilitystatement.html)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from flute_sync.sandbox.fhir_server.parameters import COMMON, PARAMETERS, Parameter, Resource
+
+_INTERACTIONS: Final = (
+    "create",
+    "read",
+    "vread",
+    "update",
+    "delete",
+    "history-instance",
+    "search-type",
+)
+
+
+def capability_statement(base: str, date: str) -> Resource:
+    """Describe the server.
+
+    Parameters
+    ----------
+    base
+        Its address.
+    date
+        When this description was made.
+    """
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": date,
+        "kind": "instance",
+        "software": {"name": "flute-sync sandbox"},
+        "implementation": {"description": "A sandbox for demo and tests", "url": base},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json", "json"],
+        "rest": [
+            {
+                "mode": "server",
+                "resource": [_resource(name, known) for name, known in PARAMETERS.items()],
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
+            }
+        ],
+    }
+
+
+def _resource(name: str, known: Mapping[str, Parameter]) -> Resource:
+    return {
+        "type": name,
+        "interaction": [{"code": code} for code in _INTERACTIONS],
+        "versioning": "versioned-update",
+        "readHistory": True,
+        "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+        "referencePolicy": ["literal", "logical", "enforced"],
+        "searchParam": [
+            {"name": parameter, "type": one.kind.value}
+            for parameter, one in sorted({**COMMON, **known}.items())
+        ],
+    }

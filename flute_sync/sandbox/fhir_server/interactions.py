@@ -1,0 +1,263 @@
+"""The interactions on one resource, as a client asks for them and as a transaction does.
+
+References
+----------
+FHIR R4 http.html.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+from flute_sync.sandbox.fhir_server.checks import check_resource, check_type
+from flute_sync.sandbox.fhir_server.outcome import FhirError
+from flute_sync.sandbox.fhir_server.parameters import Resource
+from flute_sync.sandbox.fhir_server.search import Search, parse_search
+from flute_sync.sandbox.fhir_server.store import ResourceStore, Stored
+
+_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ETAG: Final = re.compile(r'(?:W/)?"?(\d+)"?')
+_SERVER_META: Final = frozenset({"versionId", "lastUpdated"})
+_SEARCHES_KEPT: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an interaction did: the HTTP status and the version it ended with."""
+
+    status: int
+    stored: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class _Paged:
+    search: Search
+    rids: list[int]
+
+
+class Interactions:
+    """The server's interactions; call them within ``store.exclusive()``.
+
+    Parameters
+    ----------
+    store
+        The resources.
+    stale_status
+        What answers a stale If-Match: 412 as FHIR says, 409 as HAPI does.
+    """
+
+    def __init__(self, store: ResourceStore, stale_status: int = 409) -> None:
+        self.store = store
+        self._stale_status = stale_status
+        self._pages: OrderedDict[str, _Paged] = OrderedDict()
+
+    def read(self, resource_type: str, resource_id: str) -> Stored:
+        """Read the current version.
+
+        Raises
+        ------
+        FhirError
+            404 where there is none, 410 where it was deleted.
+        """
+        check_type(resource_type)
+        stored = self.store.read(resource_type, resource_id)
+        if stored is None:
+            raise FhirError(404, "not-found", "there is no such resource")
+        return _present(stored)
+
+    def vread(self, resource_type: str, resource_id: str, version: str) -> Stored:
+        """Read one version; raises as ``read``."""
+        for stored in self.history(resource_type, resource_id):
+            if str(stored.version) == version:
+                return _present(stored)
+        raise FhirError(404, "not-found", "there is no such version")
+
+    def history(self, resource_type: str, resource_id: str) -> list[Stored]:
+        """Read all versions, newest first; raises 404 as ``read``."""
+        check_type(resource_type)
+        versions = self.store.history(resource_type, resource_id)
+        if not versions:
+            raise FhirError(404, "not-found", "there is no such resource")
+        return versions
+
+    def create(self, resource_type: str, body: Any, condition: str | None, base: str) -> Done:
+        """Create; with a condition only where nothing matches it.
+
+        Raises
+        ------
+        FhirError
+            400, 422 as ``check_resource``, 412 when several match.
+        """
+        resource = check_resource(body, resource_type)
+        if condition is not None:
+            existing = self.match(resource_type, condition, base)
+            if existing is not None:
+                return Done(200, existing)
+        return Done(201, self.store.write(resource, self.store.new_id(), "POST"))
+
+    def match(self, resource_type: str, condition: str, base: str) -> Stored | None:
+        """Find the one resource that a condition matches.
+
+        Raises
+        ------
+        FhirError
+            412 when several match, 400 when the condition says nothing.
+        """
+        parameters = parse_qsl(condition.removeprefix(f"{resource_type}?").removeprefix("?"))
+        if not parameters:
+            raise FhirError(400, "invalid", "the condition has no search parameter")
+        search = parse_search(resource_type, parameters, base)
+        found = self.store.load(self.store.select(*search.sql())[:2])
+        if len(found) > 1:
+            raise FhirError(412, "multiple-matches", "the condition matches several resources")
+        return found[0] if found else None
+
+    def update(self, resource_type: str, resource_id: str, body: Any, match: str | None) -> Done:
+        """Update, or create under the client's id; an unchanged body makes no version.
+
+        Raises
+        ------
+        FhirError
+            400, 422 as ``check_resource``; 400 for an unfit id; the stale status where ``match``
+            is not the current version.
+        """
+        resource = check_resource(body, resource_type)
+        if resource.get("id") != resource_id or not _ID.fullmatch(resource_id):
+            raise FhirError(400, "invalid", "the body's id is not that of the address, or unfit")
+        current = self.store.read(resource_type, resource_id)
+        self._check_version(current, match)
+        if current is None and resource_id.isdigit():
+            raise FhirError(400, "business-rule", "an id that a client chooses is not a number")
+        if current is None or current.body is None:
+            return Done(201, self.store.write(resource, resource_id, "PUT"))
+        if _same(current.resource, resource):
+            return Done(200, current)
+        return Done(200, self.store.write(resource, resource_id, "PUT"))
+
+    def delete(self, resource_type: str, resource_id: str, match: str | None) -> Done:
+        """Delete; again: nothing more.
+
+        Raises
+        ------
+        FhirError
+            404 where there is none; the stale status as ``update``.
+        """
+        check_type(resource_type)
+        current = self.store.read(resource_type, resource_id)
+        if current is None:
+            raise FhirError(404, "not-found", "there is no such resource")
+        if current.body is None:
+            return Done(204, current)
+        self._check_version(current, match)
+        return Done(204, self.store.delete(resource_type, resource_id))
+
+    def search(
+        self, resource_type: str, parameters: Iterable[tuple[str, str]], base: str
+    ) -> Resource:
+        """Search; the result is fixed now and paged through later.
+
+        Raises
+        ------
+        FhirError
+            400 as ``parse_search``, 404 for an unknown type.
+        """
+        check_type(resource_type)
+        search = parse_search(resource_type, parameters, base)
+        paged = _Paged(search, self.store.select(*search.sql()))
+        if search.count_only:
+            return _bundle(len(paged.rids), [], None)
+        token = uuid4().hex
+        if len(paged.rids) > search.count:
+            self._pages[token] = paged
+            while len(self._pages) > _SEARCHES_KEPT:
+                self._pages.popitem(last=False)
+        return self._page(paged, token, 0, base)
+
+    def page(self, token: str, offset: int, base: str) -> Resource:
+        """Give a further page of a search.
+
+        Raises
+        ------
+        FhirError
+            410 when the search is no longer kept.
+        """
+        paged = self._pages.get(token)
+        if paged is None:
+            raise FhirError(410, "expired", "this search is no longer kept")
+        return self._page(paged, token, offset, base)
+
+    def _page(self, paged: _Paged, token: str, offset: int, base: str) -> Resource:
+        end = offset + paged.search.count
+        matches = self.store.load(paged.rids[offset:end])
+        shown = [_entry(one, "match", paged.search.elements, base) for one in matches]
+        included = self._included(paged, matches)
+        shown += [_entry(one, "include", frozenset(), base) for one in included]
+        link = f"{base}?_getpages={token}&_getpagesoffset={end}" if end < len(paged.rids) else None
+        return _bundle(len(paged.rids), shown, link)
+
+    def _included(self, paged: _Paged, matches: list[Stored]) -> list[Stored]:
+        query = """SELECT DISTINCT target.rid FROM entry JOIN resource USING (rid)
+            JOIN resource AS target ON target.type = entry.system AND target.id = entry.value
+            WHERE resource.type = ? AND resource.id = ? AND entry.parameter = ?"""
+        rids = {
+            rid
+            for one in matches
+            for name in paged.search.include
+            for rid in self.store.select(query, (one.type, one.id, name))
+        }
+        return self.store.load(sorted(rids - set(paged.rids)))
+
+    def _check_version(self, current: Stored | None, match: str | None) -> None:
+        if match is None:
+            return
+        version = _ETAG.fullmatch(match.strip())
+        if version is None:
+            raise FhirError(400, "invalid", "If-Match is not a version")
+        if current is None or current.version != int(version[1]):
+            raise FhirError(self._stale_status, "conflict", "this is not the current version")
+
+
+def _present(stored: Stored) -> Stored:
+    if stored.body is None:
+        raise FhirError(410, "deleted", "the resource was deleted")
+    return stored
+
+
+def _same(one: Resource, other: Resource) -> bool:
+    return _without_server_meta(one) == _without_server_meta(other)
+
+
+def _without_server_meta(resource: Resource) -> Resource:
+    meta = {k: v for k, v in resource.get("meta", {}).items() if k not in _SERVER_META}
+    return {**resource, "meta": meta}
+
+
+def _entry(stored: Stored, mode: str, elements: frozenset[str], base: str) -> dict[str, Any]:
+    resource = stored.resource
+    if elements:
+        kept = elements | {"resourceType", "id", "meta"}
+        resource = {name: value for name, value in resource.items() if name in kept}
+        subsetted = {
+            "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+            "code": "SUBSETTED",
+        }
+        resource["meta"].setdefault("tag", []).append(subsetted)
+    return {"fullUrl": f"{base}/{stored.path}", "resource": resource, "search": {"mode": mode}}
+
+
+def _bundle(total: int, shown: list[dict[str, Any]], following: str | None) -> Resource:
+    bundle: Resource = {
+        "resourceType": "Bundle",
+        "id": str(uuid4()),
+        "type": "searchset",
+        "total": total,
+    }
+    if following is not None:
+        bundle["link"] = [{"relation": "next", "url": following}]
+    if shown:
+        bundle["entry"] = shown
+    return bundle
