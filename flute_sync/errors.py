@@ -10,6 +10,7 @@
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── HeaderError         a DICOM header that cannot be read
     │   ├── MultipartError, UploadTooLarge, UnsupportedMediaType, StudyUidMismatch
+    │   ├── ArchiveRefused, ArchiveAnswerTooLarge, ArchiveForeignInstance
     │   ├── IdentityError       which patient is meant is not certain
     │   ├── MappingError        the study cannot be said in FHIR
     │   └── FhirRejected, FhirAmbiguous, FhirGone
@@ -200,11 +201,34 @@ class TooManyUploads(TransientError):
 
 
 class HeaderError(PermanentError):
-    """The DICOM header cannot be read."""
+    """The DICOM header cannot be read.
+
+    Parameters
+    ----------
+    tag
+        The data element at fault, as ``"(gggg,eeee)"``.
+    sop_class_uid, sop_instance_uid
+        The instance concerned, where the header said it before the fault.
+    """
 
     code = "DICOM-UNREADABLE"
     hint = "Send the object again; if it stays so, the sender writes illegal DICOM."
     http_status = 409
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        tag: str | None = None,
+        study_instance_uid: str | None = None,
+        sop_class_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+    ) -> None:
+        self.tag = tag
+        self.sop_class_uid = sop_class_uid
+        self.sop_instance_uid = sop_instance_uid
+        stated = " ".join(part for part in (tag, detail) if part)
+        super().__init__(stated, study_instance_uid=study_instance_uid)
 
 
 class HeaderUidMissing(HeaderError):
@@ -217,6 +241,13 @@ class HeaderUidInvalid(HeaderError):
     """The DICOM header has a UID that no DICOMweb address can carry."""
 
     code = "DICOM-UID-INVALID"
+
+
+class HeaderTruncated(HeaderError):
+    """The DICOM header ends in the middle of an element."""
+
+    code = "DICOM-TRUNCATED"
+    hint = "Send the object again; it was cut off on its way or on the sender's disk."
 
 
 class HeaderTooLarge(HeaderError):
@@ -247,6 +278,39 @@ class UnsupportedMediaType(PermanentError):
     code = "STOW-MEDIA-TYPE"
     hint = 'Send multipart/related; type="application/dicom".'
     http_status = 415
+
+
+class ArchiveRefused(PermanentError):
+    """The archive refuses the request.
+
+    Parameters
+    ----------
+    status
+        The HTTP status of its answer.
+    """
+
+    code = "ARCHIVE-REFUSED"
+    hint = "Compare the archive's DICOMweb conformance statement with docs/archives.md."
+
+    def __init__(
+        self, detail: str = "", *, status: int = 400, study_instance_uid: str | None = None
+    ) -> None:
+        super().__init__(detail, study_instance_uid=study_instance_uid)
+        self.status = status
+
+
+class ArchiveAnswerTooLarge(PermanentError):
+    """The archive's answer is larger than the settings allow."""
+
+    code = "ARCHIVE-TOO-LARGE"
+    hint = "Raise archive.max_answer_bytes or archive.max_instance_bytes if the study is real."
+
+
+class ArchiveForeignInstance(PermanentError):
+    """The archive returned instances of a study that was not asked for; they were left out."""
+
+    code = "ARCHIVE-FOREIGN-INSTANCE"
+    hint = "Report it to the archive's vendor: flute-sync never mixes studies."
 
 
 class IdentityError(PermanentError):

@@ -9,9 +9,11 @@ order or the repetition in which they came, and a removed instance takes its par
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, time, timedelta
+from datetime import date
 from functools import cached_property
 from typing import NamedTuple, NewType, TypeVar
+
+from flute_sync.valuerep import Moment as Moment
 
 StudyInstanceUID = NewType("StudyInstanceUID", str)
 SeriesInstanceUID = NewType("SeriesInstanceUID", str)
@@ -71,19 +73,6 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A date, perhaps a time of day, perhaps an offset from UTC, as recorded.
-
-    ``time`` is local time cut to milliseconds. ``utc_offset`` is (0008,0201), or the value's own.
-    A time without a date does not exist here.
-    """
-
-    date: date
-    time: time | None = None
-    utc_offset: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PatientAttributes:
     """Patient module, identification and demographics (PS3.3 C.7.1.1, 2026b)."""
 
@@ -94,6 +83,7 @@ class PatientAttributes:
     sex: str | None = None
     identity_removed: bool | None = None
     dates_modified: str | None = None  # (0028,0303): UNMODIFIED, MODIFIED, REMOVED
+    deidentification: tuple[Code, ...] = ()  # (0012,0064), CID 7050
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +119,8 @@ class SeriesAttributes:
     content: Moment | None = None
     body_part: str | None = None
     anatomic_regions: tuple[Code, ...] = ()
-    laterality: str | None = None
+    laterality: str | None = None  # (0020,0060), of the series
+    image_laterality: str | None = None  # (0020,0062), only where the series states none
     protocol_name: str | None = None
     performing: tuple[Person, ...] = ()
     operators: tuple[Person, ...] = ()
