@@ -7,7 +7,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import BaseModel, ValidationError
 
 from flute_sync.sandbox.fhir_server.outcome import FhirError
-from flute_sync.sandbox.fhir_server.parameters import Resource
+from flute_sync.sandbox.fhir_server.parameters import Resource, split_reference
 
 _OTHER_IN_R4B: Final = frozenset({"Evidence", "EvidenceVariable"})
 _SHOWN: Final = 5
@@ -44,18 +44,28 @@ def check_resource(resource: Any, resource_type: str) -> Resource:
             model.model_validate(resource)
         except ValidationError as error:
             raise FhirError(422, "structure", _places(error)) from error
-        _check_codes(model, resource)
+        _check_closed_sets(model, resource)
     return resource
 
 
-def _check_codes(model: type[BaseModel], resource: Resource) -> None:
-    """Refuse a root element whose code is not in the closed set that R4 binds it to."""
+def _check_closed_sets(model: type[BaseModel], resource: Resource) -> None:
+    """Refuse a root element with a code, or a reference to a type, that R4 does not allow."""
     for name, field in model.model_fields.items():
-        extra = field.json_schema_extra
-        closed = extra.get("enum_values") if isinstance(extra, dict) else None
-        value = resource.get(field.alias or name)
-        if isinstance(closed, list) and isinstance(value, str) and value not in closed:
+        known, element = field.json_schema_extra, resource.get(field.alias or name)
+        if not isinstance(known, dict) or element is None:
+            continue
+        codes, types = known.get("enum_values"), known.get("enum_reference_types")
+        if isinstance(codes, list) and isinstance(element, str) and element not in codes:
             raise FhirError(422, "code-invalid", f"{field.alias or name}: not one of its codes")
+        for one in element if isinstance(element, list) else [element]:
+            kind = _referenced_type(one)
+            if isinstance(types, list) and kind and not {kind, "Resource"} & set(types):
+                raise FhirError(422, "structure", f"{field.alias or name}: not one of its types")
+
+
+def _referenced_type(element: Any) -> str:
+    reference = element.get("reference", "") if isinstance(element, dict) else ""
+    return split_reference(reference)[0]
 
 
 def _places(error: ValidationError) -> str:
@@ -69,6 +79,6 @@ def _places(error: ValidationError) -> str:
 def _model(resource_type: str) -> type[BaseModel] | None:
     try:
         found: type[BaseModel] = get_fhir_model_class(resource_type)
-    except (KeyError, LookupError):
+    except ValueError:
         return None
     return found if "id" in found.model_fields and "meta" in found.model_fields else None

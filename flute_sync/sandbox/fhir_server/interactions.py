@@ -90,14 +90,23 @@ class Interactions:
         Raises
         ------
         FhirError
-            400, 422 as ``check_resource``, 412 when several match.
+            400, 422 as ``check_resource``, 412 when several match, 400 when the new one would not.
         """
         resource = check_resource(body, resource_type)
         if condition is not None:
             existing = self.match(resource_type, condition, base)
             if existing is not None:
                 return Done(200, existing)
-        return Done(201, self.store.write(resource, self.store.new_id(), "POST"))
+        return self.create_as(self.store.new_id(), resource, condition, base)
+
+    def create_as(
+        self, resource_id: str, resource: Resource, condition: str | None, base: str
+    ) -> Done:
+        """Create under an id of the server, the condition being judged already."""
+        written = self.store.write(resource, resource_id, "POST")
+        if condition is not None and self.match(written.type, condition, base) is None:
+            raise FhirError(400, "invalid", "the resource does not meet its own condition")
+        return Done(201, written)
 
     def match(self, resource_type: str, condition: str, base: str) -> Stored | None:
         """Find the one resource that a condition matches.
@@ -169,7 +178,7 @@ class Interactions:
         search = parse_search(resource_type, parameters, base)
         paged = _Paged(search, self.store.select(*search.sql()))
         if search.count_only:
-            return _bundle(len(paged.rids), [], None)
+            return _bundle(len(paged.rids), [], {"self": f"{base}/{resource_type}"})
         token = uuid4().hex
         if len(paged.rids) > search.count:
             self._pages[token] = paged
@@ -196,8 +205,10 @@ class Interactions:
         shown = [_entry(one, "match", paged.search.elements, base) for one in matches]
         included = self._included(paged, matches)
         shown += [_entry(one, "include", frozenset(), base) for one in included]
-        link = f"{base}?_getpages={token}&_getpagesoffset={end}" if end < len(paged.rids) else None
-        return _bundle(len(paged.rids), shown, link)
+        links = {"self": f"{base}/{paged.search.resource_type}"}  # values stay out of addresses
+        if end < len(paged.rids):
+            links["next"] = f"{base}?_getpages={token}&_getpagesoffset={end}"
+        return _bundle(len(paged.rids), shown, links)
 
     def _included(self, paged: _Paged, matches: list[Stored]) -> list[Stored]:
         query = """SELECT DISTINCT target.rid FROM entry JOIN resource USING (rid)
@@ -249,15 +260,14 @@ def _entry(stored: Stored, mode: str, elements: frozenset[str], base: str) -> di
     return {"fullUrl": f"{base}/{stored.path}", "resource": resource, "search": {"mode": mode}}
 
 
-def _bundle(total: int, shown: list[dict[str, Any]], following: str | None) -> Resource:
+def _bundle(total: int, shown: list[dict[str, Any]], links: dict[str, str]) -> Resource:
     bundle: Resource = {
         "resourceType": "Bundle",
         "id": str(uuid4()),
         "type": "searchset",
         "total": total,
+        "link": [{"relation": relation, "url": url} for relation, url in links.items()],
     }
-    if following is not None:
-        bundle["link"] = [{"relation": "next", "url": following}]
     if shown:
         bundle["entry"] = shown
     return bundle

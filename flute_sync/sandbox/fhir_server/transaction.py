@@ -127,8 +127,7 @@ def _prepare_create(interactions: Interactions, entry: _Entry, base: str) -> Non
 def _carry_out(interactions: Interactions, entry: _Entry, base: str) -> None:
     if entry.method == "POST":
         resource = check_resource(entry.body, entry.type)
-        written = interactions.store.write(resource, entry.id, "POST")
-        entry.done = Done(201, written)
+        entry.done = interactions.create_as(entry.id, resource, entry.condition, base)
     elif entry.method == "PUT":
         entry.done = interactions.update(entry.type, entry.id, entry.body, entry.match)
     elif entry.method == "DELETE":
