@@ -5,45 +5,75 @@ patient data can slip into a log by a careless call: `fields` refuses what is no
 """
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 
 class Event(StrEnum):
-    """What happened, in names that monitors may rely on."""
+    """What happened, in names that monitors may rely on, and what each means."""
 
-    DAEMON_STARTING = "daemon.starting"
-    DAEMON_READY = "daemon.ready"
-    DAEMON_RELOADED = "daemon.reloaded"
-    DAEMON_STOPPING = "daemon.stopping"
-    DAEMON_STOPPED = "daemon.stopped"
-    DAEMON_FAILED = "daemon.failed"
-    SETTINGS_WARNING = "settings.warning"
-    STUDY_RECEIVED = "study.received"
-    STUDY_NOTICED = "study.noticed"
-    STUDY_SYNCED = "study.synced"
-    STUDY_UNCHANGED = "study.unchanged"
-    STUDY_ON_HOLD = "study.on_hold"
-    STUDY_RETRY = "study.retry"
-    STUDY_OUT_OF_SCOPE = "study.out_of_scope"
-    STUDY_REPLAYED = "study.replayed"
-    STUDY_REMARK = "study.remark"
-    UPLOAD_ACCEPTED = "upload.accepted"
-    UPLOAD_REFUSED = "upload.refused"
-    UPLOAD_INTERRUPTED = "upload.interrupted"
-    SOURCE_FAILED = "source.failed"
-    SOURCE_RECOVERED = "source.recovered"
-    SOURCE_RESET = "source.reset"
-    TARGET_PAUSED = "target.paused"
-    TARGET_RESUMED = "target.resumed"
-    FHIR_DUPLICATE_REMOVED = "fhir.duplicate_removed"
-    FHIR_ADOPTED = "fhir.adopted"
-    FHIR_ENDPOINT_WRITTEN = "fhir.endpoint_written"
-    PATIENT_ARRIVED = "patient.arrived"
-    LEDGER_UPGRADED = "ledger.upgraded"
-    LEDGER_FAILED = "ledger.failed"
-    INTENT_RECOVERED = "intent.recovered"
-    HTTP_REFUSED = "http.refused"
-    LIBRARY_ERROR = "library.error"
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> Self:
+        """Make a member of which the name is the value."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        return member
+
+    DAEMON_STARTING = "daemon.starting", "The service starts."
+    DAEMON_READY = "daemon.ready", "The service can take work: ledger and listeners are up."
+    DAEMON_RELOADED = "daemon.reloaded", "The settings were read again (SIGHUP)."
+    DAEMON_STOPPING = (
+        "daemon.stopping",
+        "The service was told to stop and finishes what is in hand.",
+    )
+    DAEMON_STOPPED = "daemon.stopped", "The service has stopped; nothing is in hand."
+    DAEMON_FAILED = (
+        "daemon.failed",
+        "A part of the service died or a defect was met; `error` says where.",
+    )
+    SETTINGS_WARNING = (
+        "settings.warning",
+        "A setting is doubtful, or needs a restart to take effect.",
+    )
+    STUDY_RECEIVED = "study.received", "Instances of a study were recorded."
+    STUDY_NOTICED = "study.noticed", "Something was heard of a study; the archive will be read."
+    STUDY_SYNCED = "study.synced", "The ImagingStudy was created or updated."
+    STUDY_UNCHANGED = (
+        "study.unchanged",
+        "The ImagingStudy already said what is known; nothing was written.",
+    )
+    STUDY_ON_HOLD = "study.on_hold", "The study cannot go as it is; `code` says why."
+    STUDY_RETRY = "study.retry", "The step failed for a temporary reason and is tried again."
+    STUDY_OUT_OF_SCOPE = "study.out_of_scope", "The selection does not want the study."
+    STUDY_REPLAYED = "study.replayed", "A person asked for another attempt."
+    STUDY_REMARK = "study.remark", "Something in a header was left out or kept with a doubt."
+    UPLOAD_ACCEPTED = (
+        "upload.accepted",
+        "A STOW-RS upload was answered with success, at least in part.",
+    )
+    UPLOAD_REFUSED = "upload.refused", "A STOW-RS upload was refused."
+    UPLOAD_INTERRUPTED = (
+        "upload.interrupted",
+        "A STOW-RS upload ended before its answer; what was stored is looked up.",
+    )
+    SOURCE_FAILED = "source.failed", "A source cannot be asked; said once until it recovers."
+    SOURCE_RECOVERED = "source.recovered", "A source answers again."
+    SOURCE_RESET = "source.reset", "A source's feed began anew; it is read from its beginning."
+    TARGET_PAUSED = "target.paused", "A server is down or refuses us; all work towards it waits."
+    TARGET_RESUMED = "target.resumed", "The server answers again."
+    FHIR_DUPLICATE_REMOVED = "fhir.duplicate_removed", "A duplicate of our own making was deleted."
+    FHIR_ADOPTED = "fhir.adopted", "An existing ImagingStudy of the study was taken over."
+    FHIR_ENDPOINT_WRITTEN = (
+        "fhir.endpoint_written",
+        "An Endpoint was created, or follows a changed address.",
+    )
+    PATIENT_ARRIVED = "patient.arrived", "A Patient for whom studies waited has arrived or changed."
+    LEDGER_UPGRADED = "ledger.upgraded", "The ledger's schema was migrated."
+    LEDGER_FAILED = "ledger.failed", "The ledger cannot be read or written."
+    INTENT_RECOVERED = "intent.recovered", "An upload that did not end is looked up in the archive."
+    HTTP_REFUSED = "http.refused", "An HTTP request was refused: credentials, size or shape."
+    LIBRARY_ERROR = "library.error", "A library reported an error; `error` says where."
 
 
 FIELDS: Final = frozenset(

@@ -23,7 +23,11 @@ class Settings(BaseModel):
     """Base of every settings class: frozen, unknown keys are errors, no values in error texts."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
 

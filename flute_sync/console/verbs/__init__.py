@@ -1,0 +1,1 @@
+"""The verbs of the ``flute-sync`` command, one module each."""

@@ -1,0 +1,29 @@
+"""``flute-sync run``: the daemon, until SIGTERM."""
+
+from pathlib import Path
+
+import click
+
+from flute_sync.console import log
+from flute_sync.console.output import config_option, load_config
+from flute_sync.console.web import console_app
+from flute_sync.daemon.app import Daemon
+from flute_sync.daemon.config import Config, load
+
+
+@click.command()
+@config_option
+def run(config_path: Path | None) -> int:
+    """Run the service: learn of studies, keep FHIR true.
+
+    SIGTERM ends it after the steps in hand; SIGHUP reads the settings again.
+    """
+    config = load_config(config_path)
+    log.configure(config.log)
+
+    def reload() -> Config:
+        fresh = load(config_path)
+        log.configure(fresh.log)
+        return fresh
+
+    return Daemon(config, console_app, reload).run()

@@ -1,0 +1,207 @@
+"""One site under test: the installed program as a process, its settings, its log.
+
+Nothing here reaches into the program: what is asserted is what a hospital would see.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+PROGRAM = Path(sys.executable).with_name("flute-sync")
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(
+    condition: Callable[[], Any], *, within: float, what: str = "condition", every: float = 0.05
+) -> Any:
+    """Ask until the answer is truthy; fail after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {within} s")
+        time.sleep(every)
+
+
+def toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write settings as TOML; JSON's strings, numbers, booleans and lists are TOML's too."""
+    lines = []
+    for section, values in settings.items():
+        lines.append(f"[{section}]")
+        for name, value in values.items():
+            if isinstance(value, dict):
+                inner = ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
+                lines.append(f"{name} = {{ {inner} }}")
+            else:
+                lines.append(f"{name} = {json.dumps(value)}")
+    return "\n".join(lines) + "\n"
+
+
+class Site:
+    """A folder with settings and a ledger, and the daemon when it runs."""
+
+    def __init__(self, folder: Path, fhir_url: str, dicomweb_url: str | None) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.console_port = free_port()
+        self.settings: dict[str, dict[str, Any]] = {
+            "site": {"timezone": "Europe/Rome", "system": "urn:oid:2.16.840.1.113883.2.9.999"},
+            "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
+            "fhir": {"base_url": fhir_url},
+            "stow_rs": {"port": self.port},
+            "study": {"quiet_period": "1s", "longest_wait": "30s"},
+            "patient": {"default_system": "urn:oid:1.2.3", "systems": {}},
+            "console": {"port": self.console_port},
+            "log": {"format": "json"},
+        }
+        if dicomweb_url is not None:
+            self.settings["archive"] = {"dicomweb_url": dicomweb_url}
+        self.process: subprocess.Popen[str] | None = None
+        self.lines: list[str] = []
+        self._reader: threading.Thread | None = None
+
+    @property
+    def config(self) -> Path:
+        path = self.folder / "site.toml"
+        path.write_text(toml(self.settings))
+        return path
+
+    @property
+    def stow_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/dicom-web"
+
+    @property
+    def console_url(self) -> str:
+        return f"http://127.0.0.1:{self.console_port}"
+
+    def start(self, *, within: float = 30, environment: Mapping[str, str] | None = None) -> None:
+        """Start ``flute-sync run`` and wait until it says that it can take work."""
+        self.launch(environment)
+        eventually(
+            lambda: self.logged("daemon.ready") or self.ended(), within=within, what="daemon.ready"
+        )
+        assert not self.ended(), "\n".join(self.lines)
+
+    def launch(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start ``flute-sync run`` without waiting."""
+        self.lines = []
+        self.process = subprocess.Popen(
+            [str(PROGRAM), "run", "--config", str(self.config)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with contextlib.suppress(ValueError):
+            self.lines.extend(iter(process.stderr.readline, ""))
+
+    def ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's records of one event."""
+        records = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        return [record for record in records if record["event"] == event]
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, *, within: float = 30) -> int:
+        """End the daemon by SIGTERM and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(within=within)
+
+    def kill(self) -> None:
+        """End the daemon as a power cut would."""
+        self.signal(signal.SIGKILL)
+        self.wait(within=10)
+
+    def wait(self, *, within: float) -> int:
+        assert self.process is not None
+        code = self.process.wait(within)
+        if self._reader is not None:
+            self._reader.join(5)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return code
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def ask(self, *arguments: str, code: int = 0) -> Any:
+        """Run a verb with ``--json`` and return its answer."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end."""
+        return subprocess.run(
+            [str(PROGRAM), *arguments, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def state(self, study_instance_uid: str) -> str:
+        return str(self.ask("study", study_instance_uid)["state"])
+
+
+def multipart(files: list[bytes], boundary: str = "a-boundary") -> bytes:
+    """Frame DICOM files as the body of a STOW-RS request."""
+    parts = [
+        f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file + b"\r\n"
+        for file in files
+    ]
+    return b"".join(parts) + f"--{boundary}--\r\n".encode()
+
+
+def store(base_url: str, files: list[bytes], **options: Any) -> httpx.Response:
+    """Upload DICOM files by STOW-RS."""
+    return httpx.post(
+        f"{base_url}/studies",
+        content=multipart(files),
+        headers={
+            "Content-Type": 'multipart/related; type="application/dicom"; boundary=a-boundary',
+            "Accept": "application/dicom+json",
+        },
+        timeout=120,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def running(site: Site) -> Iterator[Site]:
+    """Start a site's daemon and end it with the block."""
+    site.start()
+    try:
+        yield site
+    finally:
+        site.close()
