@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Final
+from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 EN_REPRESENTATION: Final = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
@@ -43,6 +43,9 @@ class Unusable(ValueError):
     """A value is stated that cannot be used; the text is never part of the message."""
 
 
+_TimeOfDay: TypeAlias = time  # inside Moment, `time` is the field
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A date, perhaps a time of day, perhaps an offset from UTC, as recorded.
@@ -52,7 +55,7 @@ class Moment:
     """
 
     date: date
-    time: time | None = None
+    time: _TimeOfDay | None = None
     utc_offset: timedelta | None = None
 
 
