@@ -6,17 +6,19 @@
     ├── TransientError          try again; the target or the network is at fault
     │   ├── FhirUnavailable, FhirBusy, FhirConflict
     │   ├── ArchiveUnavailable, ArchiveIncomplete, TokenUnavailable
-    │   └── LedgerUnavailable, LedgerBusy, UploadInterrupted, TooManyUploads
+    │   └── LedgerUnavailable, LedgerBusy, UploadInterrupted, UploadTooSlow, TooManyUploads
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── HeaderError         a DICOM header that cannot be read
     │   ├── MultipartError, UploadTooLarge, UnsupportedMediaType, StudyUidMismatch
+    │   ├── RequestRefused      an HTTP request that is not answered
     │   ├── ArchiveRefused, ArchiveAnswerTooLarge, ArchiveForeignInstance
     │   ├── IdentityError       which patient is meant is not certain
     │   ├── MappingError        the study cannot be said in FHIR
     │   └── FhirRejected, FhirAmbiguous, FhirGone
     └── OperatorError           a person must change settings, credentials or the schema
         ├── ConfigurationError, SecretUnreadable, TokenRefused
-        ├── LedgerSchemaError, LedgerTargetChanged, LedgerCorrupt
+        ├── LedgerSchemaError, LedgerTargetChanged, LedgerCorrupt, LedgerAbsent
+        ├── LedgerUnauthorized
         └── FhirUnauthorized, FhirCapabilityMissing, ArchiveUnauthorized, ListenerUnavailable
 
 The first line of a class's docstring is its message, ``hint`` is what the operator should do, and
@@ -164,6 +166,13 @@ class TokenUnavailable(TransientError):
     hint = "Start the token server or mend the network; work goes on by itself."
 
 
+class ArchiveIncomplete(TransientError):
+    """The archive shows fewer instances of the study than it accepted."""
+
+    code = "ARCHIVE-INCOMPLETE"
+    hint = "Nothing to do: the archive is asked again until it has indexed them."
+
+
 class LedgerUnavailable(TransientError):
     """The ledger cannot be written."""
 
@@ -188,6 +197,14 @@ class UploadInterrupted(TransientError):
 
     code = "STOW-INTERRUPTED"
     hint = "Look at the sender and the network between; what the archive stored is picked up."
+
+
+class UploadTooSlow(TransientError):
+    """The sender took too long."""
+
+    code = "STOW-TOO-SLOW"
+    hint = "Look at the network, or raise stow_rs.idle_timeout or stow_rs.longest_upload."
+    http_status = 408
 
 
 class TooManyUploads(TransientError):
@@ -278,6 +295,26 @@ class UnsupportedMediaType(PermanentError):
     code = "STOW-MEDIA-TYPE"
     hint = 'Send multipart/related; type="application/dicom".'
     http_status = 415
+
+
+class StudyUidMismatch(PermanentError):
+    """The instance belongs to another study than the one it was sent to."""
+
+    code = "STOW-STUDY-MISMATCH"
+    hint = "Send it to its own study, or to /studies without a UID."
+    dimse_status = 0x0110  # Processing failure, PS3.18 I.2.2
+
+
+class RequestRefused(PermanentError):
+    """The request is not one this service answers."""
+
+    code = "HTTP-REFUSED"
+    hint = "docs/conformance.md lists what is answered."
+    http_status = 400
+
+    def __init__(self, detail: str = "", *, status: int = 400) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 class ArchiveRefused(PermanentError):
@@ -417,6 +454,13 @@ class StudyUnknown(PermanentError):
     hint = "Check the UID; `flute-sync status` shows what is known."
 
 
+class LedgerRefused(PermanentError):
+    """The ledger refuses what cannot be."""
+
+    code = "LEDGER-REFUSED"
+    hint = "Report this with the study's UID: the values contradict what the ledger holds."
+
+
 class InputUnreadable(PermanentError):
     """The input cannot be read."""
 
@@ -467,6 +511,20 @@ class LedgerTargetChanged(OperatorError):
 
     code = "LEDGER-TARGET"
     hint = "Restore fhir.base_url, or start a new ledger for the new server."
+
+
+class LedgerAbsent(OperatorError):
+    """There is no ledger yet."""
+
+    code = "LEDGER-ABSENT"
+    hint = "`flute-sync run` and `flute-sync import` create it; check ledger.url otherwise."
+
+
+class LedgerUnauthorized(OperatorError):
+    """The ledger's database refuses our credentials or rights."""
+
+    code = "LEDGER-UNAUTHORIZED"
+    hint = "Correct user and ledger.password_file, and let the user own the database."
 
 
 class LedgerCorrupt(OperatorError):
