@@ -1,0 +1,150 @@
+"""Rejection notes: instances taken back by a Key Object Selection, and the status they leave.
+
+References
+----------
+IHE RAD TF-3 4.66 "Rejection Note Stored" (IOCM); PS3.16 CID 7011 (2026b); FHIR R4
+valueset-imagingstudy-status.html.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from flute_sync.study import Header, Instance, Series, Study
+from flute_sync.terminology import (
+    INCORRECT_MODALITY_WORKLIST_ENTRY,
+    KEY_OBJECT_SELECTION,
+    REJECTED_FOR_PATIENT_SAFETY,
+    REJECTED_FOR_QUALITY,
+    RETENTION_EXPIRED,
+)
+
+_NEVER_TO_EXIST: Final = frozenset({REJECTED_FOR_PATIENT_SAFETY, INCORRECT_MODALITY_WORKLIST_ENTRY})
+_TAKEN_BACK: Final = _NEVER_TO_EXIST | {REJECTED_FOR_QUALITY}
+_TITLES: Final = _TAKEN_BACK | {RETENTION_EXPIRED}
+
+_Reasons = Mapping[tuple[str, str], set[str]]
+
+
+class Status(StrEnum):
+    """``ImagingStudy.status``, a closed list."""
+
+    REGISTERED = "registered"
+    AVAILABLE = "available"
+    CANCELLED = "cancelled"
+    ENTERED_IN_ERROR = "entered-in-error"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is left of a study after its rejection notes.
+
+    Parameters
+    ----------
+    study
+        The study without rejection notes and without what they took back.
+    rejected, notes
+        How many instances were taken back, and how many notes there are.
+    retention_expired
+        Every instance left was deleted because its time was up: the study took place, but no
+        archive gives it any more.
+    partly_expired
+        Some were.
+    """
+
+    study: Study
+    status: Status
+    rejected: int = 0
+    notes: int = 0
+    retention_expired: bool = False
+    partly_expired: bool = False
+
+
+def rejection_title(header: Header) -> str | None:
+    """Return the code by which a header takes instances back, or None for any other header."""
+    if header.sop_class_uid != KEY_OBJECT_SELECTION or header.key_objects is None:
+        return None
+    title = header.key_objects.title
+    return title.value if title and title.scheme == "DCM" and title.value in _TITLES else None
+
+
+def standing(study: Study) -> Standing:
+    """Apply a study's own rejection notes and say its status.
+
+    Notes are content like any other: the answer does not depend on when they came. An instance
+    is taken back where study, series and SOP Instance UID all agree. Retention expiry takes
+    nothing back, since `available` tells of association, not of access.
+    """
+    notes = {header: title for header in study.headers if (title := rejection_title(header))}
+    if not notes:
+        return Standing(study, _status_without_notes(study))
+    reasons = _reasons(study, notes)
+    accepted = tuple(kept for series in study.series if (kept := _without(series, notes, reasons)))
+    left = replace(study, series=accepted)
+    note_count = sum(study.headers[header] for header in notes)
+    known = sum(len(series.instances) for series in study.series)
+    left_count = sum(len(series.instances) for series in accepted)
+    expired = sum(
+        RETENTION_EXPIRED in reasons.get((uid, instance.sop_instance_uid), ())
+        for uid, instance in left.instances()
+    )
+    status = _status(left, left_count, study, notes, reasons)
+    return Standing(
+        left,
+        status,
+        rejected=known - left_count - note_count,
+        notes=note_count,
+        retention_expired=status is Status.AVAILABLE and expired == left_count,
+        partly_expired=0 < expired < left_count,
+    )
+
+
+def _reasons(study: Study, notes: Mapping[Header, str]) -> _Reasons:
+    reasons: dict[tuple[str, str], set[str]] = {}
+    for header, title in notes.items():
+        for reference in header.key_objects.references if header.key_objects else ():
+            if reference.study_instance_uid == study.study_instance_uid:
+                key = (reference.series_instance_uid, reference.sop_instance_uid)
+                reasons.setdefault(key, set()).add(title)
+    return reasons
+
+
+def _without(series: Series, notes: Mapping[Header, str], reasons: _Reasons) -> Series | None:
+    uid = series.series_instance_uid
+
+    def stays(instance: Instance) -> bool:
+        taken_back = reasons.get((uid, instance.sop_instance_uid), set()) & _TAKEN_BACK
+        return not taken_back and instance.header not in notes
+
+    kept = tuple(filter(stays, series.instances))
+    if len(kept) == len(series.instances):
+        return series
+    return replace(series, instances=kept) if kept else None
+
+
+def _status(
+    left: Study, left_count: int, study: Study, notes: Mapping[Header, str], reasons: _Reasons
+) -> Status:
+    if left_count:
+        return Status.UNKNOWN if left.vanished else Status.AVAILABLE
+    held = [
+        reasons.get((uid, instance.sop_instance_uid), set()) & _TAKEN_BACK
+        for uid, instance in study.instances()
+        if instance.header not in notes
+    ]
+    if not held:  # the archive has already deleted what the notes speak of
+        held = [{title} for title in notes.values()]
+        if all(titles == {RETENTION_EXPIRED} for titles in held):
+            return Status.AVAILABLE
+    if all(titles & _NEVER_TO_EXIST for titles in held):
+        return Status.ENTERED_IN_ERROR
+    return Status.CANCELLED
+
+
+def _status_without_notes(study: Study) -> Status:
+    if study.vanished:
+        return Status.UNKNOWN
+    has_instances = any(series.instances for series in study.series)
+    return Status.AVAILABLE if has_instances or study.instance_count else Status.REGISTERED
