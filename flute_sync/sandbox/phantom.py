@@ -133,8 +133,7 @@ def section(
     for part in PELVIS:
         image[_inside(part, coordinates)] = shades[part.tissue]
     noise = rng.normal(0, 14, (size, size)) + image * rng.normal(0, 0.03, (size, size))
-    drawn: Image = np.abs(image + noise)
-    return drawn
+    return np.asarray(np.abs(image + noise), np.float64)
 
 
 def ultrasound(offset: float, size: int, rng: np.random.Generator) -> Image:
