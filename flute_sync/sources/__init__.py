@@ -1,0 +1,1 @@
+"""How news of studies arrives; each source delivers intake values to one callable."""

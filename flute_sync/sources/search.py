@@ -1,0 +1,224 @@
+"""QIDO-RS as a client: pages that end whatever the server does, and rows that can be compared.
+
+References
+----------
+PS3.18 10.6 and 8.3.4 (2026b).
+"""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, TypeVar
+
+from flute_sync.errors import ArchiveRefused, ArchiveServerError
+from flute_sync.sources.peer import Json, Peer
+from flute_sync.study import StudyInstanceUID
+
+STUDY_INSTANCE_UID: Final = "0020000D"
+SERIES_INSTANCE_UID: Final = "0020000E"
+SOP_INSTANCE_UID: Final = "00080018"
+MODALITIES_IN_STUDY: Final = "00080061"
+SERIES_COUNT: Final = "00201206"
+INSTANCE_COUNT: Final = "00201208"
+
+_STUDY_INCLUDE: Final = ("00081030", "00100021")  # Study Description, Issuer of Patient ID
+_COMPARED: Final = (
+    "00080020", "00080030", "00080050", MODALITIES_IN_STUDY, "00080090", "00080201", "00081030",
+    "00100010", "00100020", "00100021", "00100030", "00100040", "00200010",
+    SERIES_COUNT, INSTANCE_COUNT,
+)  # fmt: skip
+_MOST_PAGES: Final = 10_000
+
+
+_T = TypeVar("_T")
+
+
+class Sighting(NamedTuple):
+    """One row of a study search, cut down to what is compared."""
+
+    study_instance_uid: str | None
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """What a study search says of one study.
+
+    ``fingerprint`` changes when the counts or the attributes do. It is a short digest: nothing of
+    the patient can be read from it. ``attributes`` holds the rows as they came, more than one
+    where the archive files the study under several patients.
+    """
+
+    study_instance_uid: StudyInstanceUID
+    series_count: int | None
+    instance_count: int | None
+    fingerprint: str
+    attributes: tuple[Json, ...]
+
+
+class Search:
+    """Searches one archive.
+
+    Parameters
+    ----------
+    page_size
+        How many rows are asked for at once.
+    """
+
+    def __init__(self, peer: Peer, page_size: int) -> None:
+        self._peer = peer
+        self._page_size = page_size
+        self._include_refused = False
+
+    def sightings(self, key: str, at: datetime) -> Iterator[list[Sighting]]:
+        """Yield page by page which studies match ``key``, such as ``"StudyDate=20260101-"``.
+
+        A server may ignore the key and tell of all it has.
+        """
+
+        def keep(row: Json) -> tuple[Hashable, Sighting]:
+            sighting = Sighting(text(row, STUDY_INSTANCE_UID), _digest(row, at))
+            return sighting, sighting
+
+        return self._pages("/studies", (key,), _STUDY_INCLUDE, keep)
+
+    def study(self, study_instance_uid: StudyInstanceUID, at: datetime) -> StudyRow | None:
+        """Look one study up; None when the archive does not find it.
+
+        Where the server ignores the key, its pages are read until the study appears.
+        """
+
+        def keep(row: Json) -> tuple[Hashable, Json | None]:
+            uid = text(row, STUDY_INSTANCE_UID)
+            return (uid, _digest(row, at)), row if uid == study_instance_uid else None
+
+        key = f"StudyInstanceUID={study_instance_uid}"
+        for page in self._pages("/studies", (key,), _STUDY_INCLUDE, keep):
+            if rows := [row for row in page if row is not None]:
+                return _summed_up(study_instance_uid, rows, at)
+        return None
+
+    def series(self, study_instance_uid: str) -> list[Json]:
+        """Return the series of a study."""
+        path = f"/studies/{study_instance_uid}/series"
+        return self._all(path, (), lambda row: (text(row, SERIES_INSTANCE_UID), row))
+
+    def instances(
+        self, study_instance_uid: str, series_instance_uid: str, include: Sequence[str]
+    ) -> list[Json]:
+        """Return the instances of a series, with the attributes of ``include`` (tags)."""
+        path = f"/studies/{study_instance_uid}/series/{series_instance_uid}/instances"
+        return self._all(path, include, lambda row: (text(row, SOP_INSTANCE_UID), row))
+
+    def _all(
+        self, path: str, include: Sequence[str], keep: Callable[[Json], tuple[Hashable, Json]]
+    ) -> list[Json]:
+        return [row for page in self._pages(path, (), include, keep) for row in page]
+
+    def _pages(
+        self,
+        path: str,
+        keys: Sequence[str],
+        include: Sequence[str],
+        keep: Callable[[Json], tuple[Hashable, _T]],
+    ) -> Iterator[list[_T]]:
+        """Yield what ``keep`` leaves of each row, page by page, until one brings nothing new.
+
+        Neither a short page nor a full one says whether there is more: servers cap pages below
+        what was asked for, or ignore limit and offset. Rows that were seen are dropped; where a
+        page holds nothing else, everything is asked for at once.
+        """
+        seen: set[Hashable] = set()
+        offset: int | None = 0
+        for _ in range(_MOST_PAGES):
+            page: list[_T] = []
+            count = 0
+            for row in self._page(path, keys, include, offset):
+                count += 1
+                identity, kept = keep(row)
+                if identity not in seen:
+                    seen.add(identity)
+                    page.append(kept)
+            if page:
+                yield page
+            if offset is None or count == 0 or count > self._page_size:
+                return
+            offset = offset + count if page else None
+        raise ArchiveServerError("its pages do not end")
+
+    def _page(
+        self, path: str, keys: Sequence[str], include: Sequence[str], offset: int | None
+    ) -> Iterator[Json]:
+        # Not percent-encoded: some servers compare a value as it is on the wire.
+        window = [] if offset is None else [f"limit={self._page_size}", f"offset={offset}"]
+        fields = [f"includefield={','.join(include)}"] if include else []
+        if fields and not self._include_refused:
+            try:
+                yield from self._peer.objects(_address(path, [*keys, *window, *fields]))
+                return
+            except ArchiveRefused as refusal:
+                if refusal.status != 400:
+                    raise
+        yield from self._peer.objects(_address(path, [*keys, *window]))
+        self._include_refused |= bool(fields)
+
+
+def fingerprint(digests: Iterable[str]) -> str:
+    """Return one digest for all the rows of a study, whatever their order."""
+    different = sorted(set(digests))
+    return different[0] if len(different) == 1 else _short("\n".join(different))
+
+
+def text(row: Json, tag: str) -> str | None:
+    """Return the first value of an attribute as text, without pad; None when there is none."""
+    values = _values(row, tag)
+    if not values or not isinstance(values[0], str | int):
+        return None
+    return str(values[0]).strip(" \0") or None
+
+
+def number(row: Json, tag: str) -> int | None:
+    """Return the first value of an attribute as a whole number that is not negative."""
+    said = text(row, tag)
+    return int(said) if said and said.isascii() and said.isdigit() and len(said) < 10 else None
+
+
+def _summed_up(study_instance_uid: StudyInstanceUID, rows: list[Json], at: datetime) -> StudyRow:
+    return StudyRow(
+        study_instance_uid,
+        _total(rows, SERIES_COUNT),
+        _total(rows, INSTANCE_COUNT),
+        fingerprint(_digest(row, at) for row in rows),
+        tuple(rows),
+    )
+
+
+def _digest(row: Json, at: datetime) -> str:
+    values = {tag: _values(row, tag) for tag in _COMPARED}
+    values[MODALITIES_IN_STUDY] = sorted(map(str, values[MODALITIES_IN_STUDY]))
+    if number(row, INSTANCE_COUNT) is None:
+        # Nothing tells whether such a study grew: it is taken for changed once an hour.
+        values["read"] = [f"{at:%Y%m%d%H}"]
+    return _short(json.dumps([text(row, STUDY_INSTANCE_UID), values], sort_keys=True))
+
+
+def _address(path: str, parameters: Sequence[str]) -> str:
+    return f"{path}?{'&'.join(parameters)}" if parameters else path
+
+
+def _short(said: str) -> str:
+    return blake2b(said.encode(), digest_size=12).hexdigest()
+
+
+def _values(row: Json, tag: str) -> list[Any]:
+    element = row.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _total(rows: list[Json], tag: str) -> int | None:
+    counts = [number(row, tag) for row in rows]
+    stated = [count for count in counts if count is not None]
+    return sum(stated) if len(stated) == len(counts) else None
