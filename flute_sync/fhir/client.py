@@ -1,0 +1,265 @@
+"""FHIR REST interactions, each with the preconditions that make it safe.
+
+References
+----------
+FHIR R4 http.html
+"""
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import httpx
+
+from flute_sync.bundle import (
+    Entry,
+    Resource,
+    Result,
+    bundle,
+    etag,
+    located,
+    results,
+    version_of,
+    version_of_etag,
+)
+from flute_sync.errors import FhirGone, FhirServerError
+from flute_sync.fhir.capability import Capabilities, capabilities
+from flute_sync.fhir.outcome import failure
+from flute_sync.fhir.queries import Parameters, has_id, page
+from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
+
+__all__ = ["FhirClient", "FhirSettings"]
+
+_MOST_PAGES: Final = 10_000
+_MINIMAL: Final = {"Prefer": "return=minimal"}
+
+
+class FhirClient:
+    """A FHIR R4 server. Methods are thread-safe; none tries again by itself.
+
+    Every method raises `FhirUnavailable`, `FhirBusy`, `FhirServerError`, `FhirUnauthorized`,
+    `FhirRejected`, `TokenUnavailable` or `TokenRefused` where the server or the way to it is at
+    fault; what else one raises is said there.
+    """
+
+    def __init__(
+        self,
+        settings: FhirSettings,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        on_request: RequestCounter | None = None,
+    ) -> None:
+        self.settings = settings
+        self._wire = Wire(settings, transport=transport, on_request=on_request)
+        self.base_url = self._wire.base_url
+
+    def __enter__(self) -> "FhirClient":
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
+    def capabilities(self) -> Capabilities:
+        """Ask what the server can do (FHIR R4 http.html#capabilities)."""
+        answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
+        return capabilities(answer.body)
+
+    def read(self, resource_type: str, resource_id: str) -> Resource | None:
+        """Read a resource; None when the server never had it.
+
+        Raises
+        ------
+        FhirGone
+            It was deleted.
+        """
+        answer = self._wire.send(
+            "read", "GET", f"{resource_type}/{resource_id}", accept=frozenset({404})
+        )
+        if answer.status == 404:
+            if answer.body is not None and answer.body["resourceType"] != "OperationOutcome":
+                raise FhirServerError("HTTP 404 on read, with a resource")
+            return None
+        return checked(answer.body, resource_type, resource_id)
+
+    def search(self, resource_type: str, parameters: Parameters) -> list[Resource]:
+        """Search by POST, so that no identifier stands in a URL, and read all pages."""
+        return [found for matches in self.pages(resource_type, parameters) for found in matches]
+
+    def pages(self, resource_type: str, parameters: Parameters) -> Iterator[list[Resource]]:
+        """Search by POST and yield what matched, page by page.
+
+        Raises
+        ------
+        FhirServerError
+            The pages lead in a circle, elsewhere, or never end.
+        """
+        answer = self._wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
+        yield from self._following(answer.body, resource_type)
+
+    def _following(self, searchset: object, resource_type: str) -> Iterator[list[Resource]]:
+        seen: set[str] = set()
+        found = page(searchset, resource_type, self.base_url)
+        yield found.matches
+        while found.next_url is not None:
+            if found.next_url in seen or len(seen) >= _MOST_PAGES:
+                raise FhirServerError("the pages of a search do not end")
+            seen.add(found.next_url)
+            answer = self._wire.send("search", "GET", found.next_url)
+            found = page(answer.body, resource_type, self.base_url)
+            yield found.matches
+
+    def matches(self, result: Result, resource_type: str) -> list[Resource]:
+        """Return what a search within a batch found, further pages included."""
+        if result.status != 200:
+            raise failure(result.status, {}, result.resource, "search")
+        following = self._following(result.resource, resource_type)
+        return [found for matches in following for found in matches]
+
+    def batch(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        """Send requests in one; each answer has its own status."""
+        return self._bundle("batch", entries)
+
+    def transaction(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        """Send requests in one, all or nothing.
+
+        Raises
+        ------
+        FhirConflict, FhirAmbiguous
+            As `create` and `update`.
+        """
+        written = self._bundle("transaction", entries)
+        for entry, result in zip(entries, written, strict=True):
+            if not 200 <= result.status < 300:
+                conditional = entry.if_none_exist is not None
+                raise failure(result.status, {}, result.resource, "bundle", conditional=conditional)
+        return written
+
+    def _bundle(
+        self, kind: Literal["batch", "transaction"], entries: Sequence[Entry]
+    ) -> tuple[Result, ...]:
+        # Without minimal, a written study of megabytes would come back.
+        headers = {} if kind == "batch" else _MINIMAL
+        sent = bundle(kind, entries)
+        answer = self._wire.send("bundle", "POST", "", resource=sent, headers=headers)
+        return results(answer.body or {}, len(entries))
+
+    def create(self, resource: Resource, *, if_none_exist: str | None = None) -> Result:
+        """Create a resource; status 200 means that one matched and nothing was written.
+
+        Parameters
+        ----------
+        if_none_exist
+            Search criteria, as a query without ``?``.
+
+        Raises
+        ------
+        FhirAmbiguous
+            Several resources match already.
+        FhirConflict
+            Somebody creates the same at this moment.
+        """
+        headers = dict(_MINIMAL)
+        if if_none_exist is not None:
+            headers["If-None-Exist"] = if_none_exist
+        kind = resource["resourceType"]
+        answer = self._wire.send("create", "POST", kind, resource=resource, headers=headers)
+        return _written(answer, kind)
+
+    def update(self, resource: Resource, *, if_match: str | None) -> Result:
+        """Write a resource to its id.
+
+        Parameters
+        ----------
+        if_match
+            The version that the resource was made from; None only for an id of our own choosing
+            that is not known to exist.
+
+        Raises
+        ------
+        FhirConflict
+            Another version is current. The standard's status is 412, HAPI's 409.
+        """
+        headers = dict(_MINIMAL)
+        if if_match is None:
+            headers["If-None-Match"] = "*"
+        else:
+            headers["If-Match"] = etag(if_match)
+        kind, resource_id = resource["resourceType"], resource["id"]
+        url = f"{kind}/{resource_id}"
+        answer = self._wire.send("update", "PUT", url, resource=resource, headers=headers)
+        result = _written(answer, kind, resource_id)
+        if result.id != resource_id:
+            raise FhirServerError("an update was answered with another resource's location")
+        return result
+
+    def delete(self, resource_type: str, resource_id: str, *, if_match: str) -> None:
+        """Delete a version of a resource; one that is gone already is no error.
+
+        HAPI ignores If-Match here: the caller must have looked at the resource just before.
+        """
+        self._wire.send(
+            "delete",
+            "DELETE",
+            f"{resource_type}/{resource_id}",
+            headers={"If-Match": etag(if_match)},
+            accept=frozenset({404, 410}),
+        )
+
+
+_PLAIN: Final = "application/fhir+json, application/json;q=0.9"
+
+
+def checked(body: Resource | None, resource_type: str, resource_id: str) -> Resource:
+    """Return a resource after making sure that it is the one asked for.
+
+    Raises
+    ------
+    FhirServerError
+        It is another one.
+    """
+    if body is None or body.get("resourceType") != resource_type or body.get("id") != resource_id:
+        raise FhirServerError(f"a read of {resource_type} was answered with something else")
+    return body
+
+
+def read_result(result: Result, resource_type: str, resource_id: str) -> Resource | None:
+    """Return what a read within a batch found; None when the server never had it.
+
+    Raises
+    ------
+    FhirGone
+        It was deleted.
+    """
+    if result.status == 404:
+        return None
+    if result.status == 410:
+        raise FhirGone()
+    if result.status != 200:
+        raise failure(result.status, {}, result.resource, "read")
+    return checked(result.resource, resource_type, resource_id)
+
+
+def _written(answer: Answer, kind: str, known_id: str | None = None) -> Result:
+    headers, body = answer.headers, answer.body
+    if body is not None and (body["resourceType"] != kind or not has_id(body)):
+        body = None
+    location = headers.get("location") or headers.get("content-location") or ""
+    found_kind, found_id, version = located(location)
+    if found_id is not None and found_kind != kind:
+        raise FhirServerError("a write was answered with another resource's location")
+    resource_id = found_id or _id(body) or known_id
+    version = version_of_etag(headers.get("etag", "")) or version or version_of(body or {})
+    return Result(answer.status, resource_id, version, body)
+
+
+def _id(body: dict[str, Any] | None) -> str | None:
+    return None if body is None else str(body["id"])
