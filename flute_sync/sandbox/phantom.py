@@ -133,7 +133,7 @@ def section(
     for part in PELVIS:
         image[_inside(part, coordinates)] = shades[part.tissue]
     noise = rng.normal(0, 14, (size, size)) + image * rng.normal(0, 0.03, (size, size))
-    return np.asarray(np.abs(image + noise), np.float64)
+    return np.abs(image + noise)
 
 
 def ultrasound(offset: float, size: int, rng: np.random.Generator) -> Image:
@@ -148,11 +148,11 @@ def ultrasound(offset: float, size: int, rng: np.random.Generator) -> Image:
     speckle = rng.rayleigh(0.8, (size, size))
     image = image * speckle * np.exp(-0.5 * depth)
     image[(np.abs(angle) > 0.85) | (depth > 1) | (depth < 0.08)] = 0
-    return image.clip(0, 255)
+    return np.clip(image, 0, 255, dtype=np.float64)
 
 
 def _inside(part: _Ellipsoid, coordinates: tuple[Image, Image, Image]) -> NDArray[np.bool_]:
     distance = np.zeros_like(coordinates[0])
     for along, centre, half_axis in zip(coordinates, part.centre, part.half_axes, strict=True):
         distance += ((along - centre) / half_axis) ** 2
-    return np.less_equal(distance, 1)
+    return distance <= 1

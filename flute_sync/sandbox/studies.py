@@ -88,7 +88,7 @@ def prostate_mpmri(
     patient
         Who is imaged.
     seed
-        The same seed gives the same UIDs and the same bytes.
+        0 to 2^32 - 1; the same seed gives the same UIDs and the same bytes.
     when
         When it began, with the zone of the scanner.
     slices
@@ -144,7 +144,7 @@ def prostate_trus(
     patient
         Who is imaged.
     seed
-        The same seed gives the same UIDs and the same bytes.
+        0 to 2^32 - 1; the same seed gives the same UIDs and the same bytes.
     when
         When it began, with the zone of the scanner.
     frames
@@ -223,7 +223,7 @@ def _instance(study: _Study, series: _Series, number: int) -> Dataset:
     dataset.StudyID = f"{study.kind}-{study.seed}"
     dataset.StudyDate, dataset.StudyTime = _date_time(study.when)
     dataset.TimezoneOffsetFromUTC = study.when.strftime("%z")
-    dataset.AccessionNumber = f"A{study.kind}{study.seed:06d}"
+    dataset.AccessionNumber = f"{study.kind[:2].upper()}{study.seed:06d}"
     dataset.IssuerOfAccessionNumberSequence = [_issuer()]
     dataset.ReferringPhysicianName = ""
     dataset.StudyDescription = study.description

@@ -75,7 +75,7 @@ async def changes(request: Request) -> Response:
     index = _store(request).index
     newest, last = index.last_change()
     if "last" in request.query_params:
-        return _feed(newest, done=True, last=last)
+        return _feed(newest, done=True, last=newest[0]["seq"] if newest else last)
     try:
         since = int(request.query_params.get("since", "0"))
         limit = int(request.query_params.get("limit", _DEFAULT_LIMIT))
