@@ -1,0 +1,181 @@
+"""The intake as the event loop uses it: commits in threads, intents that are never forgotten."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from flute_sync.errors import FluteSyncError
+from flute_sync.events import Event, fields
+from flute_sync.intake import Delivery, Intake, IntentId, Noticed, Received, Refused
+from flute_sync.study import StudyInstanceUID
+
+log = logging.getLogger(__name__)
+
+SOURCE: Final = "stow_rs"
+_FIRST_PAUSE: Final = timedelta(seconds=1)
+_LONGEST_PAUSE: Final = timedelta(seconds=30)
+_PATIENCE: Final = timedelta(seconds=5)
+
+
+class LedgerDoor:
+    """Deliver from an event loop without blocking it.
+
+    Parameters
+    ----------
+    archive
+        The name of the archive that holds what is received.
+    threads
+        How many commits may wait at once; the ledger groups them.
+    """
+
+    def __init__(self, intake: Intake, archive: str, threads: int) -> None:
+        self._intake = intake
+        self.archive = archive
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stow-ledger")
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def deliver(
+        self,
+        received: tuple[Received, ...],
+        *,
+        noticed: tuple[Noticed, ...] = (),
+        refused: tuple[Refused, ...] = (),
+        closes: IntentId | None = None,
+    ) -> None:
+        """Commit news of instances.
+
+        Raises
+        ------
+        LedgerUnavailable, LedgerBusy
+            When nothing was committed.
+        """
+        delivery = Delivery(
+            source=SOURCE,
+            archive=self.archive,
+            at=datetime.now(UTC),
+            received=received,
+            noticed=noticed,
+            refused=refused,
+            closes=closes,
+        )
+        await asyncio.shield(self.run(lambda: self._intake.deliver(delivery)))
+
+    def intend(self, study: StudyInstanceUID) -> IntentId:
+        """Commit a new intent; blocks."""
+        return self._intake.intend(SOURCE, self.archive, (study,))
+
+    def extend(self, intent: IntentId, study: StudyInstanceUID) -> None:
+        """Commit one study more; blocks."""
+        self._intake.extend(intent, (study,))
+
+    def run(self, commit: Callable[[], None]) -> asyncio.Future[None]:
+        """Start a commit in a thread."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, commit)
+
+    async def abandon(self, intent: IntentId) -> None:
+        """Turn an intent into notices: now, or as soon as the ledger can."""
+        try:
+            await self.run(lambda: self._intake.abandon(intent))
+        except FluteSyncError as error:
+            log.warning(
+                "an interrupted upload cannot be noted yet",
+                extra=fields(Event.LEDGER_FAILED, source=SOURCE, code=error.code, hint=error.hint),
+            )
+            self.in_background(self._abandon_later(intent))
+
+    async def _abandon_later(self, intent: IntentId) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause.total_seconds())
+            with suppress(FluteSyncError):
+                await self.run(lambda: self._intake.abandon(intent))
+                return
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Go on with something although the request it belongs to ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def close(self) -> None:
+        """Wait a moment for what is under way; the next start recovers what is left."""
+        if self._background:
+            await asyncio.wait(self._background, timeout=_PATIENCE.total_seconds())
+        for task in self._background:
+            task.cancel()
+        self._threads.shutdown(wait=False)
+
+
+class UploadIntent:
+    """Which studies one upload is about to change in the archive."""
+
+    def __init__(self, door: LedgerDoor) -> None:
+        self._door = door
+        self._id: IntentId | None = None
+        self._studies: set[StudyInstanceUID] = set()
+        self._commit: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def begin(self, study: StudyInstanceUID) -> None:
+        """Start to commit a study that is new to the upload."""
+        if study not in self._studies:
+            self._studies.add(study)
+            self._commit = self._door.run(lambda: self._cover(study))
+
+    def _cover(self, study: StudyInstanceUID) -> None:
+        if self._id is None:
+            self._id = self._door.intend(study)
+        else:
+            self._door.extend(self._id, study)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a commit is under way."""
+        return self._commit is not None and not self._commit.done()
+
+    async def committed(self) -> None:
+        """Wait until all studies named so far are committed.
+
+        Raises
+        ------
+        LedgerUnavailable, LedgerBusy
+            When the last one is not.
+        """
+        if self._commit is not None:
+            await asyncio.shield(self._commit)
+            self._commit = None
+
+    async def close(
+        self,
+        received: tuple[Received, ...],
+        noticed: tuple[Noticed, ...],
+        refused: tuple[Refused, ...],
+    ) -> None:
+        """Commit what came of the upload, and end the intent with it.
+
+        Raises
+        ------
+        LedgerUnavailable, LedgerBusy
+            When nothing was committed: the intent is still open.
+        """
+        await self._door.deliver(received, noticed=noticed, refused=refused, closes=self._id)
+        self._closed = True
+
+    async def release(self) -> None:
+        """Turn an intent that is still open into notices, even if the request is cancelled."""
+        if not self._closed and (self._commit is not None or self._id is not None):
+            self._closed = True
+            await asyncio.shield(self._door.in_background(self._release()))
+
+    async def _release(self) -> None:
+        if self._commit is not None:
+            with suppress(FluteSyncError):
+                await self._commit
+        if self._id is not None:
+            await self._door.abandon(self._id)
