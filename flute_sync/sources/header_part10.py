@@ -1,0 +1,228 @@
+"""Finding the data set in a DICOM file as it comes in: preamble, meta group, transfer syntax.
+
+References
+----------
+PS3.10 7 and PS3.5 10 and A (2026b).
+"""
+
+import zlib
+from struct import unpack_from
+from typing import Final
+
+from flute_sync.errors import HeaderError, HeaderTooLarge, HeaderTruncated
+from flute_sync.sources import header_tags as tags
+from flute_sync.sources.header_settings import HeaderSettings
+from flute_sync.sources.header_walk import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Data,
+    RawElement,
+    Walker,
+    names_vr,
+    sniff,
+)
+
+KEY_OBJECT_SELECTION: Final = b"1.2.840.10008.5.1.4.1.1.88.59"
+_STOPS: Final = (
+    (KEY_OBJECT_SELECTION, tags.CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE),
+    (b"1.2.840.10008.5.1.4.1.1.88.", tags.CONCEPT_NAME_CODE_SEQUENCE),
+    (b"1.2.840.10008.5.1.4.1.1.104.", tags.DOCUMENT_TITLE),
+    (b"1.2.840.10008.5.1.4.1.1.11.", tags.CONTENT_LABEL),
+    (b"", tags.REASON_FOR_REQUESTED_PROCEDURE_CODE_SEQUENCE),
+)
+_FUNCTIONAL_GROUPS: Final = 0x5200_9229
+_TRANSFER_SYNTAX_UID: Final = 0x0002_0010
+_DATA_SET: Final = 0x0003_0000
+_ENCODINGS: Final = {
+    b"1.2.840.10008.1.2": IMPLICIT_LITTLE,
+    b"1.2.840.10008.1.2.2": EXPLICIT_BIG,
+    b"1.2.840.113619.5.2": IMPLICIT_LITTLE,  # GE's, whose pixels alone are big endian
+}
+_DEFLATED: Final = frozenset(
+    {
+        b"1.2.840.10008.1.2.1.99",
+        b"1.2.840.10008.1.2.4.95",
+        b"1.2.840.10008.1.2.4.205",
+    }
+)
+_PREAMBLE_BYTES: Final = 132
+_INFLATED_AT_ONCE_BYTES: Final = 64 * 1024
+
+
+class Part10Parser:
+    """Takes a DICOM file in pieces of any size until all wanted elements are in hand.
+
+    Parameters
+    ----------
+    transfer_syntax_uid
+        How a bare data set is written, that comes without preamble and meta group; None for a
+        file.
+    """
+
+    def __init__(self, settings: HeaderSettings, transfer_syntax_uid: str | None = None) -> None:
+        self.done = False
+        self.encoding = EXPLICIT_LITTLE
+        self._settings = settings
+        self._data: Data = b""
+        self._pos = 0
+        self._ended = False
+        self._inflater: zlib._Decompress | None = None
+        self._inflated_bytes = 0
+        self._meta: Walker | None = None
+        self._walker: Walker | None = None
+        self._step = self._preamble
+        if transfer_syntax_uid is not None:
+            self._expect(transfer_syntax_uid.encode("ascii", "replace"))
+
+    @property
+    def elements(self) -> dict[int, RawElement]:
+        """The wanted elements found so far."""
+        return {} if self._walker is None else self._walker.elements
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises
+        ------
+        HeaderError
+            When they cannot be read.
+        """
+        if self._inflater is not None:
+            self._inflate(chunk)
+        else:
+            self._advance(chunk)
+
+    def finish(self) -> None:
+        """State that there are no more bytes.
+
+        Raises
+        ------
+        HeaderError
+            When those that came are not a whole header.
+        """
+        self._ended = True
+        self._advance(b"")
+        if self.done:
+            return
+        if self._inflater is not None and not self._inflater.eof:
+            raise HeaderTruncated("the deflated data have no end")
+        if self._walker is None:
+            raise HeaderTruncated("there is no data set")
+        self._walker.finish(self._data, self._pos)
+
+    def _advance(self, chunk: bytes) -> None:
+        """Put new bytes behind those that are left, and go on with them."""
+        left = len(self._data) - self._pos
+        if left <= 0:
+            self._data, self._pos = chunk[-left:] if left else chunk, max(0, -left - len(chunk))
+        else:
+            if not isinstance(self._data, bytearray):
+                self._data = bytearray(self._data)
+            if self._pos:
+                del self._data[: self._pos]
+                self._pos = 0
+            self._data += chunk
+        while not self.done and self._step():
+            pass
+
+    def _has(self, size: int) -> bool:
+        return self._ended or len(self._data) - self._pos >= size
+
+    # -- steps: each returns whether the next one can begin --------------------------------------
+
+    def _preamble(self) -> bool:
+        if not self._has(_PREAMBLE_BYTES):
+            return False
+        if self._data[128:132] == b"DICM":
+            self._pos = _PREAMBLE_BYTES
+        elif not _may_begin(self._data[:6]):
+            raise HeaderError("it is not DICOM: no prefix, and no data element where one should be")
+        self._step = self._meta_group
+        return True
+
+    def _meta_group(self) -> bool:
+        if self._meta is None:
+            wanted = frozenset({_TRANSFER_SYNTAX_UID})
+            self._meta = Walker(EXPLICIT_LITTLE, wanted, self._settings, stop=_DATA_SET)
+        if not self._walk(self._meta):
+            return False
+        stated = self._meta.elements.get(_TRANSFER_SYNTAX_UID)
+        self._expect(stated.value.rstrip(b" \0") if stated else b"")
+        return True
+
+    def _expect(self, transfer_syntax_uid: bytes) -> None:
+        self.encoding = _ENCODINGS.get(transfer_syntax_uid, EXPLICIT_LITTLE)
+        self._step = self._first_element if transfer_syntax_uid else self._undeclared
+        if transfer_syntax_uid in _DEFLATED:
+            deflated = bytes(self._data[self._pos :])
+            self._data, self._pos = b"", 0
+            self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            self._inflate(deflated)
+
+    def _undeclared(self) -> bool:
+        """Find out how a data set is written that nobody says it of."""
+        if not self._has(6):
+            return False
+        begin = self._data[self._pos : self._pos + 6]
+        if len(begin) == 6 and not names_vr(begin[4:6]):
+            self.encoding = IMPLICIT_LITTLE
+        elif len(begin) == 6 and unpack_from("<H", begin)[0] >= 0x0400:
+            self.encoding = EXPLICIT_BIG
+        self._step = self._first_element
+        return True
+
+    def _first_element(self) -> bool:
+        if not self._has(6):
+            return False
+        self.encoding = sniff(self.encoding, self._data[self._pos : self._pos + 6], 0)
+        self._walker = Walker(
+            self.encoding,
+            tags.WANTED,
+            self._settings,
+            stop=_FUNCTIONAL_GROUPS,
+            on_kept=_stop_after,
+        )
+        self._step = self._data_set
+        return True
+
+    def _data_set(self) -> bool:
+        if self._walker is not None and self._walk(self._walker):
+            self.done = True
+        return False
+
+    def _walk(self, walker: Walker) -> bool:
+        if len(self._data) - self._pos >= walker.need:
+            self._pos = walker.walk(self._data, self._pos)
+        return walker.done
+
+    def _inflate(self, chunk: bytes) -> None:
+        if self._inflater is None:
+            return
+        inflated = b""
+        while not self.done and (chunk or len(inflated) == _INFLATED_AT_ONCE_BYTES):
+            try:
+                inflated = self._inflater.decompress(chunk, _INFLATED_AT_ONCE_BYTES)
+            except zlib.error as error:
+                raise HeaderError("the deflated data are broken") from error
+            self._inflated_bytes += len(inflated)
+            if self._inflated_bytes > self._settings.max_header_bytes:
+                raise HeaderTooLarge("inflated, it is larger than the settings allow")
+            chunk = self._inflater.unconsumed_tail
+            self._advance(inflated)
+
+
+def _may_begin(begin: Data) -> bool:
+    """Tell whether a file without preamble can begin like this: group 0002 or 0008."""
+    if len(begin) < 6:
+        return False
+    little, big = unpack_from("<H", begin)[0], unpack_from(">H", begin)[0]
+    return little in (0x0002, 0x0008) or (big == 0x0008 and names_vr(begin[4:6]))
+
+
+def _stop_after(tag: int, value: bytes) -> int | None:
+    """Tell from the SOP class which element is the last of interest."""
+    if tag != tags.SOP_CLASS_UID:
+        return None
+    last = next(last for sop_class, last in _STOPS if value.startswith(sop_class))
+    return last + 1
