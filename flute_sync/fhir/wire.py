@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import httpx
 import orjson
+from pydantic import Field
 
 from flute_sync.errors import FhirServerError, FhirUnavailable
 from flute_sync.fhir.outcome import Interaction, failure
@@ -21,16 +22,16 @@ RequestCounter = Callable[[Interaction, int | None], None]
 
 
 class FhirSettings(HttpSettings):
-    """``[fhir]``: the FHIR server.
+    """``[fhir]``: the FHIR server."""
 
-    ``answer_timeout`` bounds one answer as a whole, where ``read_timeout`` bounds each silence in
-    it. ``provenance`` adds a Provenance to every write.
-    """
-
-    base_url: HttpUrl
-    provenance: bool = False
-    answer_timeout: PositiveDuration = timedelta(minutes=5)
-    largest_answer_bytes: Bytes = 256 * 1024 * 1024
+    base_url: HttpUrl = Field(description="service base, e.g. https://fhir.example/fhir")
+    provenance: bool = Field(default=False, description="add a Provenance to every write")
+    answer_timeout: PositiveDuration = Field(
+        default=timedelta(minutes=5), description="longest time for one answer as a whole"
+    )
+    largest_answer_bytes: Bytes = Field(
+        default=256 * 1024 * 1024, description="an answer beyond this is refused"
+    )
 
 
 @dataclass(frozen=True, slots=True)

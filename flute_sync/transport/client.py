@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 import httpx
+from pydantic import Field
 
 from flute_sync import __version__
 from flute_sync.errors import ConfigurationError, SecretUnreadable
@@ -20,18 +21,26 @@ _HEADERS: Final = {"User-Agent": f"flute-sync/{__version__}"}
 class HttpSettings(Settings):
     """How to reach a peer over HTTP; base of ``[fhir]`` and ``[archive]``.
 
-    ``ca_file`` replaces the system's certificate authorities. ``client_cert`` is a PEM chain,
-    ``client_key_file`` its key where the chain does not hold it. Certificates and host names are
-    always verified.
+    Certificates and host names are always verified.
     """
 
-    auth: AuthSettings = NoAuth()
-    ca_file: SecretFile | None = None
-    client_cert: SecretFile | None = None
-    client_key_file: SecretFile | None = None
-    proxy: HttpUrl | None = None
-    connect_timeout: PositiveDuration = timedelta(seconds=10)
-    read_timeout: PositiveDuration = timedelta(seconds=60)
+    auth: AuthSettings = Field(default=NoAuth(), description="credentials")
+    ca_file: SecretFile | None = Field(
+        default=None, description="PEM certificate authorities instead of the system's"
+    )
+    client_cert: SecretFile | None = Field(
+        default=None, description="PEM certificate chain that shows who we are"
+    )
+    client_key_file: SecretFile | None = Field(
+        default=None, description="PEM key of client_cert, without a passphrase"
+    )
+    proxy: HttpUrl | None = Field(default=None, description="HTTP proxy to go through")
+    connect_timeout: PositiveDuration = Field(
+        default=timedelta(seconds=10), description="longest wait for a connection"
+    )
+    read_timeout: PositiveDuration = Field(
+        default=timedelta(seconds=60), description="longest silence of the peer"
+    )
 
 
 def client(
