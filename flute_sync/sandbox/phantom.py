@@ -148,7 +148,8 @@ def ultrasound(offset: float, size: int, rng: np.random.Generator) -> Image:
     speckle = rng.rayleigh(0.8, (size, size))
     image = image * speckle * np.exp(-0.5 * depth)
     image[(np.abs(angle) > 0.85) | (depth > 1) | (depth < 0.08)] = 0
-    return np.clip(image, 0, 255, dtype=np.float64)
+    clipped: Image = image.clip(0, 255)
+    return clipped
 
 
 def _inside(part: _Ellipsoid, coordinates: tuple[Image, Image, Image]) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import io
 import re
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -90,7 +91,7 @@ def store(web: httpx.Client, parts: list[bytes], path: str = "/studies") -> http
     return web.post(path, content=multipart(parts), headers={"Content-Type": RELATED})
 
 
-def find(web: httpx.Client, path: str, query: str = "") -> list[dict]:
+def find(web: httpx.Client, path: str, query: str = "") -> Any:
     """Search with a query sent as it stands: Orthanc 1.10 does not decode percent signs."""
     response = web.get(httpx.URL(f"{web.base_url}{path.lstrip('/')}", query=query.encode()))
     if response.status_code == 204:
@@ -391,20 +392,20 @@ def test_pictures(web, mpmri, accept, form):
         picture = Image.open(io.BytesIO(response.content))
         assert picture.format == form
         assert picture.size == (24, 24)
-        low, high = picture.convert("L").getextrema()
-        assert low < 30
-        assert high > 100
+        shades = picture.convert("L").tobytes()
+        assert min(shades) < 30
+        assert max(shades) > 100
 
 
 # -- changes and look-ups --------------------------------------------------------------------
 
 
-def last_change(native: httpx.Client) -> int:
+def last_change(native: httpx.Client) -> Any:
     """Ask for the highest number ever given; ``?last`` names the newest change that is left."""
     return native.get("/changes", params={"since": 10**9, "limit": 1}).json()["Last"]
 
 
-def native_id(native: httpx.Client, study: Study) -> str:
+def native_id(native: httpx.Client, study: Study) -> Any:
     (found,) = native.post("/tools/lookup", content=study.uid).json()
     assert found["Type"] == "Study"
     assert found["Path"] == f"/studies/{found['ID']}"
@@ -422,7 +423,7 @@ def test_changes_tell_of_a_new_study_and_then_that_it_is_stable(web, native):
         assert feed["Done"]
         return feed["Changes"]
 
-    kinds = [one["ChangeType"] for one in news()]
+    kinds = [one["ChangeType"] for one in news() if one["ChangeType"].startswith("New")]
     assert kinds.count("NewInstance") == len(study.parts)
     assert kinds.count("NewSeries") == len(study.series_uids)
     assert kinds[0] == "NewInstance"
