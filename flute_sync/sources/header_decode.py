@@ -22,11 +22,11 @@ from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.header_text import CharacterSet, character_set
 from flute_sync.sources.header_walk import Encoding, RawElement, items_of
 
-_SINGLE: Final = frozenset({"LT", "ST", "UR", "UT"})
+SINGLE: Final = frozenset({"LT", "ST", "UR", "UT"})
 _CODED: Final = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
 _TEXT_VRS: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UN UR UT".split())
 _FLOATS: Final = {b"FD": "d", b"FL": "f"}
-_LONGEST_VALUE_BYTES: Final = 16 * 1024
+LONGEST_VALUE: Final = 16 * 1024
 _ASCII: Final = CharacterSet(("ascii",))
 
 
@@ -86,7 +86,7 @@ class Decoder:
         tag: int, element: RawElement, into: Elements, charset: CharacterSet, encoding: Encoding
     ) -> None:
         vr = tags.VR[tag]
-        if len(element.value) > _LONGEST_VALUE_BYTES:
+        if len(element.value) > LONGEST_VALUE:
             into.spoil(tag, VALUE_TOO_LONG)
             return
         if vr == "FD" and element.vr in (b"", b"UN", *_FLOATS):
@@ -106,7 +106,7 @@ class Decoder:
         if not whole:
             into.remark(tag, TEXT_UNDECODABLE)
         text = text.rstrip(" \0")
-        into.values[tag] = (text,) if vr in _SINGLE else tuple(text.split("\\"))
+        into.values[tag] = (text,) if vr in SINGLE else tuple(text.split("\\"))
 
     def _sequence(
         self,

@@ -1,0 +1,225 @@
+"""Reading headers from the DICOM JSON Model: WADO-RS metadata and QIDO-RS rows.
+
+By the same rules as from a file, to the same `study.Header`. Servers differ in how well they keep
+to the model: what has a wrong type is left out with a remark, and only a missing or illegal UID
+refuses an instance, without harm to its neighbours.
+
+References
+----------
+PS3.18 F (2026b).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import Final
+
+import orjson
+
+from flute_sync.errors import HeaderError
+from flute_sync.intake import Received
+from flute_sync.sources import header_tags as tags
+from flute_sync.sources.header import Shared, own_part, shared_part, with_remarks
+from flute_sync.sources.header_attributes import STRUCTURED_REPORTS
+from flute_sync.sources.header_decode import LONGEST_VALUE, SINGLE
+from flute_sync.sources.header_elements import VALUE_TOO_LONG, WRONG_TYPE, Elements
+from flute_sync.sources.header_settings import HeaderSettings
+from flute_sync.study import (
+    Header,
+    Instance,
+    Remark,
+    SeriesInstanceUID,
+    SOPInstanceUID,
+    StudyInstanceUID,
+)
+from flute_sync.valuerep import parse_date, parse_integer
+
+Json = Mapping[str, object]
+
+_DEFAULT: Final = HeaderSettings()
+_CACHED_HEADERS: Final = 4096
+_LARGEST_CACHED_BYTES: Final = 64 * 1024
+_NUMERIC: Final = frozenset({"DS", "FD", "IS"})
+_NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
+
+
+def _keys(wanted: Iterable[int]) -> dict[str, int]:
+    upper = {f"{tag:08X}": tag for tag in wanted}
+    return upper | {key.lower(): tag for key, tag in upper.items()}
+
+
+_KEYS: Final = _keys(tags.WANTED)
+_KEYS_IN_ITEMS: Final = _keys(tags.WANTED_IN_ITEMS)
+_OF_THE_INSTANCE: Final = frozenset(_keys(tags.OF_THE_INSTANCE))
+_OF_THE_MOMENT: Final = frozenset(_keys(tags.OF_THE_MOMENT))
+_IN_DOCUMENTS: Final = frozenset(
+    _keys((tags.CONCEPT_NAME_CODE_SEQUENCE, tags.CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE))
+)
+
+
+def received_from_json(
+    instance: Json, *wider: Json, settings: HeaderSettings = _DEFAULT
+) -> Received:
+    """Read one instance.
+
+    Parameters
+    ----------
+    instance
+        Its metadata, or its row of a QIDO-RS answer.
+    wider
+        The rows of its series and its study, where instance rows alone say too little: what they
+        state counts where the instance states nothing.
+
+    Raises
+    ------
+    HeaderError
+        When a UID is absent or illegal, or this is no object of the JSON model.
+    """
+    row = _merged((instance, *wider))
+    own = _elements({key: row[key] for key in row.keys() & _OF_THE_INSTANCE}, _KEYS, settings)
+    try:
+        sop_instance_uid, number, remarks = own_part(own)
+        key = _shared_key(row, settings)
+        decode = _decode if len(key) <= _LARGEST_CACHED_BYTES else _decode.__wrapped__
+        study, series, header = decode(key, settings)
+    except HeaderError as refusal:
+        refusal.study_instance_uid = uid_in(row, tags.STUDY_INSTANCE_UID)
+        refusal.sop_class_uid = uid_in(row, tags.SOP_CLASS_UID)
+        refusal.sop_instance_uid = uid_in(row, tags.SOP_INSTANCE_UID)
+        raise
+    return Received(
+        StudyInstanceUID(study),
+        SeriesInstanceUID(series),
+        Instance(SOPInstanceUID(sop_instance_uid), number, _remarked(header, remarks)),
+    )
+
+
+def uid_in(row: object, tag: int) -> str | None:
+    """Return a UID of a row, None where it is absent or illegal."""
+    try:
+        return _one(row, tag).optional_uid(tag)
+    except HeaderError:
+        return None
+
+
+def count_in(row: object, tag: int) -> int | None:
+    """Return a number of a row such as (0020,1208), None where it is absent or unusable."""
+    return _one(row, tag).parsed(tag, parse_integer)
+
+
+def _one(row: object, tag: int) -> Elements:
+    if not isinstance(row, Mapping):
+        return Elements()
+    keys = _keys((tag,))
+    return _elements({key: row[key] for key in keys if key in row}, keys, _DEFAULT)
+
+
+def _merged(rows: Iterable[object]) -> Json:
+    """Lay rows over each other, the first uppermost; an element without value covers none."""
+    merged: dict[str, object] = {}
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise HeaderError("an instance is no JSON object")
+        for key in row.keys() & _KEYS.keys():
+            if key not in merged or not _states(merged[key]):
+                merged[key] = row[key]
+    return merged
+
+
+def _states(element: object) -> bool:
+    return not isinstance(element, Mapping) or any(
+        element.get(key) for key in ("Value", "InlineBinary", "BulkDataURI")
+    )
+
+
+def _shared_key(row: Json, settings: HeaderSettings) -> bytes:
+    """Write what instances share, as `received_from_json` caches it."""
+    left_out = _OF_THE_INSTANCE
+    day = partial(parse_date, placeholders=settings.placeholder_dates)
+    if all(_one(row, tag).parsed(tag, day) for tag in (tags.STUDY_DATE, tags.SERIES_DATE)):
+        left_out |= _OF_THE_MOMENT
+    if not (uid_in(row, tags.SOP_CLASS_UID) or "").startswith(STRUCTURED_REPORTS):
+        left_out |= _IN_DOCUMENTS
+    shared = {key: row[key] for key in row.keys() & _KEYS.keys() if key not in left_out}
+    try:
+        return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise HeaderError("an instance holds text or numbers that JSON has not") from error
+
+
+@lru_cache(maxsize=_CACHED_HEADERS)
+def _decode(key: bytes, settings: HeaderSettings) -> Shared:
+    return shared_part(_elements(orjson.loads(key), _KEYS, settings), settings)
+
+
+@lru_cache(maxsize=_CACHED_HEADERS)
+def _remarked(header: Header, remarks: frozenset[Remark]) -> Header:
+    return with_remarks(header, remarks) if remarks else header
+
+
+def _elements(row: Json, keys: Mapping[str, int], settings: HeaderSettings) -> Elements:
+    into = Elements()
+    _read(row, keys, into, settings.max_depth)
+    return into
+
+
+def _read(row: Json, keys: Mapping[str, int], into: Elements, depth: int) -> None:
+    for key in row.keys() & keys.keys():
+        tag, element = keys[key], row[key]
+        try:
+            if tags.VR[tag] == "SQ":
+                into.items[tag] = tuple(_items(_values(element), into.remarks, depth))
+            elif tag != tags.SPECIFIC_CHARACTER_SET:
+                into.values[tag] = _texts(tags.VR[tag], _values(element))
+        except _Malformed as malformed:
+            into.spoil(tag, malformed.code)
+
+
+def _items(values: list[object], remarks: set[Remark], depth: int) -> Iterator[Elements]:
+    if depth == 0:
+        raise HeaderError("nested deeper than the settings allow")
+    for value in values:
+        if not isinstance(value, Mapping):
+            raise _Malformed(WRONG_TYPE)
+        item = Elements(remarks=remarks)
+        _read(value, _KEYS_IN_ITEMS, item, depth - 1)
+        yield item
+
+
+def _values(element: object) -> list[object]:
+    """Return an element's values; bulk data is never fetched, so it cannot be used."""
+    if not isinstance(element, Mapping):
+        raise _Malformed(WRONG_TYPE)
+    values = element.get("Value")
+    if values is None and not element.keys() & {"InlineBinary", "BulkDataURI"}:
+        return []
+    if not isinstance(values, list):
+        raise _Malformed(WRONG_TYPE)
+    return values
+
+
+def _texts(vr: str, values: list[object]) -> tuple[str, ...]:
+    texts = [_text(vr, value) for value in values]
+    if sum(map(len, texts)) > LONGEST_VALUE:
+        raise _Malformed(VALUE_TOO_LONG)
+    return tuple(texts) if vr in SINGLE else tuple("\\".join(texts).split("\\"))
+
+
+def _text(vr: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if vr in _NUMERIC and isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
+    if vr == "PN" and isinstance(value, Mapping):
+        groups = [value.get(group) or "" for group in _NAME_GROUPS]
+        return "=".join(_text("", group) for group in groups)
+    raise _Malformed(WRONG_TYPE)
+
+
+class _Malformed(Exception):
+    """An element does not have the form that the model gives it."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        super().__init__(code)
