@@ -8,6 +8,7 @@ PS3.3 C.7.3.1 "General Series Module" (2026b); FHIR R4 imagingstudy-mappings.htm
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from flute_sync.body_part import body_part
@@ -41,6 +42,8 @@ from flute_sync.valuerep import LARGEST_INTEGER, clean_text, fhir_datetime, huma
 
 _CODE_STRING: Final = re.compile(r"[A-Z0-9_]+( [A-Z0-9_]+)*", re.ASCII)
 _LONGEST_CODE_STRING: Final = 16
+_NUMBER: Final = itemgetter(1)
+_NUMBER_AND_UID: Final = itemgetter(1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +64,17 @@ class SeriesScope:
 
 def in_order(series: Iterable[Series]) -> list[Series]:
     """Sort series by number and UID, those without a number last."""
-    return sorted(series, key=lambda one: (*_number_key(_number(one)), one.series_instance_uid))
+
+    def key(one: Series) -> tuple[bool, int, str]:
+        number = _number(one)
+        return number is None, number or 0, one.series_instance_uid
+
+    return sorted(series, key=key)
 
 
 def _number(series: Series) -> int | None:
-    return prevalent(series.headers, lambda header: _in_range(header.series.number))
-
-
-def _in_range(number: int | None) -> int | None:
+    number = prevalent(series.headers, lambda header: header.series.number)
     return number if number is not None and 0 <= number <= LARGEST_INTEGER else None
-
-
-def _number_key(number: int | None) -> tuple[bool, int]:
-    return number is None, number or 0
 
 
 def series_element(series: Series, scope: SeriesScope) -> FhirJson | None:
@@ -104,39 +105,59 @@ def series_element(series: Series, scope: SeriesScope) -> FhirJson | None:
 
 
 def _instances(series: Series, scope: SeriesScope) -> tuple[int, list[FhirJson]]:
-    seen = scope.seen
-    fresh = [instance for instance in series.instances if instance.sop_instance_uid not in seen]
-    unique = {instance.sop_instance_uid: instance for instance in sorted(fresh, key=_instance_key)}
-    if repeated := len(series.instances) - len(unique):
-        scope.remarks.add("sop-instance-uid-repeated", "(0008,0018)", repeated)
-    seen.update(unique)
+    numbered = None not in map(_NUMBER, series.instances)
+    listed = sorted(series.instances, key=_NUMBER_AND_UID if numbered else _number_and_uid)
+    uids = {uid for uid, _, _ in listed}
+    if len(uids) < len(listed) or not scope.seen.isdisjoint(uids):
+        listed = _first_time(listed, scope)
+    scope.seen.update(uids)
     if scope.settings.instances == "none":
-        return len(unique), []
-    parts: dict[int, tuple[str, str | None, int | None]] = {}
-    for header in {id(i.header): i.header for i in unique.values()}.values():
-        parts[id(header)] = (
-            OID + header.sop_class_uid,
-            _title(header, scope.settings),
-            header.number_of_frames if scope.settings.eu_strict else None,
-        )
-    eu_strict = scope.settings.eu_strict
+        return len(listed), []
     entries: list[FhirJson] = []
-    for uid, number, header in unique.values():
-        sop_class, title, frames = parts[id(header)]
-        entry: FhirJson = {"uid": uid, "sopClass": {"system": URI, "code": sop_class}}
+    templates: dict[int, tuple[FhirJson, FhirJson]] = {}
+    for uid, number, header in listed:
+        with_number, without = templates.get(id(header)) or templates.setdefault(
+            id(header), _templates(header, scope.settings)
+        )
         if number is not None and 0 <= number <= LARGEST_INTEGER:
+            entry = with_number.copy()
             entry["number"] = number
-        if title is not None:
-            entry["title"] = title
-        if eu_strict and (extensions := _eu_extensions(title, frames)):
-            entry["extension"] = extensions
+        else:
+            entry = without.copy()
+        entry["uid"] = uid
         entries.append(entry)
-    return len(unique), entries
+    return len(listed), entries
 
 
-def _instance_key(instance: Instance) -> tuple[bool, int, str]:
-    number = instance.number
-    return number is None, number or 0, instance.sop_instance_uid
+def _number_and_uid(instance: Instance) -> tuple[bool, int, str]:
+    uid, number, _ = instance
+    return number is None, number or 0, uid
+
+
+def _first_time(instances: Sequence[Instance], scope: SeriesScope) -> list[Instance]:
+    unique = {instance.sop_instance_uid: instance for instance in reversed(instances)}
+    first = [
+        instance
+        for instance in instances
+        if unique[instance.sop_instance_uid] is instance
+        and instance.sop_instance_uid not in scope.seen
+    ]
+    scope.remarks.add("sop-instance-uid-repeated", "(0008,0018)", len(instances) - len(first))
+    return first
+
+
+def _templates(header: Header, settings: ImagingStudySettings) -> tuple[FhirJson, FhirJson]:
+    """Write what all instances with this header say, with and without a number.
+
+    What lies within is shared by all of them: a resource is read, merged and written, not edited.
+    """
+    title = _title(header, settings)
+    shared: FhirJson = {"sopClass": {"system": URI, "code": OID + header.sop_class_uid}}
+    if title is not None:
+        shared["title"] = title
+    if settings.eu_strict and (extension := _eu_extensions(title, header.number_of_frames)):
+        shared["extension"] = extension
+    return {"uid": "", "number": 0, **shared}, {"uid": "", **shared}
 
 
 def _title(header: Header, settings: ImagingStudySettings) -> str | None:

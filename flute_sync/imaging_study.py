@@ -99,6 +99,7 @@ class _Mapping:
         self._headers: _Headers = state.study.headers or whole.headers
         self._whole = whole
         self._started = Started(self._headers, remarks)
+        self._home = [] if state.retention_expired else _home(state.study, context)
 
     def resource(self) -> FhirJson:
         if self._state.status is Status.ENTERED_IN_ERROR:
@@ -276,28 +277,15 @@ class _Mapping:
             "numberOfInstances": max(mapped, (self._whole.instance_count or 0) - gone),
         }
 
-    def _home(self) -> list[str]:
-        """Name the archives that give the whole study, else the one that gives most series."""
-        held = [a for a in self._context.endpoints if a in self._whole.archives]
-        series = [one for one in self._state.study.series if one.archives]
-        whole = [a for a in held if all(a in one.archives for one in series)]
-        if whole or not held:
-            return whole
-        votes = Counter(a for one in series for a in one.archives)
-        return [max(held, key=lambda archive: votes[archive])]
-
     def _study_endpoints(self) -> list[str]:
-        if self._state.retention_expired:
-            return []
-        return [ref for archive in self._home() for ref in self._context.endpoints[archive]]
+        return [ref for archive in self._home for ref in self._context.endpoints[archive]]
 
     def _series_endpoints(self, series: Series) -> list[str]:
-        if self._state.retention_expired or not series.archives.isdisjoint(self._home()):
+        """Name where a series lives, unless it lives where the study does."""
+        if self._state.retention_expired or not series.archives.isdisjoint(self._home):
             return []
-        endpoints = self._context.endpoints
-        return [
-            ref for archive in endpoints if archive in series.archives for ref in endpoints[archive]
-        ]
+        known = self._context.endpoints
+        return [ref for archive in known if archive in series.archives for ref in known[archive]]
 
     # -- HL7 Europe --------------------------------------------------------------------------
 
@@ -316,6 +304,17 @@ class _Mapping:
             }
             for region in sorted(regions)
         ]
+
+
+def _home(study: Study, context: Context) -> list[str]:
+    """Name the archives that give the whole study, else the one that gives most series."""
+    held = [archive for archive in context.endpoints if archive in study.archives]
+    series = [one for one in study.series if one.archives]
+    whole = [archive for archive in held if all(archive in one.archives for one in series)]
+    if whole or not held:
+        return whole
+    votes = Counter(archive for one in series for archive in one.archives)
+    return [max(held, key=lambda archive: votes[archive])]
 
 
 def _modalities(series: Sequence[FhirJson]) -> list[FhirJson]:

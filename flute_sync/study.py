@@ -200,7 +200,10 @@ class Series:
     @cached_property
     def headers(self) -> Counter[Header]:
         """How many instances share each header."""
-        return Counter(instance.header for instance in self.instances)
+        headers = [instance[2] for instance in self.instances]
+        objects = dict(zip(map(id, headers), headers, strict=True))
+        counts = Counter(map(id, headers))
+        return _tally((header, counts[key]) for key, header in objects.items())
 
 
 @dataclass(frozen=True)
@@ -223,16 +226,29 @@ class Study:
     @cached_property
     def headers(self) -> Counter[Header]:
         """How many instances of the study share each header."""
-        total: Counter[Header] = Counter()
-        for series in self.series:
-            total.update(series.headers)
-        return total
+        return _tally(item for series in self.series for item in series.headers.items())
 
     def instances(self) -> Iterator[tuple[SeriesInstanceUID, Instance]]:
         """Yield each instance with the UID of its series."""
         for series in self.series:
             for instance in series.instances:
                 yield series.series_instance_uid, instance
+
+
+def _tally(counted: Iterable[tuple[Header, int]]) -> Counter[Header]:
+    """Add up headers. Hashing one is dear, so it is done once for each object."""
+    counts: dict[int, int] = {}
+    objects: dict[int, Header] = {}
+    for header, count in counted:
+        key = id(header)
+        counts[key] = counts.get(key, 0) + count
+        objects[key] = header
+    tally = Counter({header: counts[key] for key, header in objects.items()})
+    if len(tally) < len(objects):  # some are equal without being the same
+        tally.clear()
+        for key, header in objects.items():
+            tally[header] += counts[key]
+    return tally
 
 
 def prevalent(
@@ -246,13 +262,15 @@ def prevalent(
     Absent values do not vote, so one instance without a value never empties an element, and the
     answer does not depend on the order in which instances came.
     """
-    votes: Counter[_T] = Counter()
+    if len(headers) == 1:
+        return value(next(iter(headers)))
+    votes: dict[_T, int] = {}
     for header, count in headers.items():
         chosen = value(header)
         if chosen is not None:
-            votes[chosen] += count
-    if not votes:
-        return None
+            votes[chosen] = votes.get(chosen, 0) + count
+    if len(votes) <= 1:
+        return next(iter(votes), None)
     return min(votes, key=lambda candidate: (-votes[candidate], key(candidate)))
 
 
