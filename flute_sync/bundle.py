@@ -161,15 +161,11 @@ def provenance(
     }
 
 
-def write(
-    resource: Mapping[str, Any], entry: Entry, recorded: datetime, agent: Mapping[str, Any]
-) -> Resource:
-    """Return the transaction that writes a resource together with its Provenance."""
-    activity: Literal["CREATE", "UPDATE"] = "CREATE" if entry.if_match is None else "UPDATE"
-    target = entry.full_url or f"{resource['resourceType']}/{resource['id']}"
-    said = provenance(target, activity, recorded, agent)
-    witness = Entry("POST", "Provenance", said, full_url("Provenance", target))
-    return bundle("transaction", [entry, witness])
+def witnessed(entry: Entry, recorded: datetime, agent: Mapping[str, Any]) -> list[Entry]:
+    """Return the entries of a transaction that writes a resource together with its Provenance."""
+    target = entry.full_url or entry.url
+    said = provenance(target, "CREATE" if entry.if_match is None else "UPDATE", recorded, agent)
+    return [entry, Entry("POST", "Provenance", said, full_url("Provenance", target))]
 
 
 def oldest_first(resources: Iterable[Resource]) -> list[Resource]:

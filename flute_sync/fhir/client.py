@@ -6,6 +6,7 @@ FHIR R4 http.html
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -27,10 +28,12 @@ from flute_sync.fhir.capability import Capabilities, capabilities
 from flute_sync.fhir.outcome import failure
 from flute_sync.fhir.queries import Parameters, has_id, page
 from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
+from flute_sync.transport import http_date
 
 __all__ = ["FhirClient", "FhirSettings"]
 
 _MOST_PAGES: Final = 10_000
+_MOST_MATCHES: Final = 2_000
 _MINIMAL: Final = {"Prefer": "return=minimal"}
 
 
@@ -52,6 +55,8 @@ class FhirClient:
         self.settings = settings
         self._wire = Wire(settings, transport=transport, on_request=on_request)
         self.base_url = self._wire.base_url
+        self.bundles = True
+        """Whether several requests may go in one; `capabilities` finds out."""
 
     def __enter__(self) -> "FhirClient":
         return self
@@ -71,7 +76,14 @@ class FhirClient:
     def capabilities(self) -> Capabilities:
         """Ask what the server can do (FHIR R4 http.html#capabilities)."""
         answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
-        return capabilities(answer.body)
+        found = capabilities(answer.body)
+        self.bundles = found.bundles
+        return found
+
+    def server_time(self) -> datetime:
+        """Return the server's own time; ours where it does not say (RFC 9110 6.6.1)."""
+        answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
+        return http_date(answer.headers.get("date", "")) or datetime.now(UTC)
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
         """Read a resource; None when the server never had it.
@@ -91,8 +103,16 @@ class FhirClient:
         return checked(answer.body, resource_type, resource_id)
 
     def search(self, resource_type: str, parameters: Parameters) -> list[Resource]:
-        """Search by POST, so that no identifier stands in a URL, and read all pages."""
-        return [found for matches in self.pages(resource_type, parameters) for found in matches]
+        """Search by POST, so that no identifier stands in a URL, and read all pages.
+
+        For criteria that few resources meet; `pages` is for many.
+
+        Raises
+        ------
+        FhirServerError
+            So many were found that the server cannot have looked at the criteria.
+        """
+        return _few(self.pages(resource_type, parameters))
 
     def pages(self, resource_type: str, parameters: Parameters) -> Iterator[list[Resource]]:
         """Search by POST and yield what matched, page by page.
@@ -121,8 +141,7 @@ class FhirClient:
         """Return what a search within a batch found, further pages included."""
         if result.status != 200:
             raise failure(result.status, {}, result.resource, "search")
-        following = self._following(result.resource, resource_type)
-        return [found for matches in following for found in matches]
+        return _few(self._following(result.resource, resource_type))
 
     def batch(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
         """Send requests in one; each answer has its own status."""
@@ -213,6 +232,15 @@ class FhirClient:
             headers={"If-Match": etag(if_match)},
             accept=frozenset({404, 410}),
         )
+
+
+def _few(pages: Iterator[list[Resource]]) -> list[Resource]:
+    found: list[Resource] = []
+    for matches in pages:
+        found += matches
+        if len(found) > _MOST_MATCHES:
+            raise FhirServerError("a search by identifier finds thousands of resources")
+    return found
 
 
 _PLAIN: Final = "application/fhir+json, application/json;q=0.9"

@@ -6,10 +6,10 @@ FHIR R4 search.html#token, search.html#escaping, search.html#errors
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from flute_sync.bundle import Resource
 from flute_sync.errors import FhirServerError
@@ -30,9 +30,14 @@ def token(system: str, value: str) -> str:
     return f"{escaped(system)}|{escaped(value)}"
 
 
+def criteria(parameters: Parameters) -> str:
+    """Write a search as If-None-Exist carries it: a query without type and ``?``."""
+    return urlencode(parameters)
+
+
 def study_criteria(study_instance_uid: str) -> str:
     """Return the criterion under which flute-sync writes a study, for If-None-Exist."""
-    return f"identifier={DICOM_UID}|{OID}{study_instance_uid}"
+    return criteria([("identifier", f"{DICOM_UID}|{OID}{study_instance_uid}")])
 
 
 def study_search(study_instance_uid: str) -> Parameters:
@@ -48,9 +53,9 @@ def study_search(study_instance_uid: str) -> Parameters:
     return [("identifier", ",".join(forms))]
 
 
-def identifier_search(system: str, value: str) -> Parameters:
-    """Search by exactly one identifier."""
-    return [("identifier", token(system, value))]
+def identifier_search(keys: Iterable[tuple[str, str]]) -> Parameters:
+    """Search what bears at least one of these identifiers, each a system and a value."""
+    return [("identifier", ",".join(token(system, value) for system, value in keys))]
 
 
 @dataclass(frozen=True, slots=True)

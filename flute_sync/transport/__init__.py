@@ -9,7 +9,7 @@ from flute_sync.transport.credentials import (
     OAuth2Auth,
     SmartAuth,
 )
-from flute_sync.transport.failure import retry_after, what_failed
+from flute_sync.transport.failure import http_date, retry_after, what_failed
 from flute_sync.transport.secret import read_secret, secret_path
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "async_client",
     "client",
     "exposes_credentials",
+    "http_date",
     "read_secret",
     "retry_after",
     "secret_path",

@@ -1,0 +1,291 @@
+"""The ImagingStudy of a study: found in whatever form it is there, written without harm.
+
+Requests: a new study takes one batch (look-up), one create, one search (duplicates); a changed
+one takes one read and one update; an unchanged one the read alone.
+"""
+
+import logging
+import random
+import time
+from base64 import b32encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+from flute_sync.bundle import Entry, Resource, Result, full_url, version_of, witnessed
+from flute_sync.errors import FhirAmbiguous, FhirConflict, FhirGone, FhirServerError
+from flute_sync.events import Event, fields
+from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.queries import identifier_search, study_criteria, study_search
+from flute_sync.fhir.questions import Question, Read, Search, ask
+from flute_sync.fhir.uniqueness import Pause, others_than_ours
+from flute_sync.ownership import bears, bears_uid, digest, merge, same
+
+log = logging.getLogger(__name__)
+
+IMAGING_STUDY: Final = "ImagingStudy"
+_MOST_TRIES: Final = 5
+Key = tuple[str, str]
+"""An identifier: system and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one look-up found.
+
+    ``patients`` bear one of the keys asked for, ``service_requests`` one of the orders.
+    """
+
+    study: Resource | None
+    patients: tuple[Resource, ...] = ()
+    service_requests: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write came to; ``digest`` belongs into the ledger, for the next write."""
+
+    outcome: Literal["created", "updated", "unchanged"]
+    resource_id: str
+    version_id: str | None
+    digest: str
+    adopted: bool = False
+
+
+def hash_id(study_instance_uid: str) -> str:
+    """Return the id of our own choosing, from which nobody can read the UID."""
+    hashed = sha256(study_instance_uid.encode("ascii")).digest()
+    return "is-" + b32encode(hashed).decode("ascii").rstrip("=").lower()[:40]
+
+
+class ImagingStudies:
+    """Reads and writes the ImagingStudy of a study.
+
+    Parameters
+    ----------
+    id_strategy
+        ``server``: conditional create; ``hash``: an id of our own choosing.
+    agent
+        Who writes, as a FHIR Reference; with it, every write carries a Provenance.
+    """
+
+    def __init__(
+        self,
+        client: FhirClient,
+        *,
+        id_strategy: Literal["server", "hash"] = "server",
+        agent: Mapping[str, Any] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pause: Pause = time.sleep,
+    ) -> None:
+        self._client = client
+        self._hash = id_strategy == "hash"
+        self._agent = agent
+        self._clock = clock
+        self._pause = pause
+
+    def find(
+        self,
+        study_instance_uid: str,
+        *,
+        known_id: str | None = None,
+        patients: Sequence[Key] = (),
+        orders: Sequence[Key] = (),
+        recreate: bool = False,
+    ) -> Found:
+        """Look up a study, and in the same request Patients and ServiceRequests.
+
+        Parameters
+        ----------
+        known_id
+            The ImagingStudy's id as the ledger knows it.
+        patients, orders
+            Identifiers to look for.
+        recreate
+            Whether a person said that a deleted ImagingStudy shall be created anew.
+
+        Raises
+        ------
+        FhirAmbiguous
+            Several ImagingStudies are of this study and none is clearly ours.
+        FhirGone
+            It was deleted.
+        """
+        uid = study_instance_uid
+        questions: list[Question] = [Read(IMAGING_STUDY, known_id)] if known_id else _by_uid(uid)
+        if patients:
+            questions.append(Search("Patient", identifier_search(patients)))
+        if orders:
+            questions.append(Search("ServiceRequest", identifier_search(orders)))
+        try:
+            answers = ask(self._client, questions)
+        except FhirGone:
+            if not recreate:
+                raise
+            return self.find(uid, patients=patients, orders=orders)
+        studies = answers.pop(0)
+        study = self._choose(uid, studies, known_id) or (self._search(uid) if known_id else None)
+        people = answers.pop(0) if patients else []
+        requests = answers.pop(0) if orders else []
+        return Found(study, _bearing(people, patients), _bearing(requests, orders))
+
+    def _search(self, uid: str) -> Resource | None:
+        return self._choose(uid, ask(self._client, _by_uid(uid))[0], None)
+
+    def _of_study(self, uid: str) -> list[Resource]:
+        found = self._client.search(IMAGING_STUDY, study_search(uid))
+        return [study for study in found if bears_uid(study, uid)]
+
+    def _choose(self, uid: str, found: list[Resource], known_id: str | None) -> Resource | None:
+        """Return the one ImagingStudy that is of the study."""
+        studies = [study for study in found if bears_uid(study, uid)]
+        if found and not studies:
+            if known_id:
+                raise FhirAmbiguous("the ImagingStudy we wrote is now of another study")
+            raise FhirServerError("a search by identifier finds what does not bear it")
+        if len(studies) > 1:
+            mine = [study for study in studies if study["id"] in {known_id, hash_id(uid)}]
+            valid = [study for study in studies if study.get("status") != "entered-in-error"]
+            studies = mine if len(mine) == 1 else valid
+        if len(studies) > 1:
+            raise FhirAmbiguous(f"{len(studies)} of them", study_instance_uid=uid)
+        return studies[0] if studies else None
+
+    def write(
+        self,
+        study_instance_uid: str,
+        ours: Resource,
+        found: Resource | None,
+        *,
+        last_digest: str | None = None,
+        known_id: str | None = None,
+    ) -> Written:
+        """Bring the server to what ``ours`` says, and nothing where it says it already.
+
+        Parameters
+        ----------
+        ours
+            The resource as the mapping makes it, without id.
+        found
+            What `find` found.
+        last_digest
+            `Written.digest` of our last write.
+        known_id
+            The id of our last write; another one found now is taken over.
+
+        Raises
+        ------
+        FhirConflict
+            Others write to it all the time.
+        FhirAmbiguous, FhirRejected
+            It cannot be written.
+        """
+        current = found
+        for attempt in range(_MOST_TRIES):
+            try:
+                if current is None:
+                    created = self._create(study_instance_uid, ours)
+                    if isinstance(created, Written):
+                        return created
+                    current = created
+                if current is not None:
+                    return self._update(study_instance_uid, current, ours, last_digest, known_id)
+            except FhirConflict:
+                if attempt + 1 == _MOST_TRIES:
+                    raise
+                self._pause(random.uniform(0, 0.05) * 2**attempt)
+                current = self._again(study_instance_uid, current)
+        raise FhirConflict("created and deleted again by others")
+
+    def _again(self, uid: str, current: Resource | None) -> Resource | None:
+        known = None if current is None else str(current["id"])
+        return self.find(uid, known_id=known).study
+
+    def _update(
+        self,
+        uid: str,
+        current: Resource,
+        ours: Resource,
+        last_digest: str | None,
+        known_id: str | None,
+    ) -> Written:
+        resource_id, version = str(current["id"]), version_of(current)
+        adopted = known_id != resource_id
+        merged = merge(current, ours, None if adopted else last_digest)
+        remembered = digest(ours)
+        if adopted:
+            reference = f"{IMAGING_STUDY}/{resource_id}"
+            about = fields(Event.FHIR_ADOPTED, study_instance_uid=uid, reference=reference)
+            log.info("an existing ImagingStudy is taken over", extra=about)
+        if same(current, merged):
+            return Written("unchanged", resource_id, version, remembered, adopted)
+        if version is None:
+            raise FhirServerError("an ImagingStudy has no meta.versionId")
+        result = self._put(merged, version)
+        return Written("updated", resource_id, result.version, remembered, adopted)
+
+    def _put(self, resource: Resource, version: str | None) -> Result:
+        if self._agent is None:
+            return self._client.update(resource, if_match=version)
+        entry = Entry(
+            "PUT",
+            f"{IMAGING_STUDY}/{resource['id']}",
+            resource,
+            if_match=version,
+            if_none_match="*" if version is None else None,
+        )
+        return self._client.transaction(witnessed(entry, self._clock(), self._agent))[0]
+
+    def _create(self, uid: str, ours: Resource) -> Written | Resource | None:
+        """Create the study; return what exists instead, None if that has gone again."""
+        if self._hash:
+            chosen = hash_id(uid)
+            result = self._put({**ours, "id": chosen}, None)
+            return Written("created", chosen, result.version, digest(ours))
+        result = self._post(uid, ours)
+        if result.status != 201:
+            # Nothing was written: 200 means that one exists (FHIR R4 http.html#ccreate).
+            return self.find(uid, known_id=result.id).study
+        others = others_than_ours(
+            self._client, result, IMAGING_STUDY, lambda: self._of_study(uid), self._pause
+        )
+        if others:
+            return self._choose(uid, others, None)
+        return Written("created", str(result.id), result.version, digest(ours))
+
+    def _post(self, uid: str, ours: Resource) -> Result:
+        criteria = study_criteria(uid)
+        if self._agent is None:
+            return self._client.create(ours, if_none_exist=criteria)
+        entry = Entry(
+            "POST", IMAGING_STUDY, ours, full_url(IMAGING_STUDY, uid), if_none_exist=criteria
+        )
+        return self._client.transaction(witnessed(entry, self._clock(), self._agent))[0]
+
+
+def _by_uid(uid: str) -> list[Question]:
+    return [Search(IMAGING_STUDY, study_search(uid))]
+
+
+def _bearing(resources: Sequence[Resource], keys: Sequence[Key]) -> tuple[Resource, ...]:
+    return tuple(found for found in resources if any(bears(found, *key) for key in keys))
+
+
+def literal_order(
+    service_requests: Sequence[Resource], key: Key, patient_reference: str
+) -> str | None:
+    """Return the reference of the one ServiceRequest of a patient that bears a number."""
+    found = [
+        f"ServiceRequest/{request['id']}"
+        for request in service_requests
+        if bears(request, *key) and _subject(request) == patient_reference
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _subject(resource: Mapping[str, Any]) -> str | None:
+    subject = resource.get("subject")
+    reference = subject.get("reference") if isinstance(subject, dict) else None
+    return reference if isinstance(reference, str) else None

@@ -1,0 +1,133 @@
+"""Patients: found by identifier, followed to whom they were merged into, watched for arrival."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from flute_sync.bundle import Resource
+from flute_sync.errors import ConfigurationError, FhirGone, FhirServerError, PatientInactive
+from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.queries import criteria, identifier_search, reference_id
+from flute_sync.fhir.uniqueness import Pause, others_than_ours
+from flute_sync.ownership import bears
+from flute_sync.patient import (
+    CreatePatient,
+    Identity,
+    Missing,
+    PatientKey,
+    PatientSettings,
+    Subject,
+    judge,
+)
+
+PATIENT: Final = "Patient"
+_MOST_ROUNDS: Final = 8
+
+
+class Patients:
+    """Resolves identities to subjects."""
+
+    def __init__(
+        self, client: FhirClient, settings: PatientSettings, *, pause: Pause = time.sleep
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._pause = pause
+
+    def find(self, keys: Sequence[PatientKey]) -> list[Resource]:
+        """Search the Patients that bear one of these identifiers."""
+        pairs = [(key.system, key.value) for key in keys]
+        found = self._client.search(PATIENT, identifier_search(pairs))
+        return [patient for patient in found if any(bears(patient, *pair) for pair in pairs)]
+
+    def resolve(self, identity: Identity, matches: Sequence[Resource] | None = None) -> Subject:
+        """Return the subject of a study.
+
+        Parameters
+        ----------
+        matches
+            Patients that bear the identity's keys, where a look-up has found them already.
+
+        Raises
+        ------
+        IdentityError
+            It is not certain who is meant.
+        """
+        keys = (identity.key, *identity.others)
+        there = self.find(keys) if matches is None else list(matches)
+        settings, known = self._settings, dict[str, Resource | None]()
+        for _ in range(_MOST_ROUNDS):
+            decision = judge(identity, map(self._relative, there), known, settings)
+            if isinstance(decision, Subject):
+                return decision
+            if isinstance(decision, Missing):
+                known |= {found: self._read(found) for found in sorted(decision.ids)}
+            elif isinstance(decision, CreatePatient):
+                self._create(decision.resource, identity.key)
+                there = self.find(keys)
+                settings = settings.model_copy(update={"policy": "lookup"})
+        raise PatientInactive("its replaced-by links do not end")
+
+    def _read(self, patient_id: str) -> Resource | None:
+        try:
+            found = self._client.read(PATIENT, patient_id)
+        except FhirGone:
+            return None
+        return None if found is None else self._relative(found)
+
+    def _relative(self, patient: Resource) -> Resource:
+        """Return a Patient whose links to this server are relative."""
+        links = patient.get("link")
+        if not isinstance(links, list):
+            return patient
+        return {**patient, "link": [self._relative_link(link) for link in links]}
+
+    def _relative_link(self, link: Any) -> Any:
+        other = link.get("other") if isinstance(link, dict) else None
+        if not isinstance(other, dict):
+            return link
+        found = reference_id(other.get("reference"), PATIENT, self._client.base_url)
+        return link if found is None else {**link, "other": {"reference": f"{PATIENT}/{found}"}}
+
+    def _create(self, patient: Mapping[str, Any], key: PatientKey) -> None:
+        pair = (key.system, key.value)
+        result = self._client.create(
+            dict(patient), if_none_exist=criteria(identifier_search([pair]))
+        )
+        if result.status == 201:
+            others_than_ours(self._client, result, PATIENT, lambda: self.find([key]), self._pause)
+
+    def members(self, reference: str) -> frozenset[str]:
+        """Return the ids of the Patients in a Group.
+
+        Parameters
+        ----------
+        reference
+            ``Group/x``, on this server.
+
+        Raises
+        ------
+        ConfigurationError
+            There is no such Group, or it is no list of persons.
+        """
+        group_id = reference_id(reference, "Group", self._client.base_url)
+        try:
+            group = self._client.read("Group", group_id) if group_id else None
+        except FhirGone:
+            group = None
+        if group is None:
+            raise ConfigurationError("select.patients: the FHIR server has no such Group")
+        if group.get("type") != "person" or group.get("actual") is False:
+            raise ConfigurationError("select.patients: the Group is no list of persons")
+        members = group.get("member", [])
+        if not isinstance(members, list):
+            raise FhirServerError("a Group is malformed")
+        found = (self._member(member) for member in members)
+        return frozenset(one for one in found if one is not None)
+
+    def _member(self, member: Any) -> str | None:
+        if not isinstance(member, dict) or member.get("inactive") is True:
+            return None
+        entity = member.get("entity")
+        reference = entity.get("reference") if isinstance(entity, dict) else None
+        return reference_id(reference, PATIENT, self._client.base_url)
