@@ -3,13 +3,17 @@
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
 from flute_sync.sandbox.server import Sandbox
 from tests.acceptance.site import eventually, free_port
+from tests.contract.dicomweb import Study, new_mpmri, store
+from tests.contract.fhir_rest import create, new_patient
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +71,51 @@ def archive_url(request: pytest.FixtureRequest) -> str:
 def fhir_url(request: pytest.FixtureRequest) -> str:
     """The base address of a FHIR server."""
     if request.param == "hapi":
-        return os.environ["HAPI_URL"]
+        return os.environ.get("HAPI_URL") or pytest.skip("HAPI_URL names no FHIR server")
     sandbox: Sandbox = request.getfixturevalue(request.param.replace(" ", "_"))
     return sandbox.fhir_url
+
+
+@pytest.fixture(scope="module")
+def fhir(fhir_url: str) -> Iterator[httpx.Client]:
+    """A client of the server."""
+    headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
+    with httpx.Client(base_url=fhir_url, timeout=60, headers=headers) as client:
+        yield client
+
+
+@pytest.fixture
+def system() -> str:
+    """An identifier system that no other test uses."""
+    return f"urn:test:{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def patient(fhir: httpx.Client, system: str) -> Any:
+    """A patient on the server, with value ``p1`` in the test's system."""
+    return create(fhir, new_patient(system)).json()
+
+
+@pytest.fixture(scope="module")
+def web(archive_url: str) -> Iterator[httpx.Client]:
+    """A client of the archive's DICOMweb services."""
+    with httpx.Client(base_url=archive_url + "/dicom-web", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def native(archive_url: str) -> Iterator[httpx.Client]:
+    """A client of the archive's own services."""
+    with httpx.Client(base_url=archive_url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def mpmri(web: httpx.Client) -> Study:
+    """A study that the archive holds; tests do not change it."""
+    study = new_mpmri()
+    assert store(web, study.parts).status_code == 200
+    return study
 
 
 def _answers(url: str) -> bool:

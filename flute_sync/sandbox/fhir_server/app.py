@@ -75,10 +75,10 @@ async def _metadata(request: Request) -> Response:
 async def _type(request: Request) -> Response:
     if request.method != "POST":
         return await _search(request)
-    resource_type, body, base = request.path_params["type"], await _body(request), _base(request)
+    resource_type, body = request.path_params["type"], await _body(request)
     condition = request.headers.get("if-none-exist")
     create = _interactions(request).create
-    done = await _run(request, lambda: create(resource_type, body, condition, base))
+    done = await _run(request, lambda: create(resource_type, body, condition))
     return _written(request, done)
 
 

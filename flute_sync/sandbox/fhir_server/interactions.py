@@ -84,7 +84,7 @@ class Interactions:
             raise FhirError(404, "not-found", "there is no such resource")
         return versions
 
-    def create(self, resource_type: str, body: Any, condition: str | None, base: str) -> Done:
+    def create(self, resource_type: str, body: Any, condition: str | None) -> Done:
         """Create; with a condition only where nothing matches it.
 
         Raises
@@ -94,21 +94,19 @@ class Interactions:
         """
         resource = check_resource(body, resource_type)
         if condition is not None:
-            existing = self.match(resource_type, condition, base)
+            existing = self.match(resource_type, condition)
             if existing is not None:
                 return Done(200, existing)
-        return self.create_as(self.store.new_id(), resource, condition, base)
+        return self.create_as(self.store.new_id(), resource, condition)
 
-    def create_as(
-        self, resource_id: str, resource: Resource, condition: str | None, base: str
-    ) -> Done:
+    def create_as(self, resource_id: str, resource: Resource, condition: str | None) -> Done:
         """Create under an id of the server, the condition being judged already."""
         written = self.store.write(resource, resource_id, "POST")
-        if condition is not None and self.match(written.type, condition, base) is None:
+        if condition is not None and self.match(written.type, condition) is None:
             raise FhirError(400, "invalid", "the resource does not meet its own condition")
         return Done(201, written)
 
-    def match(self, resource_type: str, condition: str, base: str) -> Stored | None:
+    def match(self, resource_type: str, condition: str) -> Stored | None:
         """Find the one resource that a condition matches.
 
         Raises
@@ -119,7 +117,7 @@ class Interactions:
         parameters = parse_qsl(condition.removeprefix(f"{resource_type}?").removeprefix("?"))
         if not parameters:
             raise FhirError(400, "invalid", "the condition has no search parameter")
-        search = parse_search(resource_type, parameters, base)
+        search = parse_search(resource_type, parameters)
         found = self.store.load(self.store.select(*search.sql())[:2])
         if len(found) > 1:
             raise FhirError(412, "multiple-matches", "the condition matches several resources")
@@ -175,7 +173,7 @@ class Interactions:
             400 as ``parse_search``, 404 for an unknown type.
         """
         check_type(resource_type)
-        search = parse_search(resource_type, parameters, base)
+        search = parse_search(resource_type, parameters)
         paged = _Paged(search, self.store.select(*search.sql()))
         if search.count_only:
             return _bundle(len(paged.rids), [], {"self": f"{base}/{resource_type}"})

@@ -53,7 +53,7 @@ class Search:
         return query, [self.resource_type, *self.values]
 
 
-def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]], base: str) -> Search:
+def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]]) -> Search:
     """Understand the parameters of a search.
 
     Parameters
@@ -62,8 +62,6 @@ def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]], base
         The type searched.
     parameters
         Names and values, decoded; empty values are ignored.
-    base
-        The server's own address, so that absolute references to it are understood.
 
     Raises
     ------
@@ -77,11 +75,11 @@ def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]], base
         if name in _CONTROLS:
             _CONTROLS[name](search, value)
         else:
-            _add_filter(search, name, value, base)
+            _add_filter(search, name, value)
     return search
 
 
-def _add_filter(search: Search, name: str, value: str, base: str) -> None:
+def _add_filter(search: Search, name: str, value: str) -> None:
     plain, _, modifier = name.partition(":")
     one = parameter(search.resource_type, plain)
     if one is None:
@@ -93,7 +91,7 @@ def _add_filter(search: Search, name: str, value: str, base: str) -> None:
         return
     alternatives = []
     for alternative in split_escaped(value, ","):
-        condition, values = _READERS[one.kind](one, modifier, alternative, base)
+        condition, values = _READERS[one.kind](one, modifier, alternative)
         alternatives.append(condition)
         search.values += values
     search.conditions.append(f"rid IN ({found} AND ({' OR '.join(alternatives)}))")
@@ -118,7 +116,7 @@ def unescape(text: str) -> str:
 Condition = tuple[str, list[str]]
 
 
-def _token(_: Parameter, modifier: str, text: str, base: str) -> Condition:
+def _token(_: Parameter, modifier: str, text: str) -> Condition:
     _no(modifier)
     parts = [unescape(part) for part in split_escaped(text, "|")]
     if len(parts) == 1:
@@ -128,15 +126,15 @@ def _token(_: Parameter, modifier: str, text: str, base: str) -> Condition:
     return ("system = ? AND value = ?", parts) if parts[1] else ("system = ?", parts[:1])
 
 
-def _reference(one: Parameter, modifier: str, text: str, base: str) -> Condition:
-    kind, identity = split_reference(unescape(text).removeprefix(base + "/"))
+def _reference(one: Parameter, modifier: str, text: str) -> Condition:
+    kind, identity = split_reference(unescape(text))
     if modifier and (not modifier.isalpha() or kind not in ("", modifier)):
         raise FhirError(400, "not-supported", "unknown modifier of a search parameter")
     kind = kind or modifier or (one.target or "" if "/" not in identity else "")
     return ("system = ? AND value = ?", [kind, identity]) if kind else ("value = ?", [identity])
 
 
-def _date(_: Parameter, modifier: str, text: str, base: str) -> Condition:
+def _date(_: Parameter, modifier: str, text: str) -> Condition:
     _no(modifier)
     prefix, date = (text[:2], text[2:]) if text[:2] in _COMPARISONS else ("eq", text)
     try:
@@ -148,7 +146,7 @@ def _date(_: Parameter, modifier: str, text: str, base: str) -> Condition:
     return condition, [low if name == "low" else high for name in names]
 
 
-def _string(_: Parameter, modifier: str, text: str, base: str) -> Condition:
+def _string(_: Parameter, modifier: str, text: str) -> Condition:
     wanted = fold(unescape(text))
     if modifier in ("exact", "contains"):
         return ("value = ?" if modifier == "exact" else "instr(value, ?) > 0"), [wanted]
@@ -156,7 +154,7 @@ def _string(_: Parameter, modifier: str, text: str, base: str) -> Condition:
     return "substr(value, 1, length(?)) = ?", [wanted, wanted]
 
 
-def _uri(_: Parameter, modifier: str, text: str, base: str) -> Condition:
+def _uri(_: Parameter, modifier: str, text: str) -> Condition:
     _no(modifier)
     return "value = ?", [unescape(text)]
 

@@ -95,7 +95,7 @@ def _transact(interactions: Interactions, entries: list[_Entry], base: str) -> N
     known: dict[str, str] = {}
     for entry in entries:
         if entry.method == "POST":
-            _prepare_create(interactions, entry, base)
+            _prepare_create(interactions, entry)
         if entry.full_url.startswith("urn:") and entry.method in ("POST", "PUT"):
             known[entry.full_url] = f"{entry.type}/{entry.id}"
     for entry in entries:
@@ -113,11 +113,11 @@ def _check_identities(entries: list[_Entry]) -> None:
         raise FhirError(400, "invalid", "the transaction names one resource twice")
 
 
-def _prepare_create(interactions: Interactions, entry: _Entry, base: str) -> None:
+def _prepare_create(interactions: Interactions, entry: _Entry) -> None:
     """Learn before anything is written whether the resource exists, and which id it has."""
     if entry.condition is not None:
         check_resource(entry.body, entry.type)
-        existing = interactions.match(entry.type, entry.condition, base)
+        existing = interactions.match(entry.type, entry.condition)
         if existing is not None:
             entry.id, entry.done = existing.id, Done(200, existing)
             return
@@ -127,7 +127,7 @@ def _prepare_create(interactions: Interactions, entry: _Entry, base: str) -> Non
 def _carry_out(interactions: Interactions, entry: _Entry, base: str) -> None:
     if entry.method == "POST":
         resource = check_resource(entry.body, entry.type)
-        entry.done = interactions.create_as(entry.id, resource, entry.condition, base)
+        entry.done = interactions.create_as(entry.id, resource, entry.condition)
     elif entry.method == "PUT":
         entry.done = interactions.update(entry.type, entry.id, entry.body, entry.match)
     elif entry.method == "DELETE":
@@ -143,7 +143,7 @@ def _attempt(interactions: Interactions, entry: _Entry, base: str) -> None:
     try:
         with interactions.store.exclusive():
             if entry.method == "POST":
-                _prepare_create(interactions, entry, base)
+                _prepare_create(interactions, entry)
             if entry.done is None:
                 _carry_out(interactions, entry, base)
     except FhirError as error:
