@@ -26,13 +26,10 @@ from flute_sync.errors import (
 )
 from flute_sync.intake import Received, Refused
 from flute_sync.settings import HttpUrl
+from flute_sync.sources import header_tags as tags
+from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.peer import Json, Peer, PeerSettings
-from flute_sync.sources.search import (
-    STUDY_INSTANCE_UID,
-    Search,
-    StudyRow,
-    text,
-)
+from flute_sync.sources.search import Search, StudyRow
 from flute_sync.sources.study_reading import ABSENT, Reading, Service, gather
 from flute_sync.study import StudyInstanceUID
 from flute_sync.valuerep import ILLEGAL, uid_problem
@@ -159,8 +156,8 @@ class Archive:
             if self.settings.metadata == "wado-rs":
                 return Verdict(search=False, metadata=None)
             raise ArchiveCapabilityMissing("no study search at archive.dicomweb_url") from refusal
-        uid = text(sample, STUDY_INSTANCE_UID) if sample else None
-        if uid is None or uid_problem(uid) == ILLEGAL:
+        uid = uid_in(sample, tags.STUDY_INSTANCE_UID)
+        if uid is None:
             return Verdict(search=True, metadata=None)
         try:
             found = self._first(f"/studies/{uid}/metadata")
@@ -231,7 +228,7 @@ class Archive:
 
 def _check(study_instance_uid: StudyInstanceUID) -> None:
     if uid_problem(study_instance_uid) == ILLEGAL:
-        raise HeaderUidInvalid(tag="(0020,000D)")
+        raise HeaderUidInvalid(tag=tags.tag_text(tags.STUDY_INSTANCE_UID))
 
 
 def _confirm_absence(

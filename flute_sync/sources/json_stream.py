@@ -49,17 +49,17 @@ def objects(chunks: Iterable[bytes], largest: int) -> Iterator[dict[str, Any]]:
         return
     if first != "[":
         raise ArchiveServerError("its answer is not JSON")
-    text.skip()
-    separator = ""
-    while (found := text.peek()) != "]":
-        if found == "," and separator == "expected":
-            text.skip()
-            separator = ""
-            continue
-        if found != "{" or separator == "expected":
-            raise ArchiveServerError("its JSON is damaged or ends early")
+    if text.skip() == "]":
+        return
+    while text.peek() == "{":
         yield text.read_object()
-        separator = "expected"
+        separator = text.peek()
+        if separator == "]":
+            return
+        if separator != ",":
+            break
+        text.skip()
+    raise ArchiveServerError("its JSON is damaged or ends early")
 
 
 class _Text:
@@ -80,8 +80,10 @@ class _Text:
             if not self._grow(1):
                 return ""
 
-    def skip(self) -> None:
+    def skip(self) -> str:
+        """Go past the character that was peeked at, and peek again."""
         self._at += 1
+        return self.peek()
 
     def read_object(self) -> dict[str, Any]:
         while True:

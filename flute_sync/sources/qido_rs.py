@@ -23,7 +23,6 @@ from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.poller import Stop, batches
 from flute_sync.sources.search import fingerprint
 from flute_sync.study import StudyInstanceUID
-from flute_sync.valuerep import ILLEGAL, uid_problem
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class QidoRsPoller:
         try:
             for page in self._archive.search.sightings(f"StudyDate={self._since(now)}-", now):
                 for uid, digest in page:
-                    if uid is None or uid_problem(uid) == ILLEGAL:
+                    if uid is None:
                         unusable += 1
                     else:
                         seen.setdefault(uid, []).append(digest)

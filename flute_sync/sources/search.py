@@ -13,30 +13,28 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
 
 from flute_sync.errors import ArchiveRefused, ArchiveServerError
+from flute_sync.sources import header_tags as tags
+from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.peer import Json, Peer
 from flute_sync.study import StudyInstanceUID
+from flute_sync.valuerep import Unusable, parse_integer
 
-STUDY_INSTANCE_UID: Final = "0020000D"
-SERIES_INSTANCE_UID: Final = "0020000E"
-SOP_INSTANCE_UID: Final = "00080018"
-MODALITIES_IN_STUDY: Final = "00080061"
-SERIES_COUNT: Final = "00201206"
-INSTANCE_COUNT: Final = "00201208"
-
+_MODALITIES_IN_STUDY: Final = "00080061"
+_SERIES_COUNT: Final = "00201206"
+_INSTANCE_COUNT: Final = "00201208"
 _STUDY_INCLUDE: Final = ("00081030", "00100021")  # Study Description, Issuer of Patient ID
 _COMPARED: Final = (
-    "00080020", "00080030", "00080050", MODALITIES_IN_STUDY, "00080090", "00080201", "00081030",
+    "00080020", "00080030", "00080050", _MODALITIES_IN_STUDY, "00080090", "00080201", "00081030",
     "00100010", "00100020", "00100021", "00100030", "00100040", "00200010",
-    SERIES_COUNT, INSTANCE_COUNT,
+    _SERIES_COUNT, _INSTANCE_COUNT,
 )  # fmt: skip
-_MOST_PAGES: Final = 10_000
 
 
 _T = TypeVar("_T")
 
 
 class Sighting(NamedTuple):
-    """One row of a study search, cut down to what is compared."""
+    """One row of a study search, cut down to what is compared; no UID where it is not usable."""
 
     study_instance_uid: str | None
     digest: str
@@ -65,11 +63,14 @@ class Search:
     ----------
     page_size
         How many rows are asked for at once.
+    most_pages
+        How many are taken before a server counts as making them up.
     """
 
-    def __init__(self, peer: Peer, page_size: int) -> None:
+    def __init__(self, peer: Peer, page_size: int, most_pages: int = 10_000) -> None:
         self._peer = peer
         self._page_size = page_size
+        self._most_pages = most_pages
         self._include_refused = False
 
     def sightings(self, key: str, at: datetime) -> Iterator[list[Sighting]]:
@@ -79,7 +80,7 @@ class Search:
         """
 
         def keep(row: Json) -> tuple[Hashable, Sighting]:
-            sighting = Sighting(text(row, STUDY_INSTANCE_UID), _digest(row, at))
+            sighting = Sighting(uid_in(row, tags.STUDY_INSTANCE_UID), _digest(row, at))
             return sighting, sighting
 
         return self._pages("/studies", (key,), _STUDY_INCLUDE, keep)
@@ -91,7 +92,7 @@ class Search:
         """
 
         def keep(row: Json) -> tuple[Hashable, Json | None]:
-            uid = text(row, STUDY_INSTANCE_UID)
+            uid = uid_in(row, tags.STUDY_INSTANCE_UID)
             return (uid, _digest(row, at)), row if uid == study_instance_uid else None
 
         key = f"StudyInstanceUID={study_instance_uid}"
@@ -103,14 +104,14 @@ class Search:
     def series(self, study_instance_uid: str) -> list[Json]:
         """Return the series of a study."""
         path = f"/studies/{study_instance_uid}/series"
-        return self._all(path, (), lambda row: (text(row, SERIES_INSTANCE_UID), row))
+        return self._all(path, (), lambda row: (uid_in(row, tags.SERIES_INSTANCE_UID), row))
 
     def instances(
         self, study_instance_uid: str, series_instance_uid: str, include: Sequence[str]
     ) -> list[Json]:
         """Return the instances of a series, with the attributes of ``include`` (tags)."""
         path = f"/studies/{study_instance_uid}/series/{series_instance_uid}/instances"
-        return self._all(path, include, lambda row: (text(row, SOP_INSTANCE_UID), row))
+        return self._all(path, include, lambda row: (uid_in(row, tags.SOP_INSTANCE_UID), row))
 
     def _all(
         self, path: str, include: Sequence[str], keep: Callable[[Json], tuple[Hashable, Json]]
@@ -132,7 +133,7 @@ class Search:
         """
         seen: set[Hashable] = set()
         offset: int | None = 0
-        for _ in range(_MOST_PAGES):
+        for _ in range(self._most_pages):
             page: list[_T] = []
             count = 0
             for row in self._page(path, keys, include, offset):
@@ -143,7 +144,8 @@ class Search:
                     page.append(kept)
             if page:
                 yield page
-            if offset is None or count == 0 or count > self._page_size:
+            repeats_all = not page and (count == 0 or count > self._page_size)
+            if offset is None or repeats_all:
                 return
             offset = offset + count if page else None
         raise ArchiveServerError("its pages do not end")
@@ -179,17 +181,11 @@ def text(row: Json, tag: str) -> str | None:
     return str(values[0]).strip(" \0") or None
 
 
-def number(row: Json, tag: str) -> int | None:
-    """Return the first value of an attribute as a whole number that is not negative."""
-    said = text(row, tag)
-    return int(said) if said and said.isascii() and said.isdigit() and len(said) < 10 else None
-
-
 def _summed_up(study_instance_uid: StudyInstanceUID, rows: list[Json], at: datetime) -> StudyRow:
     return StudyRow(
         study_instance_uid,
-        _total(rows, SERIES_COUNT),
-        _total(rows, INSTANCE_COUNT),
+        _total(rows, _SERIES_COUNT),
+        _total(rows, _INSTANCE_COUNT),
         fingerprint(_digest(row, at) for row in rows),
         tuple(rows),
     )
@@ -197,11 +193,11 @@ def _summed_up(study_instance_uid: StudyInstanceUID, rows: list[Json], at: datet
 
 def _digest(row: Json, at: datetime) -> str:
     values = {tag: _values(row, tag) for tag in _COMPARED}
-    values[MODALITIES_IN_STUDY] = sorted(map(str, values[MODALITIES_IN_STUDY]))
-    if number(row, INSTANCE_COUNT) is None:
+    values[_MODALITIES_IN_STUDY] = sorted(map(str, values[_MODALITIES_IN_STUDY]))
+    if _count(row, _INSTANCE_COUNT) is None:
         # Nothing tells whether such a study grew: it is taken for changed once an hour.
         values["read"] = [f"{at:%Y%m%d%H}"]
-    return _short(json.dumps([text(row, STUDY_INSTANCE_UID), values], sort_keys=True))
+    return _short(json.dumps([uid_in(row, tags.STUDY_INSTANCE_UID), values], sort_keys=True))
 
 
 def _address(path: str, parameters: Sequence[str]) -> str:
@@ -213,12 +209,19 @@ def _short(said: str) -> str:
 
 
 def _values(row: Json, tag: str) -> list[Any]:
-    element = row.get(tag)
+    element = row.get(tag, row.get(tag.lower()))
     values = element.get("Value") if isinstance(element, dict) else None
     return values if isinstance(values, list) else []
 
 
+def _count(row: Json, tag: str) -> int | None:
+    try:
+        return parse_integer(text(row, tag) or "")
+    except Unusable:
+        return None
+
+
 def _total(rows: list[Json], tag: str) -> int | None:
-    counts = [number(row, tag) for row in rows]
+    counts = [_count(row, tag) for row in rows]
     stated = [count for count in counts if count is not None]
     return sum(stated) if len(stated) == len(counts) else None

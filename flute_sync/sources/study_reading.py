@@ -10,19 +10,21 @@ from typing import Final, Literal, NamedTuple
 
 from flute_sync.errors import ArchiveForeignInstance, ArchiveRefused, HeaderError
 from flute_sync.intake import Received, Refused
-from flute_sync.sources.dicom_json import received_from_json
-from flute_sync.sources.header_tags import WANTED
+from flute_sync.sources import header_tags as tags
+from flute_sync.sources.dicom_json import received_from_json, uid_in
 from flute_sync.sources.peer import Json, Peer
-from flute_sync.sources.search import SERIES_INSTANCE_UID, Search, StudyRow, text
+from flute_sync.sources.search import Search, StudyRow
 from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
-from flute_sync.valuerep import ILLEGAL, uid_problem
 
 Service = Literal["wado-rs", "qido-rs"]
 Attributes = tuple[Json, ...]
-"""What is said of one instance, then what is said of its series and study."""
+"""What is said of one instance, then what is said of its series and study.
+
+A series whose UID cannot be asked for stands for an instance, and is refused as one.
+"""
 
 ABSENT: Final = frozenset({404, 410})
-_WANTED: Final = tuple(f"{tag:08X}" for tag in sorted(WANTED))
+_WANTED: Final = tuple(f"{tag:08X}" for tag in sorted(tags.WANTED))
 
 
 class Way(NamedTuple):
@@ -55,7 +57,7 @@ class Reading:
     def _by_series(self, uid: StudyInstanceUID) -> Iterator[Attributes]:
         answered = False
         for series in self._search.series(uid):
-            series_uid = _addressable(series)
+            series_uid = uid_in(series, tags.SERIES_INSTANCE_UID)
             if series_uid is None:
                 yield (series,)
                 continue
@@ -70,21 +72,12 @@ class Reading:
     def _by_search(self, row: StudyRow) -> Iterator[Attributes]:
         uid = row.study_instance_uid
         for series in self._search.series(uid):
-            series_uid = _addressable(series)
+            series_uid = uid_in(series, tags.SERIES_INSTANCE_UID)
             if series_uid is None:
                 yield series, row.attributes[0]
                 continue
             for instance in self._search.instances(uid, series_uid, _WANTED):
                 yield instance, series, row.attributes[0]
-
-
-def _addressable(series: Json) -> str | None:
-    """Return the UID of a series; None where no address can be made of it.
-
-    What is said of such a series then stands for an instance, and is refused as one.
-    """
-    uid = text(series, SERIES_INSTANCE_UID)
-    return None if uid is None or uid_problem(uid) == ILLEGAL else uid
 
 
 def gather(
@@ -103,7 +96,10 @@ def gather(
         try:
             one = received_from_json(*attributes)
         except HeaderError as error:
-            refused.append(Refused(uid, error.code, error.tag))
+            if error.study_instance_uid in (uid, None):
+                refused.append(Refused(uid, error.code, error.tag))
+            else:
+                foreign = True
             continue
         if one.study_instance_uid != uid:
             foreign = True

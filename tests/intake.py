@@ -1,0 +1,46 @@
+"""An intake that keeps everything in memory, for tests of sources alone."""
+
+from collections.abc import Iterable
+
+from flute_sync.intake import Delivery, IntentId, Noticed
+from flute_sync.study import StudyInstanceUID
+
+
+class MemoryIntake:
+    """Commits each delivery whole, as the ledger does; ``failure`` is raised instead, once."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.cursors: dict[tuple[str, str], str] = {}
+        self.failure: Exception | None = None
+
+    def deliver(self, delivery: Delivery) -> None:
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.deliveries.append(delivery)
+        if delivery.cursor is not None:
+            cursor = delivery.cursor
+            self.cursors[cursor.source, cursor.archive] = cursor.value
+
+    def cursor(self, source: str, archive: str) -> str | None:
+        return self.cursors.get((source, archive))
+
+    def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
+        raise NotImplementedError("pollers forward nothing")
+
+    def extend(self, intent: IntentId, studies: Iterable[StudyInstanceUID]) -> None:
+        raise NotImplementedError("pollers forward nothing")
+
+    def abandon(self, intent: IntentId) -> None:
+        raise NotImplementedError("pollers forward nothing")
+
+    @property
+    def noticed(self) -> list[Noticed]:
+        return [one for delivery in self.deliveries for one in delivery.noticed]
+
+    def take(self) -> dict[str, str | None]:
+        """Return what was noticed since the last call: study UID -> newest fingerprint."""
+        found = {str(one.study_instance_uid): one.fingerprint for one in self.noticed}
+        self.deliveries.clear()
+        return found
