@@ -28,47 +28,41 @@ class ImagingStudySettings(Settings):
     asked for: research needs none of them.
     """
 
-    identifiers: Literal["default", "eu-strict"] = Field(
-        default="default",
-        description="default: the Study Instance UID as urn:oid and in plain; "
-        "eu-strict: as HL7 Europe's imaging guide has it, and its extensions",
-    )
-    accession_identifier: bool = Field(
-        default=False, description="repeat the accession number as identifier of the study"
-    )
-    accession_systems: Mapping[str, Uri] = Field(
-        default={}, description="issuer of accession numbers -> identifier system"
-    )
-    accession_default_system: Uri | None = Field(
-        default=None, description="identifier system of accession numbers without an issuer"
-    )
-    coding_schemes: Mapping[str, Uri] = Field(
-        default={}, description="private coding scheme designator -> code system"
-    )
-    study_id_system: Uri | None = Field(
-        default=None, description="identifier system of the Study ID; none: it is left out"
-    )
-    encounter: bool = Field(default=False, description="state the admission as encounter")
-    encounter_system: Uri | None = Field(
-        default=None, description="identifier system of admissions without an issuer"
-    )
-    referrer: bool = Field(default=False, description="state the referring physician")
-    interpreter: bool = Field(default=False, description="state the reading physicians")
-    location: bool = Field(default=False, description="state the department")
-    performer: bool = Field(default=False, description="state performers and device of a series")
-    instances: Literal["full", "none"] = Field(
-        default="full", description="full: list every instance; none: only count them"
-    )
-    deidentification: Literal["none", "pseudonymised", "anonymised"] = Field(
-        default="none", description="what this site's images are; becomes a security label"
-    )
+    identifiers: Literal["default", "eu-strict"] = "default"
+    """default: the Study Instance UID as urn:oid and once more in plain; eu-strict: as HL7
+    Europe's imaging guide has it, with its extensions."""
+    accession_identifier: bool = False
+    """Repeat the accession number as an identifier of the study."""
+    accession_systems: Mapping[str, Uri] = {}
+    """Issuer of accession numbers -> identifier system."""
+    accession_default_system: Uri | None = None
+    """Identifier system of accession numbers that name no issuer."""
+    coding_schemes: Mapping[str, Uri] = {}
+    """Private coding scheme designator -> code system."""
+    study_id_system: Uri | None = None
+    """Identifier system of the Study ID; none: the Study ID is left out."""
+    encounter: bool = False
+    """State the admission as encounter."""
+    encounter_system: Uri | None = None
+    """Identifier system of admissions that name no issuer."""
+    referrer: bool = False
+    """State the referring physician."""
+    interpreter: bool = False
+    """State the reading physicians."""
+    location: bool = False
+    """State the department."""
+    performer: bool = False
+    """State performing physicians, operators and the device of each series."""
+    instances: Literal["full", "none"] = "full"
+    """full: list every instance; none: only count them."""
+    deidentification: Literal["none", "pseudonymised", "anonymised"] = "none"
+    """What this site's images are; becomes a security label."""
     free_text: bool = Field(
-        default_factory=lambda said: said.get("deidentification", "none") == "none",
-        description="keep descriptions, titles and reasons; default: unless de-identified",
+        default_factory=lambda said: said.get("deidentification", "none") == "none"
     )
-    id_strategy: Literal["server", "hash"] = Field(
-        default="server", description="who chooses the resource's id; hash: of the study's UID"
-    )
+    """Keep descriptions, document titles and reasons; default: unless de-identified."""
+    id_strategy: Literal["server", "hash"] = "server"
+    """Who chooses the resource's id: the server, or a hash of the study's UID."""
 
     @property
     def eu_strict(self) -> bool:
