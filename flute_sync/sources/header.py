@@ -39,7 +39,10 @@ __all__ = ["HeaderParser", "HeaderReader", "HeaderSettings"]
 _FIRST_CHUNK_BYTES: Final = 16 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _LARGEST_CACHED_BYTES: Final = 64 * 1024
-_UID: Final = re.compile(rb"((?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*)[\0 ]*")
+_UID: Final = re.compile(rb"(?=[0-9.]{1,64}[\0 ]*\Z)((?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*)[\0 ]*")
+_UID_VRS: Final = frozenset({b"UI", b""})
+_NUMBER_VRS: Final = frozenset({b"IS", b""})
+_ABSENT: Final = (b"", b"")
 _NUMBER: Final = re.compile(rb" *(\d{1,9})[ \0]*")
 
 RawElements = tuple[tuple[int, RawElement], ...]
@@ -91,20 +94,18 @@ class HeaderReader:
                 break
         return parser.finish()
 
-    def received(self, raw: dict[int, RawElement], encoding: Encoding) -> Received:
-        """Decode raw elements.
+    def received(self, parser: Part10Parser) -> Received:
+        """Decode the raw elements that a parser found.
 
         Raises
         ------
         HeaderError
             When a UID is absent or illegal, or a sequence is broken.
         """
+        raw, encoding = parser.elements, parser.encoding
         sop_instance_uid, number, remarks = self._own(raw, encoding)
-        shared = self._shared(raw)
-        if sum(len(element.value) for _, element in shared) <= _LARGEST_CACHED_BYTES:
-            study, series, header = self._decode(shared, encoding)
-        else:
-            study, series, header = self._decode_once(shared, encoding)
+        decode = self._decode if parser.large_bytes <= _LARGEST_CACHED_BYTES else self._decode_once
+        study, series, header = decode(self._shared(raw), encoding)
         if remarks:
             header = self._remarked(header, remarks)
         return Received(
@@ -115,11 +116,14 @@ class HeaderReader:
 
     def _shared(self, raw: dict[int, RawElement]) -> RawElements:
         """Leave out what is the instance's own, also its moment where dates say enough."""
-        left_out: tuple[int, ...] = tags.OF_THE_INSTANCE
+        shared = raw.copy()
+        for tag in tags.OF_THE_INSTANCE:
+            shared.pop(tag, None)
         known = self._settings.placeholder_dates
         if _dated(raw.get(tags.STUDY_DATE), known) and _dated(raw.get(tags.SERIES_DATE), known):
-            left_out = tags.OF_THE_INSTANCE + tags.OF_THE_MOMENT
-        return tuple(item for item in raw.items() if item[0] not in left_out)
+            for tag in tags.OF_THE_MOMENT:
+                shared.pop(tag, None)
+        return tuple(shared.items())
 
     def _decode_once(self, raw: RawElements, encoding: Encoding) -> Shared:
         return shared_part(Decoder(encoding, self._settings).decode(dict(raw)), self._settings)
@@ -128,12 +132,11 @@ class HeaderReader:
         self, raw: dict[int, RawElement], encoding: Encoding
     ) -> tuple[str, int | None, frozenset[Remark]]:
         """Read what is the instance's own, without a detour where it is plain."""
-        uid, number = (raw.get(tag) for tag in tags.OF_THE_INSTANCE)
-        uid_match = _UID.fullmatch(uid.value) if uid and uid.vr in (b"UI", b"") else None
-        if uid_match and len(uid_match[1]) <= 64 and number and number.vr in (b"IS", b""):
-            number_match = _NUMBER.fullmatch(number.value)
-            if number_match:
-                return uid_match[1].decode(), int(number_match[1]), frozenset()
+        uid_vr, uid = raw.get(tags.SOP_INSTANCE_UID, _ABSENT)
+        number_vr, number = raw.get(tags.INSTANCE_NUMBER, _ABSENT)
+        plain_uid, plain_number = _UID.fullmatch(uid), _NUMBER.fullmatch(number)
+        if plain_uid and plain_number and uid_vr in _UID_VRS and number_vr in _NUMBER_VRS:
+            return plain_uid[1].decode(), int(plain_number[1]), frozenset()
         own = {tag: element for tag, element in raw.items() if tag in tags.OF_THE_INSTANCE}
         return own_part(Decoder(encoding, self._settings).decode(own))
 
@@ -178,7 +181,7 @@ class HeaderParser:
                 raise self._refusal
             if not self._parser.done:
                 self._parser.finish()
-            return self._reader.received(self._parser.elements, self._parser.encoding)
+            return self._reader.received(self._parser)
         except HeaderError as refusal:
             elements = self._parser.elements
             refusal.study_instance_uid = _plain_uid(elements, tags.STUDY_INSTANCE_UID)
@@ -222,10 +225,10 @@ def with_remarks(header: Header, remarks: Iterable[Remark]) -> Header:
 
 @lru_cache(maxsize=4096)
 def _dated(element: RawElement | None, placeholders: tuple[date, ...]) -> bool:
-    if element is None or element.vr not in (b"DA", b""):
+    if element is None or element[0] not in (b"DA", b""):
         return False
     try:
-        return parse_date(element.value.decode("ascii"), placeholders) is not None
+        return parse_date(element[1].decode("ascii"), placeholders) is not None
     except (Unusable, UnicodeDecodeError):
         return False
 
@@ -234,7 +237,7 @@ def _plain_uid(elements: dict[int, RawElement], tag: int) -> str | None:
     element = elements.get(tag)
     if element is None:
         return None
-    uid = element.value.decode("ascii", "replace").rstrip(" \0")
+    uid = element[1].decode("ascii", "replace").rstrip(" \0")
     return None if uid_problem(uid) == "illegal" else uid
 
 

@@ -25,7 +25,7 @@ from flute_sync.sources.header_walk import Encoding, RawElement, items_of
 SINGLE: Final = frozenset({"LT", "ST", "UR", "UT"})
 _CODED: Final = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
 _TEXT_VRS: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UN UR UT".split())
-_FLOATS: Final = {b"FD": "d", b"FL": "f"}
+_FLOAT_VRS: Final = frozenset({b"", b"FD", b"FL", b"UN"})
 LONGEST_VALUE: Final = 16 * 1024
 _ASCII: Final = CharacterSet(("ascii",))
 
@@ -66,16 +66,16 @@ class Decoder:
         for tag, element in raw.items():
             if tags.VR[tag] == "SQ":
                 self._sequence(tag, element, into, charset, encoding, depth)
-            elif element.value and tag != tags.SPECIFIC_CHARACTER_SET:
+            elif element[1] and tag != tags.SPECIFIC_CHARACTER_SET:
                 self._value(tag, element, into, charset, encoding)
         return into
 
     @staticmethod
     def _character_set(raw: Mapping[int, RawElement], into: Elements) -> CharacterSet | None:
         stated = raw.get(tags.SPECIFIC_CHARACTER_SET)
-        if stated is None or not stated.value.strip(b" \0"):
+        if stated is None or not stated[1].strip(b" \0"):
             return None
-        terms = stated.value.decode("ascii", "replace").rstrip(" \0").split("\\")
+        terms = stated[1].decode("ascii", "replace").rstrip(" \0").split("\\")
         found = character_set(tuple(terms)) if len(terms) <= 16 else None
         if found is None:
             into.remark(tags.SPECIFIC_CHARACTER_SET, CHARACTER_SET_UNKNOWN)
@@ -86,27 +86,20 @@ class Decoder:
         tag: int, element: RawElement, into: Elements, charset: CharacterSet, encoding: Encoding
     ) -> None:
         vr = tags.VR[tag]
-        if len(element.value) > LONGEST_VALUE:
+        written, value = element
+        if len(value) > LONGEST_VALUE:
             into.spoil(tag, VALUE_TOO_LONG)
-            return
-        if vr == "FD" and element.vr in (b"", b"UN", *_FLOATS):
-            code = ("<" if encoding.little or element.vr == b"UN" else ">") + _FLOATS.get(
-                element.vr, "d"
-            )
-            if len(element.value) % calcsize(code):
-                into.spoil(tag, WRONG_TYPE)
-                return
-            into.values[tag] = tuple(repr(v) for (v,) in iter_unpack(code, element.value))
-            return
-        if element.vr and element.vr not in _TEXT_VRS:
+        elif vr == "FD" and written in _FLOAT_VRS:
+            _floats(tag, element, into, encoding)
+        elif written and written not in _TEXT_VRS:
             into.spoil(tag, WRONG_TYPE)
-            return
-        charset = _ASCII if vr in _CODED else charset
-        text, whole = charset.decode(element.value, name=vr == "PN")
-        if not whole:
-            into.remark(tag, TEXT_UNDECODABLE)
-        text = text.rstrip(" \0")
-        into.values[tag] = (text,) if vr in SINGLE else tuple(text.split("\\"))
+        else:
+            charset = _ASCII if vr in _CODED else charset
+            text, whole = charset.decode(value, name=vr == "PN")
+            if not whole:
+                into.remark(tag, TEXT_UNDECODABLE)
+            text = text.rstrip(" \0")
+            into.values[tag] = (text,) if vr in SINGLE else tuple(text.split("\\"))
 
     def _sequence(
         self,
@@ -117,7 +110,7 @@ class Decoder:
         encoding: Encoding,
         depth: int,
     ) -> None:
-        if element.vr not in (b"", b"SQ", b"UN"):
+        if element[0] not in (b"", b"SQ", b"UN"):
             into.spoil(tag, WRONG_TYPE)
             return
         if depth >= self._settings.max_depth:
@@ -126,3 +119,13 @@ class Decoder:
             self._decode(raw, Elements(remarks=into.remarks), charset, written, depth + 1)
             for raw, written in items_of(tag, element, encoding, self._settings)
         )
+
+
+def _floats(tag: int, element: RawElement, into: Elements, encoding: Encoding) -> None:
+    vr, value = element
+    code = "f" if vr == b"FL" else "d"
+    if len(value) % calcsize(code):
+        into.spoil(tag, WRONG_TYPE)
+        return
+    order = "<" if encoding.little or vr == b"UN" else ">"
+    into.values[tag] = tuple(repr(number) for (number,) in iter_unpack(order + code, value))

@@ -80,6 +80,11 @@ class Part10Parser:
         """The wanted elements found so far."""
         return {} if self._walker is None else self._walker.elements
 
+    @property
+    def large_bytes(self) -> int:
+        """What of ``elements`` is large."""
+        return 0 if self._walker is None else self._walker.large_bytes
+
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes.
 
@@ -148,7 +153,7 @@ class Part10Parser:
         if not self._walk(self._meta):
             return False
         stated = self._meta.elements.get(_TRANSFER_SYNTAX_UID)
-        self._expect(stated.value.rstrip(b" \0") if stated else b"")
+        self._expect(stated[1].rstrip(b" \0") if stated else b"")
         return True
 
     def _expect(self, transfer_syntax_uid: bytes) -> None:
@@ -181,7 +186,7 @@ class Part10Parser:
             tags.WANTED,
             self._settings,
             stop=_FUNCTIONAL_GROUPS,
-            on_kept=_stop_after,
+            stop_by_class=_stop_by_class,
         )
         self._step = self._data_set
         return True
@@ -220,9 +225,6 @@ def _may_begin(begin: Data) -> bool:
     return little in (0x0002, 0x0008) or (big == 0x0008 and names_vr(begin[4:6]))
 
 
-def _stop_after(tag: int, value: bytes) -> int | None:
-    """Tell from the SOP class which element is the last of interest."""
-    if tag != tags.SOP_CLASS_UID:
-        return None
-    last = next(last for sop_class, last in _STOPS if value.startswith(sop_class))
-    return last + 1
+def _stop_by_class(sop_class_uid: bytes) -> int:
+    """Tell from the SOP class where the elements of interest end."""
+    return 1 + next(last for prefix, last in _STOPS if sop_class_uid.startswith(prefix))

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from flute_sync.errors import HeaderError, HeaderTooLarge, HeaderTruncated
 from flute_sync.sources.header_settings import HeaderSettings
-from flute_sync.sources.header_tags import WANTED_IN_ITEMS, tag_text
+from flute_sync.sources.header_tags import SOP_CLASS_UID, WANTED_IN_ITEMS, tag_text
 
 Data = bytes | bytearray
 
@@ -26,15 +26,11 @@ class Encoding(NamedTuple):
     little: bool = True
 
 
-class RawElement(NamedTuple):
-    """The VR as it is written, empty where it is not, and the bytes of the value.
+RawElement = tuple[bytes, bytes]
+"""The VR as it is written, empty where it is not, and the value.
 
-    The value of a sequence of undefined length includes its delimiter.
-    """
-
-    vr: bytes
-    value: bytes
-
+The value of a sequence of undefined length includes its delimiter.
+"""
 
 EXPLICIT_LITTLE: Final = Encoding()
 IMPLICIT_LITTLE: Final = Encoding(implicit=True)
@@ -45,6 +41,7 @@ _ITEM: Final = 0xFFFE_E000
 _ITEM_DELIMITATION: Final = 0xFFFE_E00D
 _SEQUENCE_DELIMITATION: Final = 0xFFFE_E0DD
 _UNDEFINED: Final = 0xFFFF_FFFF
+_SMALL_BYTES: Final = 4096  # values up to this need no accounting: wanted ones are few
 _LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _EXPLICIT: Final = {True: Struct("<HH2sH").unpack_from, False: Struct(">HH2sH").unpack_from}
@@ -93,8 +90,8 @@ class Walker:
         The first tag not of interest: elements are in ascending order (PS3.5 7.1).
     item
         Whether an Item Delimitation Item ends the walk.
-    on_kept
-        Told of each kept element; what it returns, if anything, is the new ``stop``.
+    stop_by_class
+        Tells from the value of (0008,0016) the new ``stop``.
     """
 
     def __init__(
@@ -105,7 +102,7 @@ class Walker:
         *,
         stop: int = NO_STOP,
         item: bool = False,
-        on_kept: Callable[[int, bytes], int | None] | None = None,
+        stop_by_class: Callable[[bytes], int] | None = None,
     ) -> None:
         self.elements: dict[int, RawElement] = {}
         self.done = False
@@ -115,13 +112,18 @@ class Walker:
         self._settings = settings
         self._stop = stop
         self._item = item
-        self._on_kept = on_kept
+        self._stop_by_class = stop_by_class
         self._tag = 0
-        self._bytes_left = settings.max_header_bytes
+        self._large_bytes = 0
         self._budget = iter(range(settings.max_elements))
         self._frames: list[tuple[bool, Encoding]] = []  # (in an item, or between items; encoding)
-        self._captured: RawElement | None = None
+        self._captured: bytes | None = None  # VR of the wanted sequence that is open
         self._capture = bytearray()
+
+    @property
+    def large_bytes(self) -> int:
+        """What the kept values take that are more than a few bytes."""
+        return self._large_bytes
 
     def walk(self, data: Data, pos: int = 0) -> int:
         """Walk on from ``pos`` as far as the data goes or the walk is done.
@@ -179,7 +181,7 @@ class Walker:
                 if not start:
                     return self._starve(pos, 12)
             self._tag = tag
-            if length == _UNDEFINED or tag in wanted:
+            if tag in wanted or length == _UNDEFINED:
                 pos = self._take(data, pos, vr, start, length)
                 if self.need or self._frames:
                     return pos
@@ -199,12 +201,13 @@ class Walker:
             if tag >= self._stop:
                 return self._stopped(tag, pos)
             self._tag = tag
-            if length == _UNDEFINED or tag in wanted:
-                pos = self._take(data, pos, b"", pos + 8, length)
+            start = pos + 8
+            if tag in wanted or length == _UNDEFINED:
+                pos = self._take(data, pos, b"", start, length)
                 if self.need or self._frames:
                     return pos
             else:
-                pos += 8 + length
+                pos = start + length
         raise HeaderTooLarge("more elements than the settings allow", tag=tag_text(self._tag))
 
     def _stopped(self, tag: int, pos: int) -> int:
@@ -218,34 +221,35 @@ class Walker:
         return pos
 
     def _starve(self, pos: int, need: int) -> int:
-        if need > self._bytes_left + 12:
+        if self._large_bytes + need > self._settings.max_header_bytes + _SMALL_BYTES:
             raise HeaderTooLarge("larger than the settings allow", tag=tag_text(self._tag))
         self.need = need
         return pos
 
     def _take(self, data: Data, pos: int, vr: bytes, start: int, length: int) -> int:
         """Keep the element at ``pos``, or go into it where its length is undefined."""
+        stop = start + length
+        if stop <= len(data) and length <= _SMALL_BYTES and self._tag not in self.elements:
+            self.elements[self._tag] = vr, bytes(data[start:stop])
+            if self._tag == SOP_CLASS_UID and self._stop_by_class is not None:
+                self._stop = self._stop_by_class(self.elements[self._tag][1])
+            return stop
         if length == _UNDEFINED:
-            if self._tag in self._wanted:
-                self._captured = RawElement(vr, b"")
-                self._capture.clear()
+            self._captured = vr if self._tag in self._wanted else None
             self._push(False, within(self._encoding, vr))
             return start
-        stop = start + length
         if stop > len(data):
             return self._starve(pos, stop - pos)
-        self._keep(RawElement(vr, bytes(data[start:stop])))
+        self._keep_large(vr, bytes(data[start:stop]))
         return stop
 
-    def _keep(self, raw: RawElement) -> None:
+    def _keep_large(self, vr: bytes, value: bytes) -> None:
         if self._tag in self.elements:
             raise HeaderError("stands there twice", tag=tag_text(self._tag))
-        self._bytes_left -= len(raw.value)
-        if self._bytes_left < 0:
+        self._large_bytes += len(value)
+        if self._large_bytes > self._settings.max_header_bytes:
             raise HeaderTooLarge("larger than the settings allow", tag=tag_text(self._tag))
-        self.elements[self._tag] = raw
-        if self._on_kept is not None:
-            self._stop = self._on_kept(self._tag, raw.value) or self._stop
+        self.elements[self._tag] = vr, value
 
     # -- sequences of undefined length -----------------------------------------------------------
 
@@ -269,14 +273,13 @@ class Walker:
         return pos
 
     def _capture_up_to(self, walked: Data) -> None:
-        if len(self._capture) + len(walked) > self._bytes_left:
+        if self._large_bytes + len(self._capture) + len(walked) > self._settings.max_header_bytes:
             raise HeaderTooLarge("larger than the settings allow", tag=tag_text(self._tag))
         self._capture += walked
         if not self._frames and self._captured is not None:
-            raw = self._captured._replace(value=bytes(self._capture))
+            self._keep_large(self._captured, bytes(self._capture))
             self._captured = None
             self._capture.clear()
-            self._keep(raw)
 
     def _between_items(self, data: Data, pos: int, encoding: Encoding) -> int:
         group, element, length = _IMPLICIT[encoding.little](data, pos)
@@ -336,7 +339,8 @@ def items_of(
     HeaderError
         When the value is no sequence of items.
     """
-    data, encoding = sequence.value, within(encoding, sequence.vr)
+    vr, data = sequence
+    encoding = within(encoding, vr)
     pos = 0
     while pos < len(data):
         if len(data) - pos < 8:
