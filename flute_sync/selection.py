@@ -7,8 +7,8 @@ Each rule that is given must hold; a rule holds when any of its values does.
 - ``procedure_codes`` looks at the whole study.
 - ``calling_ae_titles`` looks at who sent it. A study that nobody sent here, but that an archive
   told of, has no sender and is not wanted.
-- Where a series states no body part or modality, or a study no procedure code, there is nothing
-  to judge by: it is kept, unless ``strict``.
+- Where no series states a modality, or none of the wanted modality a body part, or the study no
+  procedure code, there is nothing to judge by: it is kept, unless ``strict``.
 - Documents (SR, KO, PR, ...) tell nothing of a body part or modality that is asked for. A study
   that has only those yet is not wanted yet; it is judged again when its images arrive.
 - ``patients`` is judged by `judge_patient` when it is known who the patient is.
@@ -16,7 +16,7 @@ Each rule that is given must hold; a rule holds when any of its values does.
 A verdict's reason never quotes the study.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from typing import Annotated, Final, NamedTuple
 
@@ -118,21 +118,25 @@ def rules_digest(settings: SelectSettings) -> str:
 def _judge_series(study: Study, settings: SelectSettings) -> Verdict:
     if not settings.modalities and not settings.body_parts:
         return _WANTED
-    if any(_series_wanted(series, settings) for series in study.series):
-        return _WANTED
-    if not any(map(_has_images, study.series)):
+    candidates = _of_modality(study, settings)
+    if not candidates:
+        if any(_modalities(series) & ACQUISITION_MODALITY.keys() for series in study.series):
+            return Verdict(False, "another modality: modalities")
         return Verdict(False, "no images yet: modalities, body_parts")
-    return Verdict(False, "no series of the wanted kind: modalities, body_parts")
+    if not _body_part_wanted(candidates, settings):
+        return Verdict(False, "another body part: body_parts")
+    return _WANTED
 
 
-def _series_wanted(series: Series, settings: SelectSettings) -> bool:
-    modalities = _modalities(series)
-    if settings.modalities:
-        of_kind = not modalities.isdisjoint(settings.modalities)
-        unknown = not modalities and not settings.strict
-    else:
-        of_kind, unknown = _has_images(series), not modalities and not settings.strict
-    return (of_kind or unknown) and _body_part_wanted(series, settings)
+def _of_modality(study: Study, settings: SelectSettings) -> list[Series]:
+    """Return the series of a wanted modality; those of none only where nothing is stated."""
+    wanted = frozenset(settings.modalities) or ACQUISITION_MODALITY.keys()
+    stated = {series.series_instance_uid: _modalities(series) for series in study.series}
+    found = [s for s in study.series if not stated[s.series_instance_uid].isdisjoint(wanted)]
+    images = any(modalities & ACQUISITION_MODALITY.keys() for modalities in stated.values())
+    if found or images or settings.strict:
+        return found
+    return [series for series in study.series if not stated[series.series_instance_uid]]
 
 
 def _modalities(series: Series) -> frozenset[str]:
@@ -141,15 +145,11 @@ def _modalities(series: Series) -> frozenset[str]:
     return frozenset(stated - {""} or {code for code in derived if code})
 
 
-def _has_images(series: Series) -> bool:
-    modalities = _modalities(series)
-    return not modalities or not modalities.isdisjoint(ACQUISITION_MODALITY)
-
-
-def _body_part_wanted(series: Series, settings: SelectSettings) -> bool:
+def _body_part_wanted(candidates: Iterable[Series], settings: SelectSettings) -> bool:
     if not settings.body_parts:
         return True
-    stated = {name for header in series.headers for name in _body_parts(header)}
+    headers = [header for series in candidates for header in series.headers]
+    stated = {name for header in headers for name in _body_parts(header)}
     if not stated:
         return not settings.strict
     return any(not stated.isdisjoint(_names(wanted)) for wanted in settings.body_parts)
