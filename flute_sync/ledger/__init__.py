@@ -1,0 +1,29 @@
+"""The ledger: what is known of each study, and how the work on it stands."""
+
+from flute_sync.ledger.ask import (
+    WAITING_FOR_PATIENT,
+    ArchiveView,
+    EventView,
+    Status,
+    StudyView,
+)
+from flute_sync.ledger.ledger import Ledger
+from flute_sync.ledger.migrate import upgrade
+from flute_sync.ledger.settings import LedgerSettings
+from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement, Snapshot
+
+__all__ = [
+    "WAITING_FOR_PATIENT",
+    "Absence",
+    "ArchiveView",
+    "Claim",
+    "EventView",
+    "FhirRow",
+    "Ledger",
+    "LedgerSettings",
+    "Settlement",
+    "Snapshot",
+    "Status",
+    "StudyView",
+    "upgrade",
+]

@@ -1,0 +1,43 @@
+"""Archives by name. Their ids never change, so that a process may remember them."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, func, insert, select
+
+from flute_sync.errors import ConfigurationError
+from flute_sync.ledger.database import Database
+from flute_sync.ledger.tables import LARGEST_ARCHIVE_ID, archive
+
+
+@dataclass(slots=True)
+class Archives:
+    """The ids of archives."""
+
+    database: Database
+    _ids: dict[str, int] = field(default_factory=dict)
+
+    def id_of(self, name: str) -> int:
+        """Return an archive's id, made durable when it is new.
+
+        Raises
+        ------
+        ConfigurationError
+            When the ledger knows as many archives as it can.
+        """
+        known = self._ids.get(name)
+        if known is None:
+            known = self.database.transact(lambda connection: _find_or_add(connection, name))
+            self._ids[name] = known
+        return known
+
+
+def _find_or_add(connection: Connection, name: str) -> int:
+    query = select(archive.c.id).where(archive.c.name == name)
+    found = connection.scalar(query)
+    if found is not None:
+        return int(found)
+    newest = connection.execute(select(func.coalesce(func.max(archive.c.id), 0))).scalar_one()
+    if newest >= LARGEST_ARCHIVE_ID:
+        raise ConfigurationError(f"a ledger knows at most {LARGEST_ARCHIVE_ID} archives")
+    connection.execute(insert(archive).values(id=newest + 1, name=name))
+    return int(newest) + 1

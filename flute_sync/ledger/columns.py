@@ -1,0 +1,118 @@
+"""How values are stored, alike in both databases: times, UIDs, headers."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+from sqlalchemy import BigInteger, Dialect
+from sqlalchemy.types import TypeDecorator
+
+from flute_sync.errors import HeaderError, HeaderUidInvalid, LedgerCorrupt
+from flute_sync.study import Header, SOPInstanceUID
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_LONGEST_UID: Final = 64
+_DIGEST_BYTES: Final = 16
+_REMEMBERED: Final = 1024
+
+_HEADER: Final = TypeAdapter(Header)
+
+
+def utc_now() -> datetime:
+    """Return the time of this machine, aware."""
+    return datetime.now(UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, stored as whole microseconds since 1970-01-01T00:00Z."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Refuse a naive time: subtraction does."""
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Return UTC."""
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+def pack_uid(uid: str) -> bytes:
+    """Pack a UID into half its bytes: a digit is its nibble, a full stop is ``a``, the pad ``f``.
+
+    Raises
+    ------
+    HeaderUidInvalid
+        When it is not 1 to 64 digits and full stops.
+
+    References
+    ----------
+    PS3.5 9.1 (2026b)
+    """
+    bare = uid.replace(".", "")
+    if len(uid) > _LONGEST_UID or not (bare.isascii() and bare.isdigit()):
+        raise HeaderUidInvalid("(0008,0018)")
+    digits = uid.replace(".", "a")
+    return bytes.fromhex(digits if len(digits) % 2 == 0 else digits + "f")
+
+
+def unpack_uid(packed: bytes) -> SOPInstanceUID:
+    """Return what was packed."""
+    return SOPInstanceUID(packed.hex().rstrip("f").replace("a", "."))
+
+
+class Stored(NamedTuple):
+    """A header as it is stored: what identifies it within its study, and its text."""
+
+    digest: bytes
+    text: str
+
+
+def load_header(text: str) -> Header:
+    """Return the header that was stored.
+
+    Raises
+    ------
+    LedgerCorrupt
+        When the text is not what this program wrote.
+    """
+    try:
+        return _HEADER.validate_json(text)
+    except ValidationError:
+        raise LedgerCorrupt("a stored header cannot be read") from None
+
+
+class HeaderStore:
+    """Turns headers into what is stored; one that many instances share is turned once.
+
+    Instances that share a `Header` share the object, so the object's identity is the key. The
+    object is kept with its entry: a freed one's identity could come back as another header's.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Header, Stored]] = {}
+
+    def store(self, header: Header) -> Stored:
+        """Return how a header is stored.
+
+        Raises
+        ------
+        HeaderError
+            When a value is not text that JSON can carry.
+        """
+        known = self._known.get(id(header))
+        if known is not None:
+            return known[1]
+        try:
+            text = _HEADER.dump_json(header, exclude_defaults=True)
+        except PydanticSerializationError:
+            raise HeaderError("a value is not Unicode text") from None
+        stored = Stored(blake2b(text, digest_size=_DIGEST_BYTES).digest(), text.decode())
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[id(header)] = (header, stored)
+        return stored

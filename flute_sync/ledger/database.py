@@ -1,0 +1,177 @@
+"""Connections: how SQLite and PostgreSQL are opened, read and written."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from flute_sync.errors import ConfigurationError, LedgerAbsent, LedgerBusy, LedgerUnavailable
+from flute_sync.ledger.failures import translated
+from flute_sync.ledger.settings import LedgerSettings
+from flute_sync.transport.secret import read_secret
+
+_T = TypeVar("_T")
+
+_WRITES: Final = "flute_sync_writes"
+_MODE: Final = 0o600
+_JOURNAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
+_CACHE_KIB: Final = 16 * 1024
+_BUSY_PAUSE: Final = timedelta(milliseconds=20)
+_CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+_STATEMENT_TIMEOUT: Final = timedelta(minutes=1)
+
+
+class Database:
+    """The ledger's database; every error that leaves its context managers is one of ours."""
+
+    def __init__(self, settings: LedgerSettings, *, create: bool) -> None:
+        password = read_secret(settings.password_file) if settings.password_file else None
+        url = settings.database_url(password)
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._patience = settings.busy_timeout
+        self._turn = threading.Lock()
+        if self.is_sqlite:
+            _prepare_file(Path(url.database or ""), create=create)
+        with translated():
+            self._engine = self._open(url, settings)
+        self._reader = self._engine.execution_options(
+            **({} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
+        )
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+
+    def _open(self, url: URL, settings: LedgerSettings) -> Engine:
+        options: dict[str, Any] = {
+            "hide_parameters": True,
+            "pool_size": settings.connections,
+            "max_overflow": 0,
+            "pool_timeout": settings.busy_timeout.total_seconds(),
+        }
+        if self.is_sqlite:
+            engine = create_engine(url, **options)
+            _listen(engine, settings.busy_timeout)
+            return engine
+        return create_engine(
+            url, pool_pre_ping=True, connect_args=_postgresql_arguments(settings), **options
+        )
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Read one consistent state, without locks."""
+        with translated(), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Write in one transaction: all or nothing, durable when this returns.
+
+        On SQLite it begins IMMEDIATE, and the threads of this process queue here: waiting for
+        the database's own lock is polling.
+        """
+        with translated(), self._queue(), self._writer.begin() as connection:
+            yield connection
+
+    def transact(self, work: Callable[[Connection], _T]) -> _T:
+        """Do work in one transaction, again where PostgreSQL chose it to resolve a deadlock."""
+        deadline = time.monotonic() + self._patience.total_seconds()
+        while True:
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except LedgerBusy:
+                if self.is_sqlite or time.monotonic() > deadline:
+                    raise
+
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=self._patience.total_seconds()):
+            raise LedgerBusy("another thread is writing")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def use_wal(self) -> None:
+        """Let SQLite's readers and its writer not wait for each other; the file remembers it.
+
+        SQLite does not always wait by itself here while another process does the same.
+        """
+        if not self.is_sqlite:
+            return
+        deadline = time.monotonic() + self._patience.total_seconds()
+        while True:
+            try:
+                with translated(), self._engine.connect() as connection:
+                    cursor = connection.connection.cursor()
+                    cursor.execute("PRAGMA journal_mode = WAL")
+                    cursor.close()
+                return
+            except LedgerBusy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_BUSY_PAUSE.total_seconds())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _prepare_file(path: Path, *, create: bool) -> None:
+    """Make the file private before SQLite opens it: -wal and -shm get the mode of the file."""
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"ledger.url: there is no directory {path.parent}")
+    try:
+        if create:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, _MODE))
+        elif not path.stat().st_size:
+            raise LedgerAbsent(str(path))
+    except FileNotFoundError:
+        raise LedgerAbsent(str(path)) from None
+    except OSError as error:
+        raise LedgerUnavailable(f"{path}: {error.strerror}") from error
+
+
+def _listen(engine: Engine, patience: timedelta) -> None:
+    """Begin transactions ourselves: the driver would begin them late and without IMMEDIATE."""
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: DBAPIConnection, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {int(patience.total_seconds() * 1000)}",
+            "foreign_keys = ON",
+            "synchronous = FULL",
+            "temp_store = MEMORY",
+            f"cache_size = -{_CACHE_KIB}",
+            f"journal_size_limit = {_JOURNAL_LIMIT_BYTES}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _began(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql_arguments(settings: LedgerSettings) -> dict[str, Any]:
+    statement = int(_STATEMENT_TIMEOUT.total_seconds() * 1000)
+    lock = int(settings.busy_timeout.total_seconds() * 1000)
+    return {
+        "connect_timeout": int(_CONNECT_TIMEOUT.total_seconds()),
+        "tcp_user_timeout": lock,
+        "application_name": "flute-sync",
+        "options": f"-c synchronous_commit=on -c statement_timeout={statement}"
+        f" -c lock_timeout={lock}",
+    }

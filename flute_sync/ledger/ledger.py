@@ -1,0 +1,265 @@
+"""The ledger: the daemon's only memory, in SQLite or PostgreSQL."""
+
+import uuid
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from flute_sync.completeness import StudySettings
+from flute_sync.intake import Cursor, Delivery, IntentId
+from flute_sync.ledger import ask, target, work
+from flute_sync.ledger.archives import Archives
+from flute_sync.ledger.columns import HeaderStore, utc_now
+from flute_sync.ledger.database import Database
+from flute_sync.ledger.intake import IntakeWriter, read_cursor, write_cursor
+from flute_sync.ledger.migrate import prepare
+from flute_sync.ledger.reading import load_study
+from flute_sync.ledger.settings import LedgerSettings
+from flute_sync.ledger.snapshot import SnapshotWriter, verify
+from flute_sync.ledger.values import Claim, Settlement, Snapshot
+from flute_sync.study import Study, StudyInstanceUID
+from flute_sync.task import State
+
+STUCK_AFTER: Final = timedelta(minutes=2)
+
+
+class Ledger:
+    """The ledger of one process; every method may be called from any thread.
+
+    What writes returns only after a durable commit. Every method raises `LedgerUnavailable`,
+    `LedgerBusy` or `LedgerCorrupt` when the database does not do what it should.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: LedgerSettings,
+        study: StudySettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._study = study
+        self._clock = clock
+        self._archives = Archives(database)
+        self._headers = HeaderStore()
+        self._target_id: int | None = None
+        self._intake = IntakeWriter(
+            database=database,
+            archives=self._archives,
+            headers=self._headers,
+            settings=study,
+            events_kept=settings.events_per_study,
+            owner=uuid.uuid4().hex,
+            lease=settings.lease,
+            clock=clock,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        settings: LedgerSettings,
+        study: StudySettings,
+        *,
+        create: bool,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> "Ledger":
+        """Open the ledger, and make it where there is none and ``create`` allows it.
+
+        Raises
+        ------
+        LedgerAbsent
+            When there is none.
+        LedgerSchemaError
+            When it has another revision than this version needs.
+        LedgerCorrupt
+            When the database is damaged or not a ledger.
+        LedgerUnauthorized, ConfigurationError
+        """
+        database = Database(settings, create=create)
+        try:
+            prepare(database, create=create)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, settings, study, clock)
+
+    def bind_target(self, base_url: str) -> None:
+        """Say which FHIR server this process writes to; needed before anything written settles.
+
+        Raises
+        ------
+        LedgerTargetChanged
+            When resources on another server are known.
+        """
+        self._target_id = self._database.transact(lambda c: target.bind(c, base_url))
+
+    def close(self) -> None:
+        """Finish commits in hand and close all connections; open intents stay for recovery."""
+        self._intake.close()
+        self._database.close()
+
+    def alive(self) -> bool:
+        """Return whether commits come to an end; no thread of the ledger's own could die."""
+        return self._intake.committing_for < STUCK_AFTER
+
+    # -- what sources deliver (flute_sync.intake.Intake) ---------------------------------------
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Commit a delivery; commits of concurrent senders are grouped.
+
+        Raises
+        ------
+        HeaderError, LedgerRefused
+            When this delivery can never be committed.
+        """
+        self._intake.deliver(delivery)
+
+    def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
+        """Commit that something of these studies is about to be completed towards the archive."""
+        return self._intake.intend(source, archive, studies)
+
+    def extend(self, intent: IntentId, studies: Iterable[StudyInstanceUID]) -> None:
+        """Add studies to an open intent, before their first part is completed."""
+        self._intake.extend(intent, studies)
+
+    def abandon(self, intent: IntentId) -> None:
+        """Turn an intent into notices; when this fails, that happens once its lease ends."""
+        self._intake.abandon(intent)
+
+    def recover_intents(self) -> int:
+        """Renew this process's intents and turn those nobody renews into notices.
+
+        To be called at start and then several times within `LedgerSettings.lease`.
+        """
+        return self._intake.recover()
+
+    def cursor(self, source: str, archive: str) -> str | None:
+        """Return where a source stands, or None when it never ran."""
+        with self._database.read() as connection:
+            return read_cursor(connection, source, archive)
+
+    def set_cursor(self, cursor: Cursor) -> None:
+        """Move a source without news."""
+        archive_id = self._archives.id_of(cursor.archive)
+        self._database.transact(lambda c: write_cursor(c, cursor, archive_id))
+
+    # -- work ----------------------------------------------------------------------------------
+
+    def claim(self, owner: str) -> Claim | None:
+        """Take the study that is due longest, or none; also one whose lease ended."""
+        now = self._clock()
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        return self._database.transact(lambda c: work.claim(c, owner, now, self._settings.lease))
+
+    def next_due(self) -> datetime | None:
+        """Return when the next study may be claimed or the next lease ends."""
+        with self._database.read() as connection:
+            return work.next_due(connection)
+
+    def renew(self, owner: str) -> int:
+        """Prolong the leases of this owner; to be called several times within a lease."""
+        until = self._clock() + self._settings.lease
+        return self._database.transact(lambda c: work.renew(c, owner, until))
+
+    def release(self, owner: str) -> int:
+        """Hand back all that this owner holds."""
+        return self._database.transact(lambda c: work.release(c, owner, self._clock()))
+
+    def load(self, claim: Claim) -> Study:
+        """Return all that is known of a study."""
+        with self._database.read() as connection:
+            return load_study(connection, claim.study_id)
+
+    def snapshot(self, claim: Claim, snapshot: Snapshot) -> None:
+        """Replace what one archive was said to hold by what it listed.
+
+        Instances that arrived after ``snapshot.generation`` stay.
+
+        Raises
+        ------
+        LeaseLost
+        ArchiveForeignInstance
+            When it lists instances of another study.
+        """
+        archive_id = self._archives.id_of(snapshot.archive)
+        kept = self._settings.events_per_study
+        self._database.transact(
+            lambda c: SnapshotWriter(c, self._headers, archive_id, kept).write(claim, snapshot)
+        )
+
+    def verified(
+        self,
+        claim: Claim,
+        archive: str,
+        series_count: int | None,
+        instance_count: int | None,
+        fingerprint: str | None = None,
+    ) -> None:
+        """Note that an archive's counts were compared with what is known, and are equal.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        archive_id = self._archives.id_of(archive)
+        self._database.transact(
+            lambda c: verify(c, claim, archive_id, series_count, instance_count, fingerprint)
+        )
+
+    def settle(self, claim: Claim, settlement: Settlement) -> State:
+        """End a step and return the state that follows: RECEIVED where news came meanwhile.
+
+        Raises
+        ------
+        LeaseLost
+            When another worker took the study over.
+        LedgerTargetChanged
+            When the ledger is bound to another server than this process.
+        """
+        return self._database.transact(
+            lambda c: work.Settler(
+                c,
+                self._study,
+                self._clock(),
+                self._target_id,
+                self._settings.events_per_study,
+            ).settle(claim, settlement)
+        )
+
+    def wake_patients(self, keys: Collection[str]) -> int:
+        """Make ready the studies that wait for one of these Patients; return how many."""
+        return self._database.transact(lambda c: work.wake(c, keys, self._clock()))
+
+    def rejudge(self, rules: str) -> int:
+        """Make ready the studies that other rules judged; return how many."""
+        return self._database.transact(lambda c: work.rejudge(c, rules, self._clock()))
+
+    def replay(self, study_instance_uid: StudyInstanceUID) -> None:
+        """Make a study ready because a person asks for it; its archives are read again.
+
+        Raises
+        ------
+        StudyUnknown
+        """
+        kept = self._settings.events_per_study
+        self._database.transact(lambda c: work.replay(c, study_instance_uid, self._clock(), kept))
+
+    # -- what people and monitors ask ----------------------------------------------------------
+
+    def status(self, now: datetime) -> ask.Status:
+        """Return how the work stands."""
+        with self._database.read() as connection:
+            return ask.status(connection, now)
+
+    def study_view(self, study_instance_uid: StudyInstanceUID) -> ask.StudyView:
+        """Return one study as the ledger sees it.
+
+        Raises
+        ------
+        StudyUnknown
+        """
+        with self._database.read() as connection:
+            return ask.study_view(connection, study_instance_uid)

@@ -1,0 +1,303 @@
+"""Recording a group of deliveries in one transaction, each statement once for all of them.
+
+What is already known changes nothing. What contradicts what is known is not overwritten: its
+archive is owed a read, and what the archive says wins.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, select
+
+from flute_sync.completeness import StudySettings
+from flute_sync.events import Event
+from flute_sync.intake import Delivery, Notice, Noticed, Received
+from flute_sync.ledger import trail
+from flute_sync.ledger.columns import HeaderStore, pack_uid
+from flute_sync.ledger.contents import Contents, InstanceRow, known
+from flute_sync.ledger.rows import (
+    ArchiveRow,
+    StudyRow,
+    chunks,
+    lock_studies,
+    study_archives,
+    write_studies,
+    write_study_archives,
+)
+from flute_sync.ledger.tables import study as study_table
+from flute_sync.study import StudyInstanceUID
+from flute_sync.task import State
+
+MOST_CALLERS: Final = 64
+"""Calling AE titles kept for one study; nobody honest comes near."""
+
+OWN_READ: Final = ""
+"""The source under which what our own read saw is kept among the fingerprints."""
+
+_STUDY_IDS: Final = select(study_table.c.study_instance_uid, study_table.c.id).where(
+    study_table.c.study_instance_uid.in_(bindparam("uids", expanding=True))
+)
+_STUDY_UIDS: Final = select(study_table.c.study_instance_uid).where(
+    study_table.c.id.in_(bindparam("ids", expanding=True))
+)
+
+
+class News(NamedTuple):
+    """A delivery, its archive's id, and the event of what it noticed."""
+
+    delivery: Delivery
+    archive_id: int
+    event: Event = Event.STUDY_NOTICED
+
+    @property
+    def bit(self) -> int:
+        """The archive in `instance.archives`."""
+        return 1 << (self.archive_id - 1)
+
+
+Share = tuple[News, list[Received]]
+"""What one delivery says of one study."""
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Records one group; each transaction makes its own."""
+
+    connection: Connection
+    headers: HeaderStore
+    settings: StudySettings
+    events_kept: int
+    _studies: dict[StudyInstanceUID, StudyRow] = field(default_factory=dict)
+    _archives: dict[tuple[int, int], ArchiveRow] = field(default_factory=dict)
+    _events: list[trail.Entry] = field(default_factory=list)
+    _added: list[InstanceRow] = field(default_factory=list)
+    _changed: dict[tuple[int, bytes], InstanceRow] = field(default_factory=dict)
+
+    def record(self, group: Sequence[News]) -> None:
+        """Record everything, or raise and let the transaction be rolled back."""
+        shares = _by_study(group)
+        self._lock(group, shares)
+        if shares:
+            self._take(shares)
+        for news in group:
+            for noticed in news.delivery.noticed:
+                self._notice(news, noticed)
+        write_studies(self.connection, self._studies.values())
+        write_study_archives(self.connection, self._archives.values())
+        self._refusals(group)
+        trail.append(self.connection, self._events, kept=self.events_kept)
+
+    def _lock(self, group: Sequence[News], shares: dict[StudyInstanceUID, list[Share]]) -> None:
+        noticed = {item.study_instance_uid for news in group for item in news.delivery.noticed}
+        uids = shares.keys() | noticed
+        if not uids:
+            return
+        self._studies = lock_studies(self.connection, uids, group[0].delivery.at)
+        old = [study.id for study in self._studies.values() if not study.is_new]
+        self._archives = study_archives(self.connection, old)
+
+    # -- instances ---------------------------------------------------------------------------
+
+    def _take(self, shares: dict[StudyInstanceUID, list[Share]]) -> None:
+        contents = Contents(self.connection, self.headers)
+        contents.look_up(
+            (self._studies[uid], received) for uid, parts in shares.items() for _, received in parts
+        )
+        for uid, parts in shares.items():
+            self._take_study(self._studies[uid], parts, contents)
+        contents.write(self._added, list(self._changed.values()))
+        self._moved(contents, next(iter(shares.values()))[0][0].delivery.at)
+
+    def _take_study(self, study: StudyRow, parts: list[Share], contents: Contents) -> None:
+        packed = [
+            [pack_uid(item.instance.sop_instance_uid) for item in received] for _, received in parts
+        ]
+        rows: dict[bytes, InstanceRow] = {}
+        if not study.is_new:
+            rows = known(self.connection, study.id, [uid for uids in packed for uid in uids])
+        before = study.generation
+        for (news, received), uids in zip(parts, packed, strict=True):
+            first = study.is_quiet
+            facts = contradictions = 0
+            for uid, item in zip(uids, received, strict=True):
+                row = rows.get(uid)
+                if row is None:
+                    rows[uid] = self._add(study, uid, item, news, contents)
+                    facts += 1
+                elif (row["series"], row["header"]) != contents.place(study, item) or (
+                    row["number"] != item.instance.number
+                ):
+                    self._touch(row, study, news)
+                    contradictions += 1
+                elif not row["archives"] & news.bit:
+                    self._touch(row, study, news)
+                    facts += 1
+                elif study.state is State.IN_PROGRESS and row["generation"] <= before:
+                    # A read that is under way may have begun before this arrived.
+                    self._touch(row, study, news)
+            self._arrived(study, news, facts, contradictions, first=first)
+
+    def _add(
+        self, study: StudyRow, uid: bytes, item: Received, news: News, contents: Contents
+    ) -> InstanceRow:
+        series, header = contents.make_place(study, item)
+        study.instance_count += 1
+        row: InstanceRow = {
+            "study_id": study.id,
+            "sop_instance_uid": uid,
+            "series": series,
+            "header": header,
+            "number": item.instance.number,
+            "generation": study.next_generation,
+            "archives": news.bit,
+        }
+        self._added.append(row)
+        return row
+
+    def _touch(self, row: InstanceRow, study: StudyRow, news: News) -> None:
+        row["archives"] |= news.bit
+        row["generation"] = study.next_generation
+        self._changed[study.id, row["sop_instance_uid"]] = row
+
+    def _arrived(
+        self, study: StudyRow, news: News, facts: int, contradictions: int, *, first: bool
+    ) -> None:
+        is_new_caller = self._add_caller(study, news.delivery.calling_ae_title)
+        if not (facts or contradictions or is_new_caller):
+            return
+        at = news.delivery.at
+        self._news(study, at)
+        archive = self._archive(study, news.archive_id)
+        archive.absent_since, archive.absences, archive.changed = None, 0, True
+        if news.delivery.closes is not None:
+            archive.unverified = study.generation
+        if contradictions:
+            archive.read_owed = study.generation
+            sentence = (
+                f"{contradictions} known instances came with other values; the archive decides."
+            )
+            self._events.append(trail.Entry(study.id, at, Event.STUDY_REMARK, sentence))
+        if first:
+            sentence = (
+                f"{news.delivery.source} brought {facts} instances from {news.delivery.archive}."
+            )
+            self._events.append(trail.Entry(study.id, at, Event.STUDY_RECEIVED, sentence))
+
+    @staticmethod
+    def _add_caller(study: StudyRow, title: str | None) -> bool:
+        callers = study.calling_ae_titles
+        if title is None or title in callers or len(callers) >= MOST_CALLERS:
+            return False
+        study.calling_ae_titles = sorted({*callers, title})
+        return True
+
+    def _moved(self, contents: Contents, at: datetime) -> None:
+        """Look again at other studies that have a series which now arrived in this one."""
+        others = contents.moved_from()
+        if not others:
+            return
+        uids = [
+            uid
+            for ids in chunks(sorted(others))
+            for uid in self.connection.scalars(_STUDY_UIDS, {"ids": ids})
+        ]
+        rows = lock_studies(self.connection, (uid for uid in uids if uid not in self._studies), at)
+        self._studies |= rows
+        self._archives |= study_archives(self.connection, [row.id for row in rows.values()])
+        for study in (self._studies[uid] for uid in uids):
+            self._news(study, at)
+            self._owe_reads(study)
+            sentence = "A series of this study arrived under another study; the archive decides."
+            self._events.append(trail.Entry(study.id, at, Event.STUDY_REMARK, sentence))
+
+    # -- notices, refusals -------------------------------------------------------------------
+
+    def _notice(self, news: News, noticed: Noticed) -> None:
+        study = self._studies[noticed.study_instance_uid]
+        archive = self._archive(study, news.archive_id)
+        if not _is_news(archive, news.delivery.source, noticed):
+            return
+        first, at = study.is_quiet, news.delivery.at
+        self._news(study, at)
+        archive.read_owed, archive.changed = study.generation, True
+        if first or noticed.notice is Notice.GONE or news.event is not Event.STUDY_NOTICED:
+            sentence = _NOTICES[news.event, noticed.notice].format(
+                source=news.delivery.source, archive=news.delivery.archive
+            )
+            self._events.append(trail.Entry(study.id, at, news.event, sentence))
+
+    def _refusals(self, group: Sequence[News]) -> None:
+        refused = Counter(
+            (news.delivery.at, item) for news in group for item in news.delivery.refused
+        )
+        uids = sorted({item.study_instance_uid for _, item in refused})
+        ids: dict[str, int] = {}
+        for part in chunks(uids):
+            ids.update(self.connection.execute(_STUDY_IDS, {"uids": part}).tuples())
+        for (at, item), count in refused.items():
+            where = f" ({item.tag})" if item.tag else ""
+            sentence = f"{count} instances of {item.study_instance_uid} were refused{where}."
+            entry = trail.Entry(
+                ids.get(item.study_instance_uid), at, Event.UPLOAD_REFUSED, sentence, item.code
+            )
+            self._events.append(entry)
+
+    # -- news --------------------------------------------------------------------------------
+
+    def _news(self, study: StudyRow, at: datetime) -> None:
+        study.news(at, self.settings)
+        if study.pruned:
+            study.pruned = False
+            self._owe_reads(study)
+
+    def _owe_reads(self, study: StudyRow) -> None:
+        for (study_id, _), archive in self._archives.items():
+            if study_id == study.id:
+                archive.read_owed, archive.changed = study.generation, True
+
+    def _archive(self, study: StudyRow, archive_id: int) -> ArchiveRow:
+        key = study.id, archive_id
+        if key not in self._archives:
+            self._archives[key] = ArchiveRow(*key, changed=True)
+        return self._archives[key]
+
+
+_NOTICES: Final = {
+    (Event.STUDY_NOTICED, Notice.CHANGED): "{source} says that it changed in {archive}.",
+    (Event.STUDY_NOTICED, Notice.GONE): "{source} says that it is gone from {archive}.",
+    (Event.INTENT_RECOVERED, Notice.CHANGED): (
+        "An upload to {archive} ended without a known result; {archive} is asked."
+    ),
+}
+
+
+def _by_study(group: Sequence[News]) -> dict[StudyInstanceUID, list[Share]]:
+    shares: dict[StudyInstanceUID, list[Share]] = {}
+    for news in group:
+        own: dict[StudyInstanceUID, list[Received]] = {}
+        for received in news.delivery.received:
+            own.setdefault(received.study_instance_uid, []).append(received)
+        for uid, items in own.items():
+            shares.setdefault(uid, []).append((news, items))
+    return shares
+
+
+def _is_news(archive: ArchiveRow, source: str, noticed: Noticed) -> bool:
+    """Tell whether a notice says what is not known, and keep its fingerprint.
+
+    Each source has its own way of taking fingerprints, so that they are kept by source.
+    """
+    prints = archive.fingerprints
+    if noticed.notice is Notice.GONE:
+        archive.fingerprints = {}
+        return archive.absences == 0
+    if noticed.fingerprint is None:
+        archive.fingerprints = {}
+        return True
+    if noticed.fingerprint in (prints.get(source), prints.get(OWN_READ)):
+        return False
+    archive.fingerprints = prints | {source: noticed.fingerprint}
+    return True

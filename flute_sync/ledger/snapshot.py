@@ -1,0 +1,204 @@
+"""What one archive holds now: it replaces what that archive was said to hold before the read."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, update
+
+from flute_sync.errors import ArchiveForeignInstance
+from flute_sync.events import Event
+from flute_sync.intake import Received
+from flute_sync.ledger import trail
+from flute_sync.ledger.columns import HeaderStore, pack_uid
+from flute_sync.ledger.contents import Contents, InstanceRow, all_known, forget_unused, remove
+from flute_sync.ledger.record import OWN_READ
+from flute_sync.ledger.rows import (
+    ArchiveRow,
+    StudyRow,
+    lock_studies,
+    study_archives,
+    write_study_archives,
+)
+from flute_sync.ledger.tables import study as study_table
+from flute_sync.ledger.values import Claim, Snapshot
+from flute_sync.ledger.work import lock_held
+
+
+@dataclass(slots=True)
+class SnapshotWriter:
+    """Writes one snapshot; each transaction makes its own.
+
+    The study's generation stays, so that who holds the claim can settle it.
+    """
+
+    connection: Connection
+    headers: HeaderStore
+    archive_id: int
+    events_kept: int
+    _added: list[InstanceRow] = field(default_factory=list)
+    _changed: list[InstanceRow] = field(default_factory=list)
+    _is_doubtful: bool = False
+
+    @property
+    def _bit(self) -> int:
+        return 1 << (self.archive_id - 1)
+
+    def write(self, claim: Claim, snapshot: Snapshot) -> None:
+        """Replace what the archive held.
+
+        Raises
+        ------
+        LeaseLost
+        ArchiveForeignInstance
+            When it lists instances of another study.
+        """
+        study = _held_study(self.connection, claim)
+        listed = self._listed(study, snapshot)
+        known = all_known(self.connection, study.id)
+        contents = Contents(self.connection, self.headers)
+        contents.look_up([(study, listed.values())])
+        for uid, item in listed.items():
+            self._keep(study, uid, item, known.get(uid), contents, snapshot.generation)
+        removed = self._drop_unlisted(known, listed, snapshot.generation)
+        contents.write(self._added, self._changed)
+        remove(self.connection, removed)
+        study.instance_count = len(known) + len(self._added) - len(removed)
+        study.series_count = forget_unused(self.connection, study.id)
+        _write_counts(self.connection, study)
+        is_held = bool(listed) or any(row["archives"] & self._bit for row in known.values())
+        self._stand(study, snapshot, is_held=is_held)
+
+    def _listed(self, study: StudyRow, snapshot: Snapshot) -> dict[bytes, Received]:
+        """Return what is listed, by packed UID; of a repeated UID the first series counts."""
+        listed: dict[bytes, Received] = {}
+        for item in sorted(snapshot.received, key=lambda item: item.series_instance_uid):
+            if item.study_instance_uid != study.study_instance_uid:
+                raise ArchiveForeignInstance(study_instance_uid=study.study_instance_uid)
+            listed.setdefault(pack_uid(item.instance.sop_instance_uid), item)
+        repeated = len(snapshot.received) - len(listed)
+        if repeated:
+            sentence = f"{snapshot.archive} lists {repeated} SOP Instance UIDs more than once."
+            entry = trail.Entry(study.id, snapshot.started_at, Event.STUDY_REMARK, sentence)
+            trail.append(self.connection, [entry], kept=self.events_kept)
+        return listed
+
+    def _keep(
+        self,
+        study: StudyRow,
+        uid: bytes,
+        item: Received,
+        row: InstanceRow | None,
+        contents: Contents,
+        generation: int,
+    ) -> None:
+        if row is None:
+            series, header = contents.make_place(study, item)
+            self._added.append(
+                {
+                    "study_id": study.id,
+                    "sop_instance_uid": uid,
+                    "series": series,
+                    "header": header,
+                    "number": item.instance.number,
+                    "generation": generation,
+                    "archives": self._bit,
+                }
+            )
+            return
+        here = (*contents.place(study, item), item.instance.number)
+        is_other = here != (row["series"], row["header"], row["number"])
+        if is_other and row["generation"] > generation:
+            self._is_doubtful = True  # it came during the read: nobody knows which is newer
+        elif is_other:
+            row["series"], row["header"] = contents.make_place(study, item)
+            row["number"] = item.instance.number
+        if is_other or not row["archives"] & self._bit:
+            row["archives"] |= self._bit
+            self._changed.append(row)
+
+    def _drop_unlisted(
+        self, known: dict[bytes, InstanceRow], listed: dict[bytes, Received], generation: int
+    ) -> list[InstanceRow]:
+        removed: list[InstanceRow] = []
+        for uid, row in known.items():
+            if uid in listed or not row["archives"] & self._bit or row["generation"] > generation:
+                continue
+            row["archives"] &= ~self._bit
+            (self._changed if row["archives"] else removed).append(row)
+        return removed
+
+    def _stand(self, study: StudyRow, snapshot: Snapshot, *, is_held: bool) -> None:
+        row = _archive_row(self.connection, study.id, self.archive_id)
+        _settle_debts(row, snapshot.generation)
+        row.series_count, row.instance_count = snapshot.series_count, snapshot.instance_count
+        _keep_fingerprint(row, snapshot.fingerprint)
+        if self._is_doubtful or (snapshot.absent and is_held):
+            row.read_owed = study.generation
+        if snapshot.absent and not is_held:
+            row.absent_since = row.absent_since or snapshot.started_at
+            row.absences += 1
+        else:
+            row.absent_since, row.absences = None, 0
+        write_study_archives(self.connection, [row])
+
+
+def verify(
+    connection: Connection,
+    claim: Claim,
+    archive_id: int,
+    series_count: int | None,
+    instance_count: int | None,
+    fingerprint: str | None,
+) -> None:
+    """Note that what an archive counts was compared with what is known, and is equal.
+
+    Raises
+    ------
+    LeaseLost
+    """
+    lock_held(connection, claim)
+    row = _archive_row(connection, claim.study_id, archive_id)
+    if row.unverified is not None and row.unverified <= claim.generation:
+        row.unverified = None
+    row.series_count, row.instance_count = series_count, instance_count
+    _keep_fingerprint(row, fingerprint)
+    row.absent_since, row.absences = None, 0
+    write_study_archives(connection, [row])
+
+
+def _held_study(connection: Connection, claim: Claim) -> StudyRow:
+    row = lock_held(connection, claim)
+    uid = claim.study_instance_uid
+    return lock_studies(connection, [uid], row.received_at)[uid]
+
+
+def _archive_row(connection: Connection, study_id: int, archive_id: int) -> ArchiveRow:
+    key = study_id, archive_id
+    row = study_archives(connection, [study_id]).get(key, ArchiveRow(*key))
+    row.changed = True
+    return row
+
+
+def _settle_debts(row: ArchiveRow, generation: int) -> None:
+    if row.read_owed is not None and row.read_owed <= generation:
+        row.read_owed = None
+    if row.unverified is not None and row.unverified <= generation:
+        row.unverified = None
+
+
+def _keep_fingerprint(row: ArchiveRow, fingerprint: str | None) -> None:
+    others = {source: kept for source, kept in row.fingerprints.items() if source != OWN_READ}
+    row.fingerprints = others if fingerprint is None else others | {OWN_READ: fingerprint}
+
+
+def _write_counts(connection: Connection, study: StudyRow) -> None:
+    connection.execute(
+        update(study_table)
+        .where(study_table.c.id == study.id)
+        .values(
+            series_count=study.series_count,
+            instance_count=study.instance_count,
+            last_series=study.last_series,
+            last_header=study.last_header,
+            pruned=study.pruned and not study.instance_count,
+        )
+    )

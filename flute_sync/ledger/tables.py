@@ -1,0 +1,246 @@
+"""The tables. What cannot be true, the database refuses.
+
+`study` has the current state of the work; `series`, `header` and `instance` what is known of it;
+`study_archive` how each archive stands to it; `event` is the audit trail for people. Instances
+are the big table: their key is (study, SOP Instance UID), since a SOP Instance UID is unique in
+its study, and they refer to series and header by small numbers within the study.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from flute_sync.ledger.columns import UtcTime
+from flute_sync.task import CLAIMABLE, UNSYNCED, State
+
+LARGEST_ARCHIVE_ID: Final = 63
+"""The archives that hold an instance are bits of one signed 64-bit number."""
+
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+_Key: Final = BigInteger().with_variant(Integer, "sqlite")
+_Uid: Final = String(64)
+
+
+def _one_of(column: str, states: Iterable[State]) -> str:
+    return f"{column} IN ({', '.join(sorted(repr(state.value) for state in states))})"
+
+
+def _partial(name: str, column: Column[object], where: str) -> Index:
+    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
+
+
+archive: Final = Table(
+    "archive",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    CheckConstraint(f"id BETWEEN 1 AND {LARGEST_ARCHIVE_ID}", name="id"),
+)
+
+study: Final = Table(
+    "study",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("study_instance_uid", _Uid, nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("generation", Integer, nullable=False),  # raised by each new fact
+    Column("received_at", UtcTime, nullable=False),  # newest fact
+    Column("news_since", UtcTime),  # oldest fact that came after the last claim
+    Column("unsynced_since", UtcTime),  # oldest fact that FHIR does not have
+    Column("next_attempt_at", UtcTime),  # when it may be claimed; for a held one, the lease's end
+    Column("lease_owner", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("confirmed", Integer),  # generation at which a person asked for another attempt
+    Column("series_count", Integer, nullable=False),
+    Column("instance_count", Integer, nullable=False),
+    Column("last_series", Integer, nullable=False),  # numbers given out so far
+    Column("last_header", Integer, nullable=False),
+    Column("calling_ae_titles", JSON, nullable=False),
+    Column("pruned", Boolean, nullable=False),
+    Column("code", Text),
+    Column("sentence", Text),
+    Column("waiting_for", Text),
+    Column("patient_reference", Text),
+    Column("rules", Text),
+    CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),
+    CheckConstraint(_one_of("state", State), name="state"),
+    CheckConstraint(
+        f"({_one_of('state', CLAIMABLE)}) = (next_attempt_at IS NOT NULL)", name="claimable"
+    ),
+    CheckConstraint(
+        f"({_one_of('state', UNSYNCED)}) = (unsynced_since IS NOT NULL)", name="unsynced"
+    ),
+    CheckConstraint("(state = 'in-progress') = (lease_owner IS NOT NULL)", name="lease"),
+    CheckConstraint("waiting_for IS NULL OR state = 'on-hold'", name="waiting"),
+    CheckConstraint("generation >= 0 AND attempts >= 0", name="generation"),
+    CheckConstraint(
+        "series_count >= 0 AND instance_count >= series_count"
+        " AND last_series >= series_count AND last_header >= 0",
+        name="counts",
+    ),
+    CheckConstraint(
+        "NOT pruned OR (instance_count = 0 AND waiting_for IS NULL AND patient_reference IS NULL)",
+        name="pruned",
+    ),
+)
+
+Index("ix_study_totals", study.c.state, study.c.series_count, study.c.instance_count)
+_partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
+_partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
+_partial("ix_study_lease_owner", study.c.lease_owner, "lease_owner IS NOT NULL")
+_partial(
+    "ix_study_unsynced",
+    study.c.unsynced_since,
+    "unsynced_since IS NOT NULL AND waiting_for IS NULL",
+)
+
+study_archive: Final = Table(
+    "study_archive",
+    metadata,
+    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),
+    Column("read_owed", Integer),  # generation from which its metadata must be read
+    Column("unverified", Integer),  # generation since which its counts were not compared
+    Column("series_count", Integer),
+    Column("instance_count", Integer),
+    Column("fingerprints", JSON, nullable=False),  # by source; "" is what our own read saw
+    Column("absent_since", UtcTime),
+    Column("absences", Integer, nullable=False),
+    PrimaryKeyConstraint("study_id", "archive_id"),
+    CheckConstraint("read_owed >= 0 AND unverified >= 0", name="generation"),
+    CheckConstraint("series_count >= 0 AND instance_count >= 0", name="counts"),
+    CheckConstraint("absences >= 0 AND (absences = 0) = (absent_since IS NULL)", name="absence"),
+    sqlite_with_rowid=False,
+)
+
+series: Final = Table(
+    "series",
+    metadata,
+    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("series", Integer, nullable=False),
+    Column("series_instance_uid", _Uid, nullable=False, index=True),
+    PrimaryKeyConstraint("study_id", "series"),
+    UniqueConstraint("study_id", "series_instance_uid"),
+    CheckConstraint("length(series_instance_uid) BETWEEN 1 AND 64", name="uid"),
+    sqlite_with_rowid=False,
+)
+
+header: Final = Table(
+    "header",
+    metadata,
+    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("header", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("extraction_version", SmallInteger, nullable=False),
+    Column("text", Text, nullable=False),  # study.Header as JSON, without defaults
+    PrimaryKeyConstraint("study_id", "header"),
+    UniqueConstraint("study_id", "digest"),
+)
+
+instance: Final = Table(
+    "instance",
+    metadata,
+    Column("study_id", _Key, nullable=False),
+    Column("sop_instance_uid", LargeBinary, nullable=False),  # columns.pack_uid
+    Column("series", Integer, nullable=False),
+    Column("header", Integer, nullable=False),
+    Column("number", BigInteger),
+    Column("generation", Integer, nullable=False),  # of the study, when it was last news
+    Column("archives", BigInteger, nullable=False),  # bit n - 1: the archive with id n holds it
+    PrimaryKeyConstraint("study_id", "sop_instance_uid"),
+    ForeignKeyConstraint(["study_id", "series"], ["series.study_id", "series.series"]),
+    ForeignKeyConstraint(["study_id", "header"], ["header.study_id", "header.header"]),
+    CheckConstraint("archives > 0", name="archives"),
+    sqlite_with_rowid=False,
+)
+
+event: Final = Table(
+    "event",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE")),
+    Column("at", UtcTime, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("code", Text),
+    Index("ix_event_study", "study_id", "id"),
+)
+
+source_cursor: Final = Table(
+    "source_cursor",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("source", "archive_id"),
+)
+
+intent: Final = Table(
+    "intent",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("expires_at", UtcTime, nullable=False, index=True),
+    sqlite_autoincrement=True,  # a number must never come back as somebody else's intent
+)
+
+intent_study: Final = Table(
+    "intent_study",
+    metadata,
+    Column("intent_id", _Key, ForeignKey("intent.id", ondelete="CASCADE"), nullable=False),
+    Column("study_instance_uid", _Uid, nullable=False),
+    PrimaryKeyConstraint("intent_id", "study_instance_uid"),
+    sqlite_with_rowid=False,
+)
+
+fhir_target: Final = Table(
+    "fhir_target",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("base_url", Text, nullable=False),
+    Column("single", Boolean, nullable=False, unique=True),
+    CheckConstraint("single", name="single"),
+    sqlite_autoincrement=True,  # a target that was replaced must not be mistaken for the new one
+)
+
+fhir_study: Final = Table(
+    "fhir_study",
+    metadata,
+    Column("study_id", _Key, ForeignKey("study.id"), primary_key=True),
+    Column("target_id", Integer, ForeignKey("fhir_target.id"), nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("version_id", Text),
+    Column("digest", Text),
+    UniqueConstraint("target_id", "resource_id"),
+)

@@ -1,0 +1,26 @@
+"""The FHIR server a ledger was written for: there is one, and it is never guessed."""
+
+from sqlalchemy import Connection, delete, insert, select
+
+from flute_sync.errors import LedgerTargetChanged
+from flute_sync.ledger.tables import fhir_study, fhir_target
+
+
+def bind(connection: Connection, base_url: str) -> int:
+    """Return the id of this target; it may replace another that nothing was written to.
+
+    Raises
+    ------
+    LedgerTargetChanged
+        When resources on another server are known.
+    """
+    base_url = base_url.rstrip("/")
+    row = connection.execute(select(fhir_target).with_for_update()).one_or_none()
+    if row is not None and row.base_url == base_url:
+        return int(row.id)
+    if row is not None:
+        if connection.execute(select(fhir_study.c.study_id).limit(1)).first() is not None:
+            raise LedgerTargetChanged(f"{row.base_url}, not {base_url}")
+        connection.execute(delete(fhir_target))
+    bound = insert(fhir_target).values(base_url=base_url, single=True).returning(fhir_target.c.id)
+    return int(connection.execute(bound).scalar_one())

@@ -1,0 +1,93 @@
+"""What passes between the ledger and who works with it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flute_sync.events import Event
+from flute_sync.intake import Received
+from flute_sync.study import StudyInstanceUID
+from flute_sync.task import TaskEvent
+
+
+@dataclass(frozen=True, slots=True)
+class FhirRow:
+    """The ImagingStudy of a study: id and version there, and the digest of what we wrote or saw."""
+
+    resource_id: str
+    version_id: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """An archive that answered, ``confirmations`` times since ``since``, that it has no study."""
+
+    archive: str
+    since: datetime
+    confirmations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A study that one worker holds until its lease ends.
+
+    ``reads_owed`` names the archives whose metadata must be read, ``unverified`` those whose
+    counts were not compared since an upload was forwarded to them. ``confirmed``: a person asked
+    for another attempt and none has come to a conclusion since. ``received_at`` is when the
+    newest fact came, ``first_fact_at`` the oldest that FHIR does not have. ``rules`` is what
+    `Settlement.rules` said last.
+    """
+
+    study_id: int
+    study_instance_uid: StudyInstanceUID
+    owner: str
+    generation: int
+    attempts: int
+    reads_owed: tuple[str, ...]
+    unverified: tuple[str, ...]
+    absences: tuple[Absence, ...]
+    fhir: FhirRow | None
+    patient_reference: str | None
+    confirmed: bool
+    received_at: datetime
+    first_fact_at: datetime
+    rules: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one archive held between ``started_at`` and now.
+
+    ``generation`` is the claim's when the read began. ``absent``: the archive has no such study.
+    """
+
+    archive: str
+    started_at: datetime
+    generation: int
+    received: tuple[Received, ...] = ()
+    series_count: int | None = None
+    instance_count: int | None = None
+    fingerprint: str | None = None
+    absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a step ended.
+
+    ``sentence`` says what was decided and why, without patient data. ``next_attempt_at`` belongs
+    to FAIL and may delay HAND_BACK. ``fhir`` and ``patient_reference`` are kept even when news
+    came meanwhile, since they were written. ``waiting_for`` is the Patient key a HOLD waits for.
+    ``prune`` drops all that names a patient; only with LEAVE_OUT.
+    """
+
+    event: TaskEvent
+    sentence: str
+    log_event: Event
+    code: str | None = None
+    next_attempt_at: datetime | None = None
+    fhir: FhirRow | None = None
+    patient_reference: str | None = None
+    waiting_for: str | None = None
+    rules: str | None = None
+    prune: bool = False

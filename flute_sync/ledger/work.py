@@ -1,0 +1,348 @@
+"""Work on one study at a time: claim, renew, hand back, settle; wake what waits.
+
+The states change by the table in `flute_sync.task`, also where one statement changes many rows.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    Case,
+    ColumnElement,
+    Connection,
+    Row,
+    Update,
+    and_,
+    case,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from flute_sync.completeness import StudySettings, due_at
+from flute_sync.errors import LeaseLost, LedgerTargetChanged, StudyUnknown
+from flute_sync.events import Event
+from flute_sync.ledger import trail
+from flute_sync.ledger.contents import forget_all
+from flute_sync.ledger.rows import chunks
+from flute_sync.ledger.tables import archive, fhir_study, fhir_target, study, study_archive
+from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement
+from flute_sync.study import StudyInstanceUID
+from flute_sync.task import State, TaskEvent, after, before
+
+_HELD: Final = study.c.state == State.IN_PROGRESS.value
+_NOT_WAITING: Final = {"lease_owner": None, "waiting_for": None}
+
+
+def _next_state(event: TaskEvent) -> Case[str]:
+    table = {state.value: to.value for state, to in before(event).items()}
+    return case(table, value=study.c.state)
+
+
+def _may(event: TaskEvent) -> ColumnElement[bool]:
+    states = [state.value for state, to in before(event).items() if to is State.READY]
+    return study.c.state.in_(states)
+
+
+def _make_ready(event: TaskEvent, now: datetime) -> Update:
+    """What is ready may be claimed at once; FHIR owes it since now unless it did before."""
+    return (
+        update(study)
+        .where(_may(event))
+        .values(
+            state=_next_state(event),
+            next_attempt_at=now,
+            unsynced_since=func.coalesce(study.c.unsynced_since, now),
+            **_NOT_WAITING,
+        )
+    )
+
+
+# -- claim ---------------------------------------------------------------------------------------
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """Return when the next study may be claimed, or a lease ends."""
+    due: datetime | None = connection.scalar(
+        select(func.min(study.c.next_attempt_at)).where(study.c.next_attempt_at.is_not(None))
+    )
+    return due
+
+
+def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -> Claim | None:
+    """Take the study that is due longest; a lease that ended is as good as none."""
+    chosen = (
+        select(study.c.id)
+        .where(study.c.next_attempt_at <= now)
+        .order_by(study.c.next_attempt_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    row = connection.execute(
+        update(study)
+        .where(study.c.id == chosen)
+        .values(
+            state=_next_state(TaskEvent.CLAIM),
+            lease_owner=owner,
+            next_attempt_at=now + lease,
+            news_since=None,
+        )
+        .returning(study)
+    ).one_or_none()
+    return None if row is None else _as_claim(connection, row)
+
+
+def _as_claim(connection: Connection, row: Row[Any]) -> Claim:
+    stands = connection.execute(
+        select(study_archive, archive.c.name)
+        .join(archive, archive.c.id == study_archive.c.archive_id)
+        .where(study_archive.c.study_id == row.id)
+        .order_by(archive.c.id)
+    ).all()
+    written = connection.execute(
+        select(fhir_study.c.resource_id, fhir_study.c.version_id, fhir_study.c.digest).where(
+            fhir_study.c.study_id == row.id
+        )
+    ).one_or_none()
+    return Claim(
+        study_id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        owner=row.lease_owner,
+        generation=row.generation,
+        attempts=row.attempts,
+        reads_owed=tuple(stand.name for stand in stands if stand.read_owed is not None),
+        unverified=tuple(stand.name for stand in stands if stand.unverified is not None),
+        absences=tuple(
+            Absence(stand.name, stand.absent_since, stand.absences)
+            for stand in stands
+            if stand.absences
+        ),
+        fhir=None if written is None else FhirRow(*written),
+        patient_reference=row.patient_reference,
+        confirmed=row.confirmed is not None,
+        received_at=row.received_at,
+        first_fact_at=row.unsynced_since,
+        rules=row.rules,
+    )
+
+
+def renew(connection: Connection, owner: str, until: datetime) -> int:
+    """Prolong all leases of an owner and return how many they are."""
+    held = update(study).where(study.c.lease_owner == owner, _HELD).values(next_attempt_at=until)
+    return connection.execute(held).rowcount
+
+
+def release(connection: Connection, owner: str, now: datetime) -> int:
+    """Hand back all that an owner holds and return how much it was."""
+    back = _make_ready(TaskEvent.HAND_BACK, now).where(study.c.lease_owner == owner)
+    return connection.execute(back).rowcount
+
+
+def lock_held(connection: Connection, claimed: Claim) -> Row[Any]:
+    """Lock the study's row for its holder.
+
+    Raises
+    ------
+    LeaseLost
+        When somebody else holds it, or nobody.
+    """
+    row = connection.execute(
+        select(study).where(study.c.id == claimed.study_id).with_for_update()
+    ).one_or_none()
+    if row is None or row.lease_owner != claimed.owner:
+        raise LeaseLost(study_instance_uid=claimed.study_instance_uid)
+    return row
+
+
+# -- settle --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """Ends steps.
+
+    Parameters
+    ----------
+    target_id
+        The FHIR server this process writes to; None before one is bound.
+    """
+
+    connection: Connection
+    settings: StudySettings
+    now: datetime
+    target_id: int | None
+    events_kept: int
+
+    def settle(self, claimed: Claim, settlement: Settlement) -> State:
+        """End a step and return the state that follows."""
+        row = lock_held(self.connection, claimed)
+        superseded = row.generation != claimed.generation
+        event = TaskEvent.SUPERSEDE if superseded else settlement.event
+        state = after(State(row.state), event)
+        self.connection.execute(
+            update(study)
+            .where(study.c.id == row.id)
+            .values(
+                state=state.value,
+                lease_owner=None,
+                attempts=_attempts(row.attempts, settlement.event),
+                confirmed=_confirmed(row.confirmed, claimed, settlement.event),
+                next_attempt_at=self._next_attempt(row, state, settlement),
+                unsynced_since=_unsynced(row, state, settlement.event),
+                news_since=row.news_since if superseded else None,
+                code=settlement.code,
+                sentence=settlement.sentence,
+                waiting_for=settlement.waiting_for if state is State.ON_HOLD else None,
+                patient_reference=settlement.patient_reference or row.patient_reference,
+                rules=settlement.rules or row.rules,
+            )
+        )
+        if settlement.fhir is not None:
+            self._keep_fhir(row.id, settlement.fhir)
+        if settlement.prune and not superseded:
+            _prune(self.connection, row.id)
+        entry = trail.Entry(
+            row.id, self.now, settlement.log_event, settlement.sentence, settlement.code
+        )
+        trail.append(self.connection, [entry], kept=self.events_kept)
+        return state
+
+    def _next_attempt(self, row: Row[Any], state: State, settlement: Settlement) -> datetime | None:
+        if state is State.RECEIVED:
+            return due_at(row.news_since or row.received_at, row.received_at, self.settings)
+        if state in (State.READY, State.FAILED):
+            return settlement.next_attempt_at or self.now
+        return None
+
+    def _keep_fhir(self, study_id: int, row: FhirRow) -> None:
+        bound = self.connection.scalar(select(fhir_target.c.id))
+        if bound is None or bound != self.target_id:
+            raise LedgerTargetChanged("another process bound it to another server")
+        values = {
+            "target_id": self.target_id,
+            "resource_id": row.resource_id,
+            "version_id": row.version_id,
+            "digest": row.digest,
+        }
+        dialect = sqlite if self.connection.dialect.name == "sqlite" else postgresql
+        self.connection.execute(
+            dialect.insert(fhir_study)
+            .values(study_id=study_id, **values)
+            .on_conflict_do_update(index_elements=["study_id"], set_=values)
+        )
+
+
+def _attempts(attempts: int, event: TaskEvent) -> int:
+    match event:
+        case TaskEvent.FAIL:
+            return attempts + 1
+        case TaskEvent.HAND_BACK:
+            return attempts
+        case _:
+            return 0
+
+
+def _confirmed(confirmed: int | None, claimed: Claim, event: TaskEvent) -> int | None:
+    """Forget a person's confirmation once a step that knew of it came to a conclusion."""
+    concluded = event not in (TaskEvent.FAIL, TaskEvent.HAND_BACK)
+    if confirmed is None or (concluded and confirmed <= claimed.generation):
+        return None
+    return confirmed
+
+
+def _unsynced(row: Row[Any], state: State, event: TaskEvent) -> datetime | None:
+    """Say since when FHIR lacks something; after a write that came too early, since the news."""
+    since: datetime | None = row.unsynced_since
+    if state in (State.COMPLETED, State.CANCELLED):
+        since = None
+    elif state is State.RECEIVED and event in (TaskEvent.SYNC, TaskEvent.LEAVE_OUT):
+        since = row.news_since or row.received_at
+    return since
+
+
+def _prune(connection: Connection, study_id: int) -> None:
+    forget_all(connection, study_id)
+    connection.execute(
+        update(study)
+        .where(study.c.id == study_id)
+        .values(
+            pruned=True,
+            series_count=0,
+            instance_count=0,
+            last_series=0,
+            last_header=0,
+            patient_reference=None,
+            waiting_for=None,
+        )
+    )
+
+
+# -- wake ----------------------------------------------------------------------------------------
+
+
+def wake(connection: Connection, keys: Collection[str], now: datetime) -> int:
+    """Make ready what waits for one of these Patients; return how many studies that are."""
+    return sum(
+        connection.execute(
+            _make_ready(TaskEvent.WAKE, now).where(study.c.waiting_for.in_(part))
+        ).rowcount
+        for part in chunks(sorted(set(keys)))
+    )
+
+
+def rejudge(connection: Connection, rules: str, now: datetime) -> int:
+    """Make ready what other rules judged; a step in hand is taken again after it ends."""
+    others = and_(study.c.rules.is_not(None), study.c.rules != rules)
+    pruned = select(study.c.id).where(others, study.c.pruned)
+    connection.execute(
+        update(study_archive)
+        .where(study_archive.c.study_id.in_(pruned))
+        .values(
+            read_owed=select(study.c.generation)
+            .where(study.c.id == study_archive.c.study_id)
+            .scalar_subquery()
+        )
+    )
+    connection.execute(update(study).where(others, _HELD).values(**_raised(now)))
+    return connection.execute(_make_ready(TaskEvent.REJUDGE, now).where(others)).rowcount
+
+
+def _raised(now: datetime) -> dict[str, object]:
+    return {
+        "generation": study.c.generation + 1,
+        "news_since": func.coalesce(study.c.news_since, now),
+    }
+
+
+def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_kept: int) -> None:
+    """Make a study ready because a person asks for it, and read its archives again.
+
+    Raises
+    ------
+    StudyUnknown
+    """
+    row = connection.execute(
+        select(study.c.id, study.c.state, study.c.generation)
+        .where(study.c.study_instance_uid == uid)
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise StudyUnknown(study_instance_uid=uid)
+    generation = row.generation + 1
+    connection.execute(
+        update(study_archive).where(study_archive.c.study_id == row.id).values(read_owed=generation)
+    )
+    connection.execute(
+        update(study).where(study.c.id == row.id).values(**_raised(now), confirmed=generation)
+    )
+    connection.execute(_make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))
+    sentence = "A person asked for another attempt."
+    trail.append(
+        connection,
+        [trail.Entry(row.id, now, Event.STUDY_REPLAYED, sentence)],
+        kept=events_kept,
+    )
