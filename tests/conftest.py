@@ -1,0 +1,113 @@
+"""The real services of the tests, and what the run says of those it did not find."""
+
+import collections
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests.services.dcmtk import dcmtk as run_dcmtk
+from tests.services.hapi import Hapi
+from tests.services.missing import missing, must_be_complete
+from tests.services.orthanc import Orthanc
+from tests.services.postgres import Postgres
+from tests.services.shared import shared
+
+hypothesis.settings.register_profile("flute-sync", deadline=None)  # two busy cores tell no time
+hypothesis.settings.load_profile("flute-sync")
+
+MISSING = re.compile(r"missing (?P<service>[\w-]+): ")
+
+
+@pytest.fixture(scope="session")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def new_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Orthanc]]:
+    """Start further Orthancs; the arguments are those of `Orthanc`."""
+    _require("orthanc")
+    with ExitStack() as running:
+
+        def start(**options: Any) -> Orthanc:
+            server = Orthanc(tmp_path_factory.mktemp("orthanc"), **options)
+            running.callback(server.stop)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def orthanc(new_orthanc: Callable[..., Orthanc]) -> Orthanc:
+    """An Orthanc of this worker; who stops it starts it again."""
+    return new_orthanc()
+
+
+@pytest.fixture(scope="session")
+def hapi(run_directory: Path) -> Iterator[Hapi]:
+    """HAPI as it comes, one for all workers: it is not to be stopped."""
+    _require("fhir-server")
+    with shared(run_directory / "hapi", lambda: Hapi(run_directory / "hapi")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def strict_hapi(run_directory: Path) -> Iterator[Hapi]:
+    """HAPI that refuses what is invalid and answers 412 to a stale If-Match, for all workers."""
+    _require("fhir-server")
+    folder = run_directory / "strict-hapi"
+    with shared(folder, lambda: Hapi(folder, validate=True, stale_if_match=412)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(run_directory: Path) -> Iterator[Postgres]:
+    """A PostgreSQL cluster for all workers: each test takes a `new_database`."""
+    _require("postgresql")
+    # Not below pytest's own directory, which is closed to the user that PostgreSQL runs as.
+    directory = Path(tempfile.mkdtemp(prefix="flute-sync-postgresql-"))
+    try:
+        with shared(run_directory / "postgresql", lambda: Postgres(directory)) as server:
+            yield server
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a tool of dcmtk: ``dcmtk("echoscu", host, port)``."""
+    _require("dcmtk")
+    return run_dcmtk
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests an absent service cost."""
+    skipped: collections.Counter[str] = collections.Counter()
+    for report in terminalreporter.stats.get("skipped", ()):
+        found = MISSING.search(report.longrepr[2])
+        if found:
+            skipped[found["service"]] += 1
+    for service, count in sorted(skipped.items()):
+        terminalreporter.write_line(f"{count} skipped: missing {service} ({missing(service)})")
+
+
+def _require(service: str) -> None:
+    todo = missing(service)
+    if todo is None:
+        return
+    reason = f"missing {service}: {todo}"
+    if must_be_complete():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,76 @@
+"""Real servers as processes of a test: start, know when they can be used, stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+GUARD = Path(__file__).with_name("guard.py")
+LOG_TAIL_CHARACTERS = 3000
+
+
+class ServiceFailedError(Exception):
+    """A server that a test needs did not start."""
+
+
+class Process:
+    """A guarded server process, its output in `log`."""
+
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-S", str(GUARD), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        assert self._guard.stdout is not None
+        self.pid = int(self._guard.stdout.readline())
+
+    def await_ready(self, ready: Callable[[], bool], within_seconds: float) -> None:
+        """Return when `ready` says so.
+
+        Raises
+        ------
+        ServiceFailedError
+            The process ended first, or the time is over; the end of its log is in the text.
+        """
+        deadline = time.monotonic() + within_seconds
+        while not ready():
+            if self._guard.poll() is not None:
+                raise ServiceFailedError(f"ended at once:\n{self._log_tail()}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise ServiceFailedError(f"not ready in {within_seconds} s:\n{self._log_tail()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server and wait until it is gone."""
+        for stream in (self._guard.stdin, self._guard.stdout):
+            assert stream is not None
+            stream.close()
+        self._guard.wait()
+
+    def kill(self) -> None:
+        """End the server as a power cut would, and wait until it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.stop()
+
+    def _log_tail(self) -> str:
+        return self.log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
