@@ -134,7 +134,7 @@ def _of_modality(study: Study, settings: SelectSettings) -> list[Series]:
     stated = {series.series_instance_uid: _modalities(series) for series in study.series}
     found = [s for s in study.series if not stated[s.series_instance_uid].isdisjoint(wanted)]
     images = any(modalities & ACQUISITION_MODALITY.keys() for modalities in stated.values())
-    if found or images or settings.strict:
+    if found or images or (settings.strict and settings.modalities):
         return found
     return [series for series in study.series if not stated[series.series_instance_uid]]
 
