@@ -71,7 +71,9 @@ class Sandbox:
         return f"http://{self._host}:{self._ports['fhir']}{FHIR_ROOT}"
 
     def start(self) -> Self:
-        """Listen and serve; return when both servers answer.
+        """Listen and serve; from now on clients are answered.
+
+        After ``stop``, start again on the same ports with the same data.
 
         Raises
         ------

@@ -25,6 +25,7 @@ _MALFORMED: Final = (
     RecursionError,
     TypeError,
     ValueError,
+    Warning,  # a process may make errors of what pydicom remarks
     struct.error,
     zlib.error,
 )
@@ -127,6 +128,6 @@ def _json_model(dataset: Dataset) -> Header:
                 model[f"{tag_number:08X}"] = {"vr": "SQ", "Value": items}
             else:
                 model[f"{tag_number:08X}"] = element.to_json_dict(None, 0)
-        except (ValueError, TypeError, NotImplementedError, BytesLengthException):
+        except (ValueError, TypeError, NotImplementedError, BytesLengthException, Warning):
             continue  # a malformed value is left out, as Orthanc does; the object stays usable
     return model

@@ -1,7 +1,7 @@
 """FHIR dates of any precision as closed intervals of UTC instants, written to sort as text."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 _DATE_TIME: Final = re.compile(
@@ -82,6 +82,8 @@ def _following(start: datetime, part: dict[str, str | None]) -> datetime:
             return start + span
     if part["month"] is not None and start.month < 12:
         return start.replace(month=start.month + 1)
+    if start.year == MAXYEAR:
+        raise OverflowError
     return start.replace(year=start.year + 1, month=1)
 
 

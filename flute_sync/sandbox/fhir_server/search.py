@@ -128,7 +128,7 @@ def _token(_: Parameter, modifier: str, text: str) -> Condition:
 
 def _reference(one: Parameter, modifier: str, text: str) -> Condition:
     kind, identity = split_reference(unescape(text))
-    if modifier and (not modifier.isalpha() or kind not in ("", modifier)):
+    if modifier and (not modifier[0].isupper() or kind not in ("", modifier)):
         raise FhirError(400, "not-supported", "unknown modifier of a search parameter")
     kind = kind or modifier or (one.target or "" if "/" not in identity else "")
     return ("system = ? AND value = ?", [kind, identity]) if kind else ("value = ?", [identity])
