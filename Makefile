@@ -1,0 +1,72 @@
+# make demo [KEEP=1]  see it work, in an environment of its own
+# make test           set up, install the real services where allowed, check, run every test
+# make check          format, lint, types, import contracts, layout and documentation
+# make bench          measure (docs/performance.md)
+# make lock           write the lock files anew; UPGRADE=1 takes newer versions
+# make clean          remove caches; make distclean: environments and built services too
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test environment services check bench lock clean distclean
+
+fingerprint = $(shell cat pyproject.toml $(1) | cksum | tr ' ' '-')
+DEV := .venv/.ready-$(call fingerprint,requirements-dev.lock)
+DEMO := .venv-demo/.ready-$(call fingerprint,requirements.lock)
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --root-user-action=ignore
+
+help:
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
+
+# Nothing is resolved here: the lock names every distribution with its hash, and our own package is
+# built with the locked build backend.
+define set_up
+	test -x $(1)/bin/python || "$$(scripts/find-python)" -m venv $(1)
+	$(1)/bin/python $(PIP_INSTALL) --require-hashes --requirement $(2)
+	$(1)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	rm -f $(1)/.ready-*
+	touch $@
+endef
+
+$(DEV):
+	@$(call set_up,.venv,requirements-dev.lock)
+
+$(DEMO):
+	@$(call set_up,.venv-demo,requirements.lock)
+
+environment: $(DEV)
+
+demo: $(DEMO)
+	@.venv-demo/bin/flute-sync demo $(if $(KEEP),--keep)
+
+services: $(DEV)
+	@.venv/bin/python -m tests.services.install
+
+check: $(DEV)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest --quiet tests/unit/test_layout.py $(wildcard tests/unit/test_docs*.py)
+
+test:
+	@scripts/phase environment $(MAKE) --no-print-directory environment
+	@scripts/phase services $(MAKE) --no-print-directory services
+	@scripts/phase check $(MAKE) --no-print-directory check
+	@.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope --durations=10
+
+bench: $(DEV)
+	@.venv/bin/python -m bench
+
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+	--all-extras pyproject.toml
+
+lock: $(DEV)
+	$(LOCK) --group build --output-file requirements.lock
+	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv .venv-demo .cache
