@@ -5,6 +5,7 @@ References
 FHIR R4 endpoint.html; PS3.18 10.4 and 10.6 (2026b)
 """
 
+import contextlib
 import logging
 import time
 from threading import Lock
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 ENDPOINT: Final = "Endpoint"
 _TYPES: Final = (("dicom-wado-rs", "DICOM WADO-RS"), ("dicom-qido-rs", "DICOM QIDO-RS"))
-_MOST_TRIES: Final = 3
+_MOST_TRIES: Final = 5
 
 
 def endpoint(system: str, archive: str, address: str, code: str, text: str) -> Resource:
@@ -101,12 +102,13 @@ class Endpoints:
     def _one(self, wanted: Resource, there: list[Resource]) -> Resource:
         for _ in range(_MOST_TRIES):
             current = _oldest(there, _key(wanted))
-            if current is None:
-                self._create(wanted)
-            elif not _outdated(current, wanted):
+            if current is not None and not _outdated(current, wanted):
                 return current
-            else:
-                self._follow(current, wanted)
+            with contextlib.suppress(FhirConflict):  # another daemon of the site is at it too
+                if current is None:
+                    self._create(wanted)
+                else:
+                    self._follow(current, wanted)
             there = self._look(_key(wanted))
         raise FhirConflict("an Endpoint is changed by others all the time")
 
@@ -128,12 +130,8 @@ class Endpoints:
         version = version_of(current)
         if version is None:
             raise FhirServerError("an Endpoint has no meta.versionId")
-        try:
-            self._client.update(
-                {**current, **{name: wanted[name] for name in _OURS}}, if_match=version
-            )
-        except FhirConflict:
-            return
+        changed = {**current, **{name: wanted[name] for name in _OURS}}
+        self._client.update(changed, if_match=version)
         _say("an Endpoint follows a changed address", str(current["id"]))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Final
 
 from flute_sync.bundle import Resource
@@ -17,6 +18,7 @@ from flute_sync.patient import (
     PatientKey,
     PatientSettings,
     Subject,
+    followed,
     judge,
 )
 
@@ -33,6 +35,7 @@ class Patients:
         self._client = client
         self._settings = settings
         self._pause = pause
+        self._creating = Lock()
 
     def find(self, keys: Sequence[PatientKey]) -> list[Resource]:
         """Search the Patients that bear one of these identifiers."""
@@ -63,10 +66,22 @@ class Patients:
             if isinstance(decision, Missing):
                 known |= {found: self._read(found) for found in sorted(decision.ids)}
             elif isinstance(decision, CreatePatient):
-                self._create(decision.resource, identity.key)
-                there = self.find(keys)
+                there = self._created(decision.resource, keys)
                 settings = settings.model_copy(update={"policy": "lookup"})
         raise PatientInactive("its replaced-by links do not end")
+
+    def survivor(self, patient_id: str) -> str | None:
+        """Return the id of the Patient into whom one was merged: its own where it was not.
+
+        None where nobody can be reached.
+        """
+        known: dict[str, Resource | None] = {patient_id: self._read(patient_id)}
+        for _ in range(_MOST_ROUNDS):
+            end = followed(known, patient_id)
+            if end is None or end in known:
+                return end
+            known[end] = self._read(end)
+        return None
 
     def _read(self, patient_id: str) -> Resource | None:
         try:
@@ -89,13 +104,20 @@ class Patients:
         found = reference_id(other.get("reference"), PATIENT, self._client.base_url)
         return link if found is None else {**link, "other": {"reference": f"{PATIENT}/{found}"}}
 
-    def _create(self, patient: Mapping[str, Any], key: PatientKey) -> None:
-        pair = (key.system, key.value)
-        result = self._client.create(
-            dict(patient), if_none_exist=criteria(identifier_search([pair]))
-        )
-        if result.status == 201:
-            others_than_ours(self._client, result, PATIENT, lambda: self.find([key]), self._pause)
+    def _created(self, patient: Mapping[str, Any], keys: Sequence[PatientKey]) -> list[Resource]:
+        """Create a Patient, one at a time: studies of one person arrive together."""
+        with self._creating:
+            there = self.find(keys)
+            if there:
+                return there
+            pair = (keys[0].system, keys[0].value)
+            once = criteria(identifier_search([pair]))
+            result = self._client.create(dict(patient), if_none_exist=once)
+            if result.status == 201:
+                others_than_ours(
+                    self._client, result, PATIENT, lambda: self.find(keys[:1]), self._pause
+                )
+            return self.find(keys)
 
     def members(self, reference: str) -> frozenset[str]:
         """Return the ids of the Patients in a Group.
