@@ -1,0 +1,152 @@
+"""The ways to hear of a study and to read it: whichever is used, the same is known at the end."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.header import HeaderReader
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
+from flute_sync.sources.poller import Poller
+from flute_sync.sources.qido_rs import QidoRsPoller, QidoRsSettings
+from flute_sync.study import StudyInstanceUID
+from tests.contract.dicomweb import new_mpmri, new_trus, store
+from tests.intake import MemoryIntake
+
+SOURCES = ("qido_rs", "orthanc_changes")
+Source = Callable[[MemoryIntake], Poller]
+
+
+@pytest.fixture(scope="module")
+def archive(archive_url: str) -> Iterator[Archive]:
+    archive = Archive(ArchiveSettings(dicomweb_url=f"{archive_url}/dicom-web", page_size=7))
+    yield archive
+    archive.close()
+
+
+@pytest.fixture(params=SOURCES)
+def source(request, archive_url: str, archive: Archive) -> Iterator[Source]:
+    """Make the poller anew, as after a restart; what it knows is in the intake."""
+    opened = ExitStack()
+
+    def qido_rs(intake: MemoryIntake) -> Poller:
+        settings = QidoRsSettings(lookback=timedelta(days=10_000))
+        return QidoRsPoller(settings, archive, intake)
+
+    def orthanc_changes(intake: MemoryIntake) -> Poller:
+        settings = OrthancChangesSettings(url=archive_url, page_size=7)
+        poller = OrthancChangesPoller(settings, archive.name, intake)
+        opened.callback(poller.close)
+        return poller
+
+    made: dict[str, Source] = {"qido_rs": qido_rs, "orthanc_changes": orthanc_changes}
+    with opened:
+        yield made[request.param]
+
+
+def heard(poller: Poller, intake: MemoryIntake) -> dict[str, str | None]:
+    """Step until nothing more is at hand; return what was noticed and with which fingerprint."""
+    poller.step(datetime.now(UTC))
+    while not poller.interval:
+        poller.step(datetime.now(UTC))
+    return intake.take()
+
+
+def test_the_studies_that_came_are_noticed_and_told_apart_from_what_is_known(source, web):
+    intake = MemoryIntake()
+    known = heard(source(intake), intake)
+    studies = [new_mpmri(), new_trus()]
+    for study in studies:
+        store(web, study.parts)
+    found = heard(source(intake), intake)
+    assert {uid for uid in found if known.get(uid) != found[uid]} == {s.uid for s in studies}
+
+
+def test_a_late_instance_is_noticed_by_another_fingerprint_and_then_no_more(source, web):
+    study, intake = new_trus(), MemoryIntake()
+    store(web, study.parts[:-1])
+    first = heard(source(intake), intake)[study.uid]
+    store(web, study.parts[-1:])
+    second = heard(source(intake), intake)[study.uid]
+    third = heard(source(intake), intake).get(study.uid, second)
+    assert first != second == third
+
+
+def test_what_could_not_be_committed_is_noticed_again(source, web):
+    study, intake = new_trus(), MemoryIntake()
+    poller = source(intake)
+    heard(poller, intake)
+    store(web, study.parts)
+    intake.failure = RuntimeError("killed before the commit")
+    with pytest.raises(RuntimeError):
+        heard(poller, intake)
+    assert study.uid in heard(source(intake), intake)
+
+
+@pytest.mark.parametrize("make", [new_mpmri, new_trus])
+def test_metadata_says_what_the_files_say(archive, web, make):
+    study = make()
+    store(web, study.parts)
+    found = archive.read(StudyInstanceUID(study.uid))
+    assert found is not None
+    reader = HeaderReader()
+    assert sorted(found.received) == sorted(reader.read(part) for part in study.parts)
+    assert (found.refused, found.service) == ((), "wado-rs")
+    assert (found.series_count, found.instance_count) == (
+        len(study.series_uids),
+        len(study.sop_uids),
+    )
+
+
+@pytest.mark.parametrize("make", [new_mpmri, new_trus])
+def test_a_search_finds_the_same_instances_and_what_it_says_of_them_is_the_same(
+    archive, archive_url, web, make
+):
+    study = make()
+    store(web, study.parts)
+    uid = StudyInstanceUID(study.uid)
+    settings = ArchiveSettings(dicomweb_url=archive.settings.dicomweb_url, metadata="qido-rs")
+    searching = Archive(settings)
+    found, whole = searching.read(uid), archive.read(uid)
+    searching.close()
+    assert found is not None
+    assert whole is not None
+    assert found.row == whole.row
+
+    def core(received):
+        header = received.instance.header
+        return (
+            received[:2],
+            received.instance[:2],
+            header.sop_class_uid,
+            header.patient,
+            (header.study.started, header.study.description),
+            (header.series.modality, header.series.number, header.series.description),
+        )
+
+    assert sorted(map(core, found.received)) == sorted(map(core, whole.received))
+
+
+def test_the_poller_and_the_reader_agree_on_what_is_known(archive, web):
+    study, intake = new_trus(), MemoryIntake()
+    store(web, study.parts)
+    poller = QidoRsPoller(QidoRsSettings(lookback=timedelta(days=10_000)), archive, intake)
+    noticed = heard(poller, intake)[study.uid]
+    uid = StudyInstanceUID(study.uid)
+    found, row = archive.read(uid), archive.counts(uid)
+    assert found is not None
+    assert row is not None
+    assert noticed == found.fingerprint == row.fingerprint
+
+
+def test_a_study_that_the_archive_does_not_hold_is_absent(archive):
+    absent = StudyInstanceUID(new_trus().uid)
+    assert archive.read(absent) is None
+    assert archive.counts(absent) is None
+
+
+def test_the_archive_offers_what_is_needed(archive, mpmri):
+    verdict = archive.probe()
+    assert (verdict.search, verdict.metadata) == (True, True)
