@@ -38,7 +38,7 @@ from flute_sync.terminology import DICOM_UID, OID, URI
 _HASH_BYTES: Final = 3  # one wrong answer in 16 million questions
 _APART: Final = frozenset({"meta", "series"})
 _SERVERS_OWN: Final = frozenset({"versionId", "lastUpdated"})
-_UID_SYSTEMS: Final = frozenset({DICOM_UID, URI, None})
+_UID_SYSTEMS: Final = (DICOM_UID, URI, None)
 
 
 def study_uid(identifier: Mapping[str, Any]) -> str | None:
@@ -66,7 +66,7 @@ def bears(resource: Mapping[str, Any], system: str, value: str) -> bool:
     )
 
 
-def _dicts(resource: Mapping[str, Any], element: str) -> Iterable[Mapping[str, Any]]:
+def _dicts(resource: Mapping[str, Any], element: str) -> list[Resource]:
     return [member for member in _list(resource, element) if isinstance(member, dict)]
 
 
@@ -139,7 +139,7 @@ def merge(
     if meta:
         merged["meta"] = meta
     mine = written.hashes is None and _source(here) is not None and _source(here) == _source(there)
-    series = _series(_list(current, "series"), _list(ours, "series"), written, mine)
+    series = _series(_dicts(current, "series"), _dicts(ours, "series"), written, mine)
     if series:
         merged["series"] = series
     return merged
@@ -249,7 +249,7 @@ def _one_series(there: Resource, here: Resource, written: _Written) -> Resource:
     merged = _overlay(there, here)
     if "instance" in here:
         merged["instance"] = _matched(
-            _list(there, "instance"),
+            _dicts(there, "instance"),
             here["instance"],
             key=_uid,
             both=_overlay,
