@@ -7,7 +7,7 @@ and the study waits for a person. Names decide nothing: they are transliterated 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -23,7 +23,7 @@ from flute_sync.errors import (
     PatientIssuerUnknown,
     PatientSystemUnknown,
 )
-from flute_sync.settings import Settings, Uri
+from flute_sync.settings import PositiveDuration, Settings, Uri
 from flute_sync.study import Issuer, PatientAttributes, PatientId, Remark, Study, distinct
 from flute_sync.valuerep import human_names
 
@@ -52,6 +52,10 @@ class PatientSettings(Settings):
     )
     use_other_ids: bool = Field(
         default=False, description="also look for Other Patient IDs (0010,1002) with an issuer"
+    )
+    watch_interval: PositiveDuration = Field(
+        default=timedelta(seconds=5),
+        description="how often to look for new and changed Patients, for the studies that wait",
     )
 
 
@@ -260,6 +264,22 @@ def _survivor(patient: Resource, known: Mapping[str, Resource | None]) -> Resour
     return patient
 
 
+def followed(known: Mapping[str, Resource | None], patient_id: str) -> str | None:
+    """Follow a Patient to whom it was merged into.
+
+    Returns
+    -------
+    The id of the last Patient, an id that is not in ``known`` and must be read first, or None
+    where the links lead nowhere or to several.
+    """
+    patient = known.get(patient_id)
+    try:
+        end = None if patient is None else _survivor(patient, known)
+    except (PatientAmbiguous, PatientInactive):
+        return None
+    return str(end["id"]) if isinstance(end, dict) else end
+
+
 def _replaced_by(patient: Resource) -> set[str | None]:
     links = patient.get("link")
     return {
@@ -284,6 +304,26 @@ def _nobody(identity: Identity, settings: PatientSettings) -> Subject | CreatePa
     if settings.policy == "create":
         return CreatePatient(minimal_patient(identity))
     raise PatientAbsent()
+
+
+def logical_subject(study: Study, settings: PatientSettings) -> dict[str, Any]:
+    """Return the subject as a logical reference, for use without a FHIR server.
+
+    Where the identifier's system is not known the value stands alone: whoever reads it must know
+    from where the files came.
+
+    Raises
+    ------
+    PatientIdMissing, PatientConflict
+        No patient, or more than one, is named.
+    """
+    try:
+        key = identify(study, settings).key
+        identifier = {"system": key.system, "value": key.value}
+    except (PatientIssuerUnknown, PatientSystemUnknown):
+        ids = distinct(study.headers, lambda header: header.patient.id)
+        identifier = {"value": min(stated.value for stated in ids)}
+    return {"type": "Patient", "identifier": identifier}
 
 
 def minimal_patient(identity: Identity) -> Resource:

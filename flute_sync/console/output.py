@@ -1,6 +1,7 @@
 """What every verb shares: the ``--config`` and ``--json`` options, and how answers are printed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -9,6 +10,7 @@ import orjson
 
 from flute_sync.daemon.config import Config, load
 from flute_sync.errors import ConfigurationError, FluteSyncError
+from flute_sync.ledger import Ledger
 
 DEFAULT_CONFIG: Final = Path("/etc/flute-sync/flute-sync.toml")
 
@@ -49,6 +51,22 @@ def load_config(path: Path | None) -> Config:
         raise ConfigurationError(f"{error.detail} (no --config FILE was given)") from None
 
 
+@contextmanager
+def open_ledger(config: Config) -> Iterator[Ledger]:
+    """Open the ledger that the service made; a verb never makes one.
+
+    Raises
+    ------
+    OperatorError
+        When there is none, or it is of another version.
+    """
+    ledger = Ledger.open(config.ledger, config.study, create=False)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
 def show_json(value: object) -> None:
     """Print one JSON document."""
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str))
@@ -57,9 +75,7 @@ def show_json(value: object) -> None:
 def show_error(error: FluteSyncError, *, as_json: bool) -> None:
     """Print an error with its code and its hint."""
     if as_json:
-        show_json(
-            {"error": {"code": error.code, "sentence": error.sentence, "hint": error.hint}}
-        )
+        show_json({"error": {"code": error.code, "sentence": error.sentence, "hint": error.hint}})
         return
     click.secho(f"{error.code}: {error.sentence}", fg="red", err=True)
     click.echo(f"  {error.hint}", err=True)

@@ -29,6 +29,8 @@ from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
 from flute_sync.settings import Port, SecretFile, Settings, Uri
 from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.header_settings import HeaderSettings
+from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings
 from flute_sync.sources.qido_rs import QidoRsSettings
 from flute_sync.sources.stow_rs import StowRsSettings
@@ -58,13 +60,13 @@ class SiteSettings(Settings):
         return ZoneInfo(self.timezone) if self.timezone else None
 
 
-class ConsoleSettings(Settings):
+class ConsoleSettings(ListenerSettings):
     """``[console]``: where monitors ask /live, /ready and /metrics."""
 
     enabled: bool = True
-    host: str = "127.0.0.1"
+    """Whether to listen."""
     port: Port = 8105
-    insecure: bool = False
+    """Port to listen on; 0 takes any that is free."""
 
 
 class LogSettings(Settings):
@@ -111,6 +113,7 @@ class Config(BaseSettings):
     stow_rs: StowRsSettings | None = None
     qido_rs: QidoRsSettings = QidoRsSettings()
     orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
+    header: HeaderSettings = HeaderSettings()
     study: StudySettings = StudySettings()
     select: SelectSettings = SelectSettings()
     patient: PatientSettings = PatientSettings()

@@ -19,7 +19,7 @@ LONGEST_WAIT = timedelta(minutes=1)
 
 @dataclass
 class Periodic:
-    """Calls ``step(now)`` every ``interval`` until told to stop.
+    """Calls ``step(now, stop)`` every ``interval`` until told to stop.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ class Periodic:
     interval
         Asked before each wait, so that a reload takes effect.
     step
-        One round of the work.
+        One round of the work; it asks ``stop()`` between requests.
     """
 
     name: str
     interval: Callable[[], timedelta]
-    step: Callable[[datetime], None]
+    step: Callable[[datetime, Callable[[], bool]], None]
     _failures: int = 0
     _failing_code: str | None = None
 
@@ -41,16 +41,16 @@ class Periodic:
         """Repeat until the pulse says stop."""
         while not pulse.stopping:
             pulse.beat()
-            if pulse.wait(self._once()):
+            if pulse.wait(self._once(pulse.asked)):
                 return
 
-    def _once(self) -> timedelta:
-        interval = self.interval()
+    def _once(self, stop: Callable[[], bool]) -> timedelta:
         try:
-            self.step(datetime.now(UTC))
+            self.step(datetime.now(UTC), stop)
         except FluteSyncError as error:
             self._failures += 1
             self._say_failed(error)
+            interval = self.interval()
             longest = max(interval, LONGEST_WAIT)
             wait = min(
                 max(interval, timedelta(seconds=1)) * (1 << min(self._failures, 16)), longest
@@ -62,7 +62,7 @@ class Periodic:
                 extra=fields(Event.SOURCE_RECOVERED, source=self.name, attempt=self._failures),
             )
         self._failures, self._failing_code = 0, None
-        return interval
+        return self.interval()
 
     def _say_failed(self, error: FluteSyncError) -> None:
         if error.code == self._failing_code:

@@ -4,6 +4,8 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from flute_sync.events import Event
 
 
@@ -23,7 +25,27 @@ class Stats:
             self.steps[event.value] += 1
             self.step_seconds += seconds
 
-    def request(self, method: str, status: str) -> None:
+    def request(self, interaction: str, status: str) -> None:
         """Count one request to the FHIR server."""
         with self._lock:
-            self.requests[method, status] += 1
+            self.requests[interaction, status] += 1
+
+    def upload(self, status: int) -> None:
+        """Count one answered upload."""
+        with self._lock:
+            self.uploads[str(status)] += 1
+
+
+def counted(application: ASGIApp, stats: Stats) -> ASGIApp:
+    """Wrap an application so that its answers to POST are counted."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                stats.upload(message["status"])
+            await send(message)
+
+        posted = scope["type"] == "http" and scope["method"] == "POST"
+        await application(scope, receive, watched if posted else send)
+
+    return wrapped

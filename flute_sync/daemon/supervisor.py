@@ -37,6 +37,11 @@ class Pulse:
         """Say that the part is alive."""
         self._beaten = time.monotonic()
 
+    def asked(self) -> bool:
+        """Beat and tell whether to stop: what a long step asks between its requests."""
+        self.beat()
+        return self._stopping.is_set()
+
     def wait(self, duration: timedelta) -> bool:
         """Beat, then wait; return True as soon as the part should end."""
         left = duration.total_seconds()

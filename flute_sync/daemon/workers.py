@@ -12,21 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from flute_sync.daemon.pauses import FHIR_PAUSES, Pause
+from flute_sync.daemon.outcomes import defect, failed, handed_back, hold
+from flute_sync.daemon.pauses import ARCHIVE_PAUSES, FHIR_PAUSES, Pause
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.stats import Stats
 from flute_sync.daemon.supervisor import Pulse, whereabouts
 from flute_sync.errors import (
-    ArchiveUnauthorized,
-    ArchiveUnavailable,
     FluteSyncError,
-    IdentityError,
     LeaseLost,
 )
 from flute_sync.events import Event, fields
 from flute_sync.ledger import Claim, Ledger, Settlement
 from flute_sync.retry import decide
-from flute_sync.task import TaskEvent
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +94,15 @@ class Workers:
         except FluteSyncError as error:
             settlement = self._failed(claim, error)
         except Exception as error:  # noqa: BLE001  a defect must hold one study, not all of them
-            settlement = _defect(error)
+            log.error(
+                "A defect of flute-sync stopped the step of one study.",
+                extra=fields(
+                    Event.DAEMON_FAILED,
+                    study_instance_uid=claim.study_instance_uid,
+                    error=whereabouts(error),
+                ),
+            )
+            settlement = defect(error)
         else:
             self.fhir_pause.end()
         self._settle(claim, settlement, time.monotonic() - began)
@@ -105,21 +110,19 @@ class Workers:
     def _failed(self, claim: Claim, error: FluteSyncError) -> Settlement:
         now = datetime.now(UTC)
         if isinstance(error, FHIR_PAUSES):
-            return _hand_back(error, self.fhir_pause.begin(error, now))
-        if isinstance(error, ArchiveUnavailable | ArchiveUnauthorized):
-            return _hand_back(error, self.archive_pause.begin(error, now))
+            return handed_back(error, self.fhir_pause.begin(error, now))
+        if isinstance(error, ARCHIVE_PAUSES):
+            return handed_back(error, self.archive_pause.begin(error, now))
         decision = decide(
-            error, claim.attempts + 1, now, self.pipeline().retry, random.random()  # noqa: S311
+            error,
+            claim.attempts + 1,
+            now,
+            self.pipeline().retry,
+            random.random(),
         )
         if decision.at is None:
             return hold(error)
-        return Settlement(
-            event=TaskEvent.FAIL,
-            sentence=error.sentence,
-            log_event=Event.STUDY_RETRY,
-            code=error.code,
-            next_attempt_at=decision.at,
-        )
+        return failed(error, decision.at)
 
     def _settle(self, claim: Claim, settlement: Settlement, seconds: float) -> None:
         try:
@@ -150,42 +153,10 @@ class Workers:
                 code=settlement.code,
                 next_attempt_at=settlement.next_attempt_at,
                 duration_seconds=seconds,
-                reference=settlement.fhir.reference if settlement.fhir else None,
+                reference=f"ImagingStudy/{settlement.fhir.resource_id}"
+                if settlement.fhir
+                else None,
                 version=settlement.fhir.version_id if settlement.fhir else None,
                 attempt=claim.attempts + 1,
             ),
         )
-
-
-def hold(error: FluteSyncError, waiting_for: str | None = None) -> Settlement:
-    """Say that the study waits for something, and for what."""
-    return Settlement(
-        event=TaskEvent.HOLD,
-        sentence=error.sentence,
-        log_event=Event.STUDY_ON_HOLD,
-        code=error.code,
-        waiting_for=waiting_for if isinstance(error, IdentityError) else None,
-    )
-
-
-def _hand_back(error: FluteSyncError, until: datetime) -> Settlement:
-    return Settlement(
-        event=TaskEvent.HAND_BACK,
-        sentence=error.sentence,
-        log_event=Event.STUDY_RETRY,
-        code=error.code,
-        next_attempt_at=until,
-    )
-
-
-def _defect(error: Exception) -> Settlement:
-    log.error(
-        "A defect of flute-sync stopped the step of one study.",
-        extra=fields(Event.DAEMON_FAILED, error=whereabouts(error)),
-    )
-    return Settlement(
-        event=TaskEvent.HOLD,
-        sentence=f"{FluteSyncError.message()}: {type(error).__name__}",
-        log_event=Event.STUDY_ON_HOLD,
-        code=FluteSyncError.code,
-    )

@@ -167,10 +167,31 @@ class OrthancChangesPoller:
         self._intake.deliver(Delivery(_NAME, self._archive, now, noticed=noticed, cursor=cursor))
 
     def _page(self, path: str) -> Page:
-        try:
-            return _parsed(self._peer.object(path))
-        except ArchiveRefused as refusal:
-            raise ArchiveCapabilityMissing(f"change feed, {refusal.detail}") from refusal
+        return _asked(self._peer, path)
+
+
+def probe(settings: OrthancChangesSettings) -> None:
+    """Ask for the newest change and deliver nothing.
+
+    Raises
+    ------
+    ArchiveUnavailable, ArchiveServerError, ArchiveUnauthorized
+        Of the archive.
+    ArchiveCapabilityMissing
+        There is no change feed at the address.
+    """
+    peer = Peer(settings, settings.url, name=_NAME, accept="application/json")
+    try:
+        _asked(peer, "/changes?last")
+    finally:
+        peer.close()
+
+
+def _asked(peer: Peer, path: str) -> Page:
+    try:
+        return _parsed(peer.object(path))
+    except ArchiveRefused as refusal:
+        raise ArchiveCapabilityMissing(f"change feed, {refusal.detail}") from refusal
 
 
 def _parsed(answer: Json) -> Page:

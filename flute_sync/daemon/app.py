@@ -1,0 +1,301 @@
+"""The composition root: sources, ledger, FHIR and workers of one site are joined here."""
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from starlette.types import ASGIApp
+
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
+from flute_sync.daemon.pauses import Pause
+from flute_sync.daemon.periodic import Periodic
+from flute_sync.daemon.pipeline import Pipeline
+from flute_sync.daemon.sd_notify import SystemdNotifier, watchdog_interval
+from flute_sync.daemon.stats import Stats, counted
+from flute_sync.daemon.supervisor import Part, Supervisor
+from flute_sync.daemon.watch import PatientAlarm
+from flute_sync.daemon.workers import Workers
+from flute_sync.errors import EXIT_OK, EXIT_SOFTWARE, FluteSyncError, TransientError
+from flute_sync.events import Event, fields
+from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.patient_watch import PatientWatch
+from flute_sync.ledger import Ledger
+from flute_sync.sources.dicomweb import Archive
+from flute_sync.sources.header import HeaderReader
+from flute_sync.sources.http_access import ListenerSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller
+from flute_sync.sources.poller import Poller
+from flute_sync.sources.qido_rs import QidoRsPoller
+from flute_sync.sources.stow_rs import StowRs
+from flute_sync.transport.secret import secret_path
+
+log = logging.getLogger(__name__)
+
+GRACE = timedelta(seconds=25)
+"""How long uploads and steps in hand may take to end; below systemd's TimeoutStopSec."""
+
+RELOADED = frozenset({"site", "select", "patient", "imaging_study", "retry", "log"})
+"""Sections that take effect on SIGHUP; the others hold connections, ports or files."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether the daemon can take work; a FHIR server that is down is a warning only."""
+
+    ready: bool
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Daemon:
+    """One site's service.
+
+    Parameters
+    ----------
+    config
+        The settings at start.
+    console
+        Builds the console's HTTP application for this daemon; the daemon does not know it.
+    read_settings
+        Reads the settings again, for SIGHUP.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        console: Callable[["Daemon"], ASGIApp],
+        read_settings: Callable[[], Config],
+    ) -> None:
+        self._config = config
+        self._read_settings = read_settings
+        self._open = ExitStack()
+        self.stats = Stats()
+        self.fhir_pause = Pause("fhir")
+        self.archive_pause = Pause(config.pacs.name if config.pacs else "archive")
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._notifier = SystemdNotifier.from_environment()
+        self._console = console
+
+    @property
+    def pauses(self) -> tuple[Pause, Pause]:
+        """The targets of the work."""
+        return self.fhir_pause, self.archive_pause
+
+    def run(self) -> int:
+        """Run until told to stop; return the exit code.
+
+        Raises
+        ------
+        FluteSyncError
+            When the daemon cannot start.
+        """
+        log.info("flute-sync starts.", extra=fields(Event.DAEMON_STARTING))
+        with self._open:
+            self._start()
+            supervisor = self._supervise()
+            well = supervisor.watch()
+            code = self._stop(supervisor, well=well)
+        log.info("flute-sync has stopped.", extra=fields(Event.DAEMON_STOPPED, status=code))
+        return code
+
+    def readiness(self) -> Readiness:
+        """Tell whether ledger and listeners are up."""
+        problems = []
+        try:
+            self.ledger.status(datetime.now(UTC))
+        except FluteSyncError as error:
+            problems.append(f"{error.code}: {error.sentence}")
+        if not self._server.alive():
+            problems.append("a listener is down")
+        warnings = [
+            f"{pause.target}: {pause.error.code}: {pause.error.sentence}"
+            for pause in self.pauses
+            if pause.error is not None
+        ]
+        return Readiness(not problems, tuple(problems), tuple(warnings))
+
+    def describe(self) -> str:
+        """One sentence about the work, for systemd's STATUS."""
+        try:
+            counts = self.ledger.status(datetime.now(UTC)).counts
+        except FluteSyncError as error:
+            return error.sentence
+        total = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        paused = [pause.target for pause in self.pauses if pause.error is not None]
+        waiting = f" Waiting for {' and '.join(paused)}." if paused else ""
+        return f"Studies: {total or 'none'}.{waiting} {self._workers.sentence}"
+
+    def _start(self) -> None:
+        config = self._config
+        self.ledger = Ledger.open(config.ledger, config.study, create=True)
+        self._open.callback(self.ledger.close)
+        self.ledger.bind_target(config.fhir.base_url)
+        self._fhir = self._open.enter_context(
+            FhirClient(config.fhir, on_request=self._count_request)
+        )
+        self._archive = Archive(config.pacs) if config.pacs is not None else None
+        if self._archive is not None:
+            self._open.callback(self._archive.close)
+        self._probe()
+        self._pipeline = self._build_pipeline(config)
+        self._workers = Workers(
+            ledger=self.ledger,
+            owner=self._owner,
+            pipeline=lambda: self._pipeline,
+            fhir_pause=self.fhir_pause,
+            archive_pause=self.archive_pause,
+            stats=self.stats,
+        )
+        self.ledger.recover_intents()
+        self.ledger.rejudge(self._pipeline.rules)
+        self._server = HttpServer(list(self._listeners()))
+        self._server.start()
+        self._warn()
+
+    def _count_request(self, interaction: str, status: int | None) -> None:
+        self.stats.request(interaction, "error" if status is None else str(status))
+
+    def _probe(self) -> None:
+        """Refuse a FHIR server that answers and lacks a must-have; one that is down may come."""
+        config = self._config
+        try:
+            self._fhir.capabilities().require(
+                client_ids=config.imaging_study.id_strategy == "hash",
+                create_patients=config.patient.policy == "create",
+                transactions=config.fhir.provenance,
+            )
+        except TransientError as error:
+            self.fhir_pause.begin(error, datetime.now(UTC))
+
+    def _build_pipeline(self, config: Config) -> Pipeline:
+        archives = {} if self._archive is None else {self._archive.name: self._archive}
+        return Pipeline.build(config, self.ledger, self._fhir, archives)
+
+    def _listeners(self) -> Iterator[Listener]:
+        config = self._config
+        if config.stow.enabled:
+            headers = HeaderReader(config.header)
+            application = StowRs(config.stow, self.ledger, headers, config.pacs)
+            yield Listener(
+                name="stow_rs",
+                app=counted(application, self.stats),
+                host=config.stow.host,
+                port=config.stow.port,
+                tls=_tls(config.stow),
+                header_timeout=config.stow.header_timeout,
+            )
+        if config.console.enabled:
+            yield Listener(
+                name="console",
+                app=self._console(self),
+                host=config.console.host,
+                port=config.console.port,
+                tls=_tls(config.console),
+            )
+
+    def _warn(self) -> None:
+        if self._config.site.system is None:
+            log.warning(
+                "site.system is not set; Endpoints get a system made from fhir.base_url.",
+                extra=fields(Event.SETTINGS_WARNING, setting="site.system"),
+            )
+
+    def _supervise(self) -> Supervisor:
+        supervisor = Supervisor(
+            notifier=self._notifier,
+            describe=self.describe,
+            reload=self._reload,
+            watchdog=watchdog_interval(),
+            alive=lambda: self._server.alive() and self.ledger.alive(),
+        )
+        supervisor.install_signals()
+        for number in range(self._config.sync.workers):
+            supervisor.start(Part(f"worker-{number + 1}", self._workers.run))
+        for periodic in self._periodics():
+            supervisor.start(Part(periodic.name, periodic.run))
+        log.info("flute-sync can take work.", extra=fields(Event.DAEMON_READY))
+        self._notifier.ready(self.describe())
+        return supervisor
+
+    def _periodics(self) -> Iterator[Periodic]:
+        lease = self._config.ledger.lease
+        yield Periodic("leases", lambda: lease / 4, self._keep_leases)
+        alarm = PatientAlarm(self.ledger, PatientWatch(self._fhir), self.fhir_pause)
+        yield Periodic("patient_watch", lambda: self._config.patient.watch_interval, alarm.step)
+        yield from (_repeated(poller) for poller in self._pollers())
+
+    def _pollers(self) -> Iterator[Poller]:
+        config = self._config
+        if self._archive is None:
+            return
+        if config.qido_rs.enabled:
+            yield QidoRsPoller(config.qido_rs, self._archive, self.ledger, config.site.zone)
+        if config.orthanc_changes.enabled:
+            changes = OrthancChangesPoller(config.orthanc_changes, self._archive.name, self.ledger)
+            self._open.callback(changes.close)
+            yield changes
+
+    def _keep_leases(self, _now: datetime, _stop: Callable[[], bool]) -> None:
+        self.ledger.renew(self._owner)
+        recovered = self.ledger.recover_intents()
+        if recovered:
+            log.warning(
+                "Uploads that did not end are looked up in the archive.",
+                extra=fields(Event.INTENT_RECOVERED, studies=recovered),
+            )
+
+    def _reload(self) -> None:
+        try:
+            fresh = self._read_settings()
+        except FluteSyncError as error:
+            log.error(
+                "%s; those in force stay.",
+                error.sentence,
+                extra=fields(Event.SETTINGS_WARNING, code=error.code, hint=error.hint),
+            )
+            return
+        for name in sorted(type(fresh).model_fields.keys() - RELOADED):
+            if getattr(fresh, name) != getattr(self._config, name):
+                log.warning(
+                    "A changed section takes effect at the next start.",
+                    extra=fields(Event.SETTINGS_WARNING, setting=name),
+                )
+        kept = {name: getattr(self._config, name) for name in type(fresh).model_fields}
+        kept |= {name: getattr(fresh, name) for name in RELOADED}
+        self._config = self._config.model_copy(update=kept)
+        self._pipeline = self._build_pipeline(self._config)
+        self.ledger.rejudge(self._pipeline.rules)
+        self._server.reload()
+        log.info("The settings were read again.", extra=fields(Event.DAEMON_RELOADED))
+
+    def _stop(self, supervisor: Supervisor, *, well: bool) -> int:
+        log.info("flute-sync stops.", extra=fields(Event.DAEMON_STOPPING))
+        self._notifier.stopping()
+        supervisor.stop()
+        self._server.stop(GRACE)
+        finished = supervisor.join(GRACE)
+        try:
+            self.ledger.release(self._owner)
+        except FluteSyncError as error:
+            # The leases run out by themselves.
+            log.warning(error.sentence, extra=fields(Event.LEDGER_FAILED, code=error.code))
+        return EXIT_OK if well and finished else EXIT_SOFTWARE
+
+
+def _repeated(poller: Poller) -> Periodic:
+    return Periodic(poller.name, lambda: poller.interval, poller.step)
+
+
+def _tls(settings: ListenerSettings) -> TlsFiles | None:
+    if settings.tls is None:
+        return None
+    key = settings.tls.key_file
+    return TlsFiles(
+        secret_path(settings.tls.cert_file), secret_path(key) if key is not None else None
+    )

@@ -1,0 +1,180 @@
+"""What ``flute-sync check`` tries: the settings against each other, then each connection.
+
+Nothing here writes, and nothing needs the ledger or a stopped daemon.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from flute_sync.daemon.config import Config
+from flute_sync.errors import FluteSyncError, LedgerAbsent, ListenerUnavailable
+from flute_sync.fhir.client import FhirClient
+from flute_sync.ledger import Ledger
+from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.http_access import ListenerSettings
+from flute_sync.sources.orthanc_changes import probe
+from flute_sync.transport.secret import read_secret
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one check found: in one sentence, with a hint where something is to be done."""
+
+    check: str
+    level: Literal["ok", "warning", "error"]
+    sentence: str
+    hint: str | None = None
+    code: str | None = None
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the documented shape."""
+        return {
+            "check": self.check,
+            "verdict": self.level,
+            "sentence": self.sentence,
+            "code": self.code,
+            "hint": self.hint,
+        }
+
+
+def every_check(config: Config) -> Iterator[Verdict]:
+    """Yield the verdicts in order, each as soon as it is known."""
+    yield Verdict("settings", "ok", "The settings are valid.")
+    yield from _advice(config)
+    yield from _secrets(config)
+    yield _tried("ledger", lambda: _ledger(config))
+    yield _tried("fhir", lambda: _fhir(config))
+    pacs = config.pacs
+    if pacs is not None:
+        yield _tried("archive", lambda: _archive(pacs))
+    if config.orthanc_changes.enabled:
+        yield _tried("orthanc_changes", lambda: _orthanc(config))
+    if config.stow.enabled:
+        yield _listener("stow_rs", config.stow)
+    if config.console.enabled:
+        yield _listener("console", config.console)
+
+
+def _tried(check: str, attempt: Callable[[], Verdict]) -> Verdict:
+    try:
+        return attempt()
+    except FluteSyncError as error:
+        return Verdict(check, "error", error.sentence, error.hint, error.code, error.exit_code)
+
+
+def _advice(config: Config) -> Iterator[Verdict]:
+    if config.site.system is None:
+        yield Verdict(
+            "site.system",
+            "warning",
+            "It is not set: Endpoints get an identifier system made from fhir.base_url.",
+            "Set it to a URI or urn:oid of this site, so that a changed address changes nothing.",
+        )
+    if config.site.timezone is None:
+        yield Verdict(
+            "site.timezone",
+            "warning",
+            "It is not set: DICOM times without (0008,0201) become dates.",
+            'Set it to the zone of the modalities, such as "Europe/Rome".',
+        )
+    if config.patient.default_system is None and not config.patient.systems:
+        yield Verdict(
+            "patient",
+            "warning",
+            "No identifier system is set: only Patient IDs with a universal issuer can match.",
+            "Set patient.default_system, and patient.systems for other issuers.",
+        )
+    if not config.stow.loopback and config.stow.enabled and config.stow.insecure:
+        yield Verdict(
+            "stow_rs.insecure",
+            "warning",
+            "STOW-RS is open to other hosts without TLS or authentication.",
+            "Set stow_rs.tls and stow_rs.auth, or put a proxy that has both in front.",
+        )
+
+
+def _secrets(config: Config) -> Iterator[Verdict]:
+    for name, file in _named_secrets(config.model_dump(mode="python"), ""):
+        try:
+            read_secret(file)
+        except FluteSyncError as error:
+            in_service = file.startswith("credential:")
+            yield Verdict(
+                name,
+                "warning" if in_service else "error",
+                error.sentence,
+                "A credential can be read in the service alone." if in_service else error.hint,
+                error.code,
+                0 if in_service else error.exit_code,
+            )
+
+
+def _named_secrets(settings: object, prefix: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(settings, dict):
+        return
+    for name, value in settings.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, dict):
+            yield from _named_secrets(value, path)
+        elif isinstance(value, str) and name.endswith("_file"):
+            yield path, value
+
+
+def _ledger(config: Config) -> Verdict:
+    try:
+        Ledger.open(config.ledger, config.study, create=False).close()
+    except LedgerAbsent as error:
+        return Verdict("ledger", "ok", f"{error.message()} yet; `flute-sync run` makes it.")
+    return Verdict("ledger", "ok", "It is there, with the schema of this version.")
+
+
+def _fhir(config: Config) -> Verdict:
+    with FhirClient(config.fhir) as client:
+        found = client.capabilities()
+        found.require(
+            client_ids=config.imaging_study.id_strategy == "hash",
+            create_patients=config.patient.policy == "create",
+            transactions=config.fhir.provenance,
+        )
+    software = found.software or "a server that does not say its name"
+    return Verdict("fhir", "ok", f"FHIR {found.fhir_version}, {software}.")
+
+
+def _archive(settings: ArchiveSettings) -> Verdict:
+    archive = Archive(settings)
+    try:
+        found = archive.probe()
+    finally:
+        archive.close()
+    if found.metadata is None:
+        return Verdict("archive", "ok", "It answers; it holds no study to try the metadata on.")
+    how = "metadata by WADO-RS" if found.metadata else "no metadata: QIDO-RS is used instead"
+    return Verdict("archive", "ok", f"It answers: {how}.")
+
+
+def _orthanc(config: Config) -> Verdict:
+    probe(config.orthanc_changes)
+    return Verdict("orthanc_changes", "ok", "Its change feed answers.")
+
+
+def _listener(name: str, settings: ListenerSettings) -> Verdict:
+    """Try the address; a port in use is no error, since the running service uses it."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sentence = f"Port {settings.port} is in use: by the running service, it is to be hoped."
+            return Verdict(name, "warning", sentence, "If it is not running, find out who is.")
+        refused = ListenerUnavailable(f"{settings.host}, port {settings.port}: {error.strerror}")
+        return Verdict(
+            name, "error", refused.sentence, refused.hint, refused.code, refused.exit_code
+        )
+    return Verdict(name, "ok", f"{settings.host}, port {settings.port} can be listened on.")

@@ -1,0 +1,112 @@
+"""How a step can end, each with the one sentence that log, ledger and status repeat.
+
+A sentence never holds patient data, nor the study's UID: the log may have to hide that.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from flute_sync.errors import ArchiveStudyAbsent, FluteSyncError
+from flute_sync.events import Event
+from flute_sync.fhir.imaging_studies import IMAGING_STUDY, Written
+from flute_sync.imaging_study import Mapped
+from flute_sync.ledger import FhirRow, Settlement
+from flute_sync.patient import PatientKey, Subject
+from flute_sync.study import Study
+from flute_sync.task import TaskEvent
+
+MOST_REMARKS: Final = 5
+
+
+def synced(study: Study, mapped: Mapped, written: Written, subject: Subject) -> Settlement:
+    """FHIR now says what the ledger knows."""
+    reference = f"{IMAGING_STUDY}/{written.resource_id}"
+    verb = "Adopted" if written.adopted else written.outcome.capitalize()
+    series, instances = len(study.series), sum(len(each.instances) for each in study.series)
+    logical = "" if "reference" in subject.reference else ", subject logical"
+    sentence = (
+        f"{verb} {reference} version {written.version_id}: {mapped.resource['status']}, "
+        f"{series} series, {instances} instances{logical}{_remarks(mapped)}."
+    )
+    unchanged = written.outcome == "unchanged"
+    return Settlement(
+        event=TaskEvent.SYNC,
+        sentence=sentence,
+        log_event=Event.STUDY_UNCHANGED if unchanged else Event.STUDY_SYNCED,
+        fhir=FhirRow(written.resource_id, written.version_id, written.digest),
+        patient_reference=subject.reference.get("reference"),
+    )
+
+
+def _remarks(mapped: Mapped) -> str:
+    said = [f"{remark.code} {remark.tag} x{remark.count}" for remark in mapped.remarks]
+    if not said:
+        return ""
+    more = f" and {len(said) - MOST_REMARKS} more" if len(said) > MOST_REMARKS else ""
+    return f"; remarks: {', '.join(said[:MOST_REMARKS])}{more}"
+
+
+def hold(error: FluteSyncError, waiting_for: PatientKey | None = None) -> Settlement:
+    """The study cannot go as it is; a Patient with that key may mend it."""
+    return Settlement(
+        event=TaskEvent.HOLD,
+        sentence=error.sentence + ".",
+        log_event=Event.STUDY_ON_HOLD,
+        code=error.code,
+        waiting_for=None if waiting_for is None else str(waiting_for),
+    )
+
+
+def left_out(reason: str, *, prune: bool, waiting_for: PatientKey | None = None) -> Settlement:
+    """The selection does not want the study; what names a patient goes where it can come again."""
+    return Settlement(
+        event=TaskEvent.LEAVE_OUT,
+        sentence=f"Out of scope: {reason}.",
+        log_event=Event.STUDY_OUT_OF_SCOPE,
+        prune=prune,
+        waiting_for=None if waiting_for is None else str(waiting_for),
+    )
+
+
+def vanishing(next_look: datetime) -> Settlement:
+    """No archive holds the study any more, which is not believed at once."""
+    error = ArchiveStudyAbsent()
+    return Settlement(
+        event=TaskEvent.FAIL,
+        sentence=f"{error.sentence}; it is looked for again before FHIR says so.",
+        log_event=Event.STUDY_RETRY,
+        code=error.code,
+        next_attempt_at=next_look,
+    )
+
+
+def failed(error: FluteSyncError, next_attempt_at: datetime) -> Settlement:
+    """A temporary failure of this study alone."""
+    return Settlement(
+        event=TaskEvent.FAIL,
+        sentence=error.sentence + ".",
+        log_event=Event.STUDY_RETRY,
+        code=error.code,
+        next_attempt_at=next_attempt_at,
+    )
+
+
+def handed_back(error: FluteSyncError, until: datetime) -> Settlement:
+    """A target is down: no fault of the study, no attempt of its is spent."""
+    return Settlement(
+        event=TaskEvent.HAND_BACK,
+        sentence=error.sentence + ".",
+        log_event=Event.STUDY_RETRY,
+        code=error.code,
+        next_attempt_at=until,
+    )
+
+
+def defect(error: Exception) -> Settlement:
+    """A defect of ours met this study; it waits, the others go on."""
+    return Settlement(
+        event=TaskEvent.HOLD,
+        sentence=f"{FluteSyncError.message()}: {type(error).__name__}.",
+        log_event=Event.STUDY_ON_HOLD,
+        code=FluteSyncError.code,
+    )

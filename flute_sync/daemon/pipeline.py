@@ -1,0 +1,220 @@
+"""One step for one study: read what is missing, decide, and write only the difference.
+
+Every step may be repeated at any time: it is a function of what the archive, the FHIR server and
+the ledger hold now.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from flute_sync.coding import issuer_system
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
+from flute_sync.daemon.reading import Reader
+from flute_sync.daemon.subject import Subjects
+from flute_sync.errors import FhirRejected, IdentityError, PatientAbsent
+from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.endpoints import Endpoints
+from flute_sync.fhir.imaging_studies import Found, ImagingStudies, Key, literal_order
+from flute_sync.fhir.patients import Patients
+from flute_sync.imaging_study import Context, map_study
+from flute_sync.ledger import Claim, Ledger, Settlement
+from flute_sync.patient import Identity, Subject, identify
+from flute_sync.retry import RetrySettings
+from flute_sync.selection import judge, judge_patient
+from flute_sync.sources.dicomweb import Archive
+from flute_sync.study import EXTRACTION_VERSION, Accession, Study, union
+
+MAPPING_VERSION: Final = 1
+"""Raised when the mapping says the same study in another way: studies are judged again then."""
+
+ABSENCE_CONFIRMATIONS: Final = 3
+ABSENCE_PERIOD: Final = timedelta(hours=24)
+"""A study has vanished when that many reads, over that long, did not find it."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a step needs; one for all workers.
+
+    ``rules`` is a digest of all that decides about a study besides the study itself: when it
+    changes, every study is judged again.
+    """
+
+    config: Config
+    rules: str
+    reader: Reader
+    studies: ImagingStudies
+    endpoints: Endpoints
+    subjects: Subjects
+    archives: Mapping[str, Archive]
+
+    @classmethod
+    def build(
+        cls, config: Config, ledger: Ledger, fhir: FhirClient, archives: Mapping[str, Archive]
+    ) -> "Pipeline":
+        """Put a pipeline together from the settings in force."""
+        system = config.identifier_system
+        return cls(
+            config=config,
+            rules=_rules(config),
+            reader=Reader(ledger, archives),
+            studies=ImagingStudies(
+                fhir,
+                id_strategy=config.imaging_study.id_strategy,
+                agent=_agent(system) if config.fhir.provenance else None,
+            ),
+            endpoints=Endpoints(fhir, system),
+            subjects=Subjects(Patients(fhir, config.patient), config.select, fhir.base_url),
+            archives=archives,
+        )
+
+    @property
+    def retry(self) -> RetrySettings:
+        """How patiently a study is tried again."""
+        return self.config.retry
+
+    def step(self, claim: Claim) -> Settlement:
+        """Take the step of one study and say what came of it.
+
+        Raises
+        ------
+        FluteSyncError
+            When the step cannot be finished; the ledger decides when it is tried again.
+        """
+        settlement = self._step(claim)
+        return replace(settlement, rules=self.rules)
+
+    def _step(self, claim: Claim) -> Settlement:
+        study = self.reader.study(claim)
+        if not study.series and claim.absences:
+            return self._absent(claim, study)
+        verdict = judge(study, self.config.select)
+        if not verdict.wanted:
+            return left_out(verdict.reason, prune=bool(self.archives))
+        try:
+            identity = identify(study, self.config.patient)
+        except IdentityError as error:
+            return hold(error)
+        return self._place(claim, study, identity)
+
+    def _place(self, claim: Claim, study: Study, identity: Identity) -> Settlement:
+        """Find patient and resource on the FHIR server, and write the difference."""
+        keys = [(key.system, key.value) for key in (identity.key, *identity.others)]
+        orders = self._orders(study)
+        found = self.studies.find(
+            study.study_instance_uid,
+            known_id=claim.fhir.resource_id if claim.fhir else None,
+            patients=keys,
+            orders=sorted(set(orders.values())),
+            recreate=claim.confirmed,
+        )
+        try:
+            subject = self.subjects.resolve(identity, found, confirmed=claim.confirmed)
+        except PatientAbsent as error:
+            verdict = judge_patient(None, self.config.select)
+            if verdict.wanted:
+                return hold(error, identity.key)
+            return left_out(verdict.reason, prune=bool(self.archives), waiting_for=identity.key)
+        except IdentityError as error:
+            return hold(error, identity.key)
+        verdict = self.subjects.judge(subject)
+        if not verdict.wanted:
+            return left_out(verdict.reason, prune=bool(self.archives), waiting_for=identity.key)
+        return self._write(claim, study, found, subject, orders)
+
+    def _write(
+        self,
+        claim: Claim,
+        study: Study,
+        found: Found,
+        subject: Subject,
+        orders: Mapping[Accession, Key],
+    ) -> Settlement:
+        mapped = map_study(study, self._context(subject, found, orders), self.config.imaging_study)
+        try:
+            written = self.studies.write(
+                study.study_instance_uid,
+                mapped.resource,
+                found.study,
+                last_digest=claim.fhir.digest if claim.fhir else None,
+                known_id=claim.fhir.resource_id if claim.fhir else None,
+            )
+        except FhirRejected:
+            self.endpoints.forget()  # one of them may be gone: the next attempt looks again
+            raise
+        return synced(study, mapped, written, subject)
+
+    def _context(self, subject: Subject, found: Found, orders: Mapping[Accession, Key]) -> Context:
+        reference = str(subject.reference.get("reference", ""))
+        requests = {
+            accession: order
+            for accession, key in orders.items()
+            if (order := literal_order(found.service_requests, key, reference)) is not None
+        }
+        archives = list(self.archives.values())
+        return Context(
+            subject=subject.reference,
+            now=datetime.now(UTC),
+            endpoints={
+                archive.name: self.endpoints.references(archive.name, archive.settings.endpoint_url)
+                for archive in archives
+            },
+            source=archives[0].settings.endpoint_url if archives else None,
+            zone=self.config.site.zone,
+            service_requests=requests,
+        )
+
+    def _orders(self, study: Study) -> dict[Accession, Key]:
+        settings = self.config.imaging_study
+        systems, default = settings.accession_systems, settings.accession_default_system
+        return {
+            accession: (system, accession.value)
+            for accession in union(study.headers, lambda header: header.study.accessions)
+            if (system := issuer_system(accession.issuer, systems, default)) is not None
+        }
+
+    def _absent(self, claim: Claim, study: Study) -> Settlement:
+        """Judge a study that its archives do not find: a moment's gap is no deletion."""
+        if claim.fhir is None:
+            return left_out("no archive holds it and FHIR never knew it", prune=True)
+        now = datetime.now(UTC)
+        confirmed = all(
+            absence.confirmations >= ABSENCE_CONFIRMATIONS and now - absence.since >= ABSENCE_PERIOD
+            for absence in claim.absences
+        )
+        if not confirmed:
+            return vanishing(now + ABSENCE_PERIOD / (ABSENCE_CONFIRMATIONS - 1))
+        found = self.studies.find(study.study_instance_uid, known_id=claim.fhir.resource_id)
+        if found.study is None or not isinstance(found.study.get("subject"), dict):
+            return left_out("no archive holds it and FHIR holds it no more", prune=True)
+        subject = Subject(found.study["subject"])
+        gone = replace(study, vanished=True)
+        return self._write(claim, gone, found, subject, {})
+
+
+def _agent(system: str) -> dict[str, Any]:
+    identifier = {"system": system, "value": "flute-sync"}
+    return {"type": "Device", "identifier": identifier, "display": "flute-sync"}
+
+
+def _rules(config: Config) -> str:
+    """Digest what decides about a study besides the study itself."""
+    pacs = config.pacs
+    rules = [
+        MAPPING_VERSION,
+        EXTRACTION_VERSION,
+        config.select.model_dump(mode="json"),
+        config.patient.model_dump(mode="json"),
+        config.imaging_study.model_dump(mode="json"),
+        config.site.timezone,
+        config.identifier_system,
+        [pacs.name, pacs.endpoint_url] if pacs else None,
+    ]
+    data = orjson.dumps(rules, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
