@@ -20,7 +20,6 @@ from flute_sync.transport.secret import read_secret
 
 _T = TypeVar("_T")
 
-_WRITES: Final = "flute_sync_writes"
 _MODE: Final = 0o600
 _JOURNAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
@@ -45,7 +44,6 @@ class Database:
         self._reader = self._engine.execution_options(
             **({} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
         )
-        self._writer = self._engine.execution_options(**{_WRITES: True})
 
     def _open(self, url: URL, settings: LedgerSettings) -> Engine:
         options: dict[str, Any] = {
@@ -66,6 +64,8 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Read one consistent state, without locks."""
         with translated(), self._reader.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
             yield connection
 
     @contextmanager
@@ -75,7 +75,9 @@ class Database:
         On SQLite it begins IMMEDIATE, and the threads of this process queue here: waiting for
         the database's own lock is polling.
         """
-        with translated(), self._queue(), self._writer.begin() as connection:
+        with translated(), self._queue(), self._engine.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     def transact(self, work: Callable[[Connection], _T]) -> _T:
@@ -142,7 +144,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
 
 
 def _listen(engine: Engine, patience: timedelta) -> None:
-    """Begin transactions ourselves: the driver would begin them late and without IMMEDIATE."""
+    """Prepare each connection; transactions are begun here, not by the driver."""
 
     @event.listens_for(engine, "connect")
     def _connected(connection: DBAPIConnection, _record: object) -> None:
@@ -158,11 +160,6 @@ def _listen(engine: Engine, patience: timedelta) -> None:
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _began(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _postgresql_arguments(settings: LedgerSettings) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from flute_sync.completeness import StudySettings
 from flute_sync.events import Event
 from flute_sync.intake import Delivery, Notice, Noticed, Received
 from flute_sync.ledger import trail
-from flute_sync.ledger.columns import HeaderStore, pack_uid
-from flute_sync.ledger.contents import Contents, InstanceRow, known
+from flute_sync.ledger.arrival import Arrival
+from flute_sync.ledger.columns import HeaderStore
+from flute_sync.ledger.places import Places, kind_of
 from flute_sync.ledger.rows import (
     ArchiveRow,
     StudyRow,
@@ -29,7 +30,6 @@ from flute_sync.ledger.rows import (
 )
 from flute_sync.ledger.tables import study as study_table
 from flute_sync.study import StudyInstanceUID
-from flute_sync.task import State
 
 MOST_CALLERS: Final = 64
 """Calling AE titles kept for one study; nobody honest comes near."""
@@ -73,8 +73,6 @@ class Recorder:
     _studies: dict[StudyInstanceUID, StudyRow] = field(default_factory=dict)
     _archives: dict[tuple[int, int], ArchiveRow] = field(default_factory=dict)
     _events: list[trail.Entry] = field(default_factory=list)
-    _added: list[InstanceRow] = field(default_factory=list)
-    _changed: dict[tuple[int, bytes], InstanceRow] = field(default_factory=dict)
 
     def record(self, group: Sequence[News]) -> None:
         """Record everything, or raise and let the transaction be rolled back."""
@@ -102,68 +100,30 @@ class Recorder:
     # -- instances ---------------------------------------------------------------------------
 
     def _take(self, shares: dict[StudyInstanceUID, list[Share]]) -> None:
-        contents = Contents(self.connection, self.headers)
-        contents.look_up(
-            (self._studies[uid], received) for uid, parts in shares.items() for _, received in parts
+        places = Places(self.connection, self.headers)
+        places.look_up(
+            (self._studies[uid], {kind_of(item): item for item in received}.values())
+            for uid, parts in shares.items()
+            for _, received in parts
         )
+        arrivals = []
         for uid, parts in shares.items():
-            self._take_study(self._studies[uid], parts, contents)
-        contents.write(self._added, list(self._changed.values()))
-        self._moved(contents, next(iter(shares.values()))[0][0].delivery.at)
-
-    def _take_study(self, study: StudyRow, parts: list[Share], contents: Contents) -> None:
-        packed = [
-            [pack_uid(item.instance.sop_instance_uid) for item in received] for _, received in parts
-        ]
-        rows: dict[bytes, InstanceRow] = {}
-        if not study.is_new:
-            rows = known(self.connection, study.id, [uid for uids in packed for uid in uids])
-        before = study.generation
-        for (news, received), uids in zip(parts, packed, strict=True):
-            first = study.is_quiet
-            facts = contradictions = 0
-            for uid, item in zip(uids, received, strict=True):
-                row = rows.get(uid)
-                if row is None:
-                    rows[uid] = self._add(study, uid, item, news, contents)
-                    facts += 1
-                elif (row["series"], row["header"]) != contents.place(study, item) or (
-                    row["number"] != item.instance.number
-                ):
-                    self._touch(row, study, news)
-                    contradictions += 1
-                elif not row["archives"] & news.bit:
-                    self._touch(row, study, news)
-                    facts += 1
-                elif study.state is State.IN_PROGRESS and row["generation"] <= before:
-                    # A read that is under way may have begun before this arrived.
-                    self._touch(row, study, news)
-            self._arrived(study, news, facts, contradictions, first=first)
-
-    def _add(
-        self, study: StudyRow, uid: bytes, item: Received, news: News, contents: Contents
-    ) -> InstanceRow:
-        series, header = contents.make_place(study, item)
-        study.instance_count += 1
-        row: InstanceRow = {
-            "study_id": study.id,
-            "sop_instance_uid": uid,
-            "series": series,
-            "header": header,
-            "number": item.instance.number,
-            "generation": study.next_generation,
-            "archives": news.bit,
-        }
-        self._added.append(row)
-        return row
-
-    def _touch(self, row: InstanceRow, study: StudyRow, news: News) -> None:
-        row["archives"] |= news.bit
-        row["generation"] = study.next_generation
-        self._changed[study.id, row["sop_instance_uid"]] = row
+            study = self._studies[uid]
+            arrival = Arrival(self.connection, study, places)
+            arrival.look_up(received for _, received in parts)
+            for news, received in parts:
+                is_first = study.is_quiet
+                facts, contradictions = arrival.take(received, news.bit)
+                self._arrived(study, news, facts, contradictions, is_first=is_first)
+            study.instance_count += arrival.new_count
+            arrivals.append(arrival)
+        places.write()
+        for arrival in arrivals:
+            arrival.write()
+        self._moved(places, next(iter(shares.values()))[0][0].delivery.at)
 
     def _arrived(
-        self, study: StudyRow, news: News, facts: int, contradictions: int, *, first: bool
+        self, study: StudyRow, news: News, facts: int, contradictions: int, *, is_first: bool
     ) -> None:
         is_new_caller = self._add_caller(study, news.delivery.calling_ae_title)
         if not (facts or contradictions or is_new_caller):
@@ -171,16 +131,17 @@ class Recorder:
         at = news.delivery.at
         self._news(study, at)
         archive = self._archive(study, news.archive_id)
-        archive.absent_since, archive.absences, archive.changed = None, 0, True
+        if archive.absences:
+            archive.absent_since, archive.absences, archive.changed = None, 0, True
         if news.delivery.closes is not None:
-            archive.unverified = study.generation
+            archive.unverified, archive.changed = study.generation, True
         if contradictions:
-            archive.read_owed = study.generation
+            archive.read_owed, archive.changed = study.generation, True
             sentence = (
                 f"{contradictions} known instances came with other values; the archive decides."
             )
             self._events.append(trail.Entry(study.id, at, Event.STUDY_REMARK, sentence))
-        if first:
+        if is_first:
             sentence = (
                 f"{news.delivery.source} brought {facts} instances from {news.delivery.archive}."
             )
@@ -194,9 +155,9 @@ class Recorder:
         study.calling_ae_titles = sorted({*callers, title})
         return True
 
-    def _moved(self, contents: Contents, at: datetime) -> None:
+    def _moved(self, places: Places, at: datetime) -> None:
         """Look again at other studies that have a series which now arrived in this one."""
-        others = contents.moved_from()
+        others = places.moved_from()
         if not others:
             return
         uids = [

@@ -7,9 +7,10 @@ from sqlalchemy import Connection, update
 from flute_sync.errors import ArchiveForeignInstance
 from flute_sync.events import Event
 from flute_sync.intake import Received
-from flute_sync.ledger import trail
+from flute_sync.ledger import instances, trail
 from flute_sync.ledger.columns import HeaderStore, pack_uid
-from flute_sync.ledger.contents import Contents, InstanceRow, all_known, forget_unused, remove
+from flute_sync.ledger.instances import Held
+from flute_sync.ledger.places import Places, kind_of
 from flute_sync.ledger.record import OWN_READ
 from flute_sync.ledger.rows import (
     ArchiveRow,
@@ -34,8 +35,9 @@ class SnapshotWriter:
     headers: HeaderStore
     archive_id: int
     events_kept: int
-    _added: list[InstanceRow] = field(default_factory=list)
-    _changed: list[InstanceRow] = field(default_factory=list)
+    _added: list[Held] = field(default_factory=list)
+    _changed: list[Held] = field(default_factory=list)
+    _removed: list[Held] = field(default_factory=list)
     _is_doubtful: bool = False
 
     @property
@@ -53,19 +55,20 @@ class SnapshotWriter:
         """
         study = _held_study(self.connection, claim)
         listed = self._listed(study, snapshot)
-        known = all_known(self.connection, study.id)
-        contents = Contents(self.connection, self.headers)
-        contents.look_up([(study, listed.values())])
+        known = instances.all_known(self.connection, study.id)
+        places = Places(self.connection, self.headers)
+        places.look_up([(study, {kind_of(item): item for item in listed.values()}.values())])
         for uid, item in listed.items():
-            self._keep(study, uid, item, known.get(uid), contents, snapshot.generation)
-        removed = self._drop_unlisted(known, listed, snapshot.generation)
-        contents.write(self._added, self._changed)
-        remove(self.connection, removed)
-        study.instance_count = len(known) + len(self._added) - len(removed)
-        study.series_count = forget_unused(self.connection, study.id)
+            self._keep(study, uid, item, known.get(uid), places, snapshot.generation)
+        stays = self._drop_unlisted(known, listed, snapshot.generation)
+        places.write()
+        instances.add(self.connection, self._added)
+        instances.change(self.connection, self._changed)
+        instances.remove(self.connection, self._removed)
+        study.instance_count = len(known) + len(self._added) - len(self._removed)
+        study.series_count = instances.forget_unused(self.connection, study.id)
         _write_counts(self.connection, study)
-        is_held = bool(listed) or any(row["archives"] & self._bit for row in known.values())
-        self._stand(study, snapshot, is_held=is_held)
+        self._stand(study, snapshot, is_held=bool(listed) or stays)
 
     def _listed(self, study: StudyRow, snapshot: Snapshot) -> dict[bytes, Received]:
         """Return what is listed, by packed UID; of a repeated UID the first series counts."""
@@ -86,45 +89,39 @@ class SnapshotWriter:
         study: StudyRow,
         uid: bytes,
         item: Received,
-        row: InstanceRow | None,
-        contents: Contents,
+        held: Held | None,
+        places: Places,
         generation: int,
     ) -> None:
-        if row is None:
-            series, header = contents.make_place(study, item)
-            self._added.append(
-                {
-                    "study_id": study.id,
-                    "sop_instance_uid": uid,
-                    "series": series,
-                    "header": header,
-                    "number": item.instance.number,
-                    "generation": generation,
-                    "archives": self._bit,
-                }
-            )
+        number = item.instance.number
+        if held is None:
+            place = places.make(study, item)
+            self._added.append(Held(study.id, uid, *place, number, generation, self._bit))
             return
-        here = (*contents.place(study, item), item.instance.number)
-        is_other = here != (row["series"], row["header"], row["number"])
-        if is_other and row["generation"] > generation:
-            self._is_doubtful = True  # it came during the read: nobody knows which is newer
-        elif is_other:
-            row["series"], row["header"] = contents.make_place(study, item)
-            row["number"] = item.instance.number
-        if is_other or not row["archives"] & self._bit:
-            row["archives"] |= self._bit
-            self._changed.append(row)
+        kept = held._replace(archives=held.archives | self._bit)
+        if (places.find(study, item), number) != ((held.series, held.header), held.number):
+            if held.generation > generation:
+                self._is_doubtful = True  # it came during the read: which is newer is not known
+            else:
+                series, header = places.make(study, item)
+                kept = kept._replace(series=series, header=header, number=number)
+        if kept != held:
+            self._changed.append(kept)
 
     def _drop_unlisted(
-        self, known: dict[bytes, InstanceRow], listed: dict[bytes, Received], generation: int
-    ) -> list[InstanceRow]:
-        removed: list[InstanceRow] = []
-        for uid, row in known.items():
-            if uid in listed or not row["archives"] & self._bit or row["generation"] > generation:
+        self, known: dict[bytes, Held], listed: dict[bytes, Received], generation: int
+    ) -> bool:
+        """Drop what the archive does not list; return whether some stays, being newer."""
+        stays = False
+        for uid, held in known.items():
+            if uid in listed or not held.archives & self._bit:
                 continue
-            row["archives"] &= ~self._bit
-            (self._changed if row["archives"] else removed).append(row)
-        return removed
+            if held.generation > generation:
+                stays = True
+                continue
+            kept = held._replace(archives=held.archives & ~self._bit)
+            (self._changed if kept.archives else self._removed).append(kept)
+        return stays
 
     def _stand(self, study: StudyRow, snapshot: Snapshot, *, is_held: bool) -> None:
         row = _archive_row(self.connection, study.id, self.archive_id)

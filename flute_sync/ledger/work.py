@@ -26,7 +26,7 @@ from flute_sync.completeness import StudySettings, due_at
 from flute_sync.errors import LeaseLost, LedgerTargetChanged, StudyUnknown
 from flute_sync.events import Event
 from flute_sync.ledger import trail
-from flute_sync.ledger.contents import forget_all
+from flute_sync.ledger.instances import forget_all
 from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.tables import archive, fhir_study, fhir_target, study, study_archive
 from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement

@@ -1,0 +1,93 @@
+"""Instances of one study that arrive: which are new, which are known, which contradict."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from flute_sync.intake import Received
+from flute_sync.ledger import instances
+from flute_sync.ledger.columns import pack_uid
+from flute_sync.ledger.instances import Held
+from flute_sync.ledger.places import Kind, Place, Places, kind_of
+from flute_sync.ledger.rows import StudyRow
+from flute_sync.task import State
+
+
+@dataclass(slots=True)
+class Arrival:
+    """Collects what arrives of one study in one transaction.
+
+    Known instances are changed only in what says who holds them and since when; their header,
+    number and series stay as they are.
+    """
+
+    connection: Connection
+    study: StudyRow
+    places: Places
+    _stored: dict[bytes, Held] = field(default_factory=dict)
+    _new: dict[bytes, Held] = field(default_factory=dict)
+    _changed: dict[bytes, Held] = field(default_factory=dict)
+    _places: dict[Kind, Place] = field(default_factory=dict)
+
+    def look_up(self, shares: Iterable[list[Received]]) -> None:
+        """Find which of the instances are known."""
+        if self.study.is_new:
+            return
+        uids = [pack_uid(item.instance.sop_instance_uid) for share in shares for item in share]
+        self._stored = instances.known(self.connection, self.study.id, uids)
+
+    def take(self, received: list[Received], bit: int) -> tuple[int, int]:
+        """Take instances that one archive holds; return how many are facts and contradictions."""
+        facts = contradictions = 0
+        study_id, generation = self.study.id, self.study.next_generation
+        stored, new, places = self._stored, self._new, self._places
+        for item in received:
+            instance = item.instance
+            uid = pack_uid(instance.sop_instance_uid)
+            held = stored.get(uid) or new.get(uid)
+            if held is not None:
+                is_fact, is_contradiction = self._again(held, item, bit)
+                facts += is_fact
+                contradictions += is_contradiction
+                continue
+            place = places.get(kind_of(item)) or self._make_place(item)
+            new[uid] = Held(study_id, uid, *place, instance.number, generation, bit)
+            facts += 1
+        return facts, contradictions
+
+    def _make_place(self, item: Received) -> Place:
+        place = self._places[kind_of(item)] = self.places.make(self.study, item)
+        return place
+
+    def _again(self, held: Held, item: Received, bit: int) -> tuple[bool, bool]:
+        """Take an instance whose UID is known; return whether it is a fact, a contradiction."""
+        place = self.places.find(self.study, item)
+        if place != (held.series, held.header) or held.number != item.instance.number:
+            self._touch(held, bit)
+            return False, True
+        if not held.archives & bit:
+            self._touch(held, bit)
+            return True, False
+        if self.study.state is State.IN_PROGRESS and held.generation < self.study.next_generation:
+            # A read that is under way may have begun before this arrived: it must not remove it.
+            self._touch(held, bit)
+        return False, False
+
+    def _touch(self, held: Held, bit: int) -> None:
+        uid = held.sop_instance_uid
+        touched = held._replace(archives=held.archives | bit, generation=self.study.next_generation)
+        if uid in self._new:
+            self._new[uid] = touched
+        else:
+            self._stored[uid] = self._changed[uid] = touched
+
+    def write(self) -> None:
+        """Write what is new or changed; series and headers are written."""
+        instances.add(self.connection, self._new.values())
+        instances.change(self.connection, self._changed.values())
+
+    @property
+    def new_count(self) -> int:
+        """How many instances the study did not have."""
+        return len(self._new)

@@ -1,0 +1,132 @@
+"""Where instances belong: the numbers of series and headers within studies that are locked.
+
+A number is given out only for an instance that needs it, so that nothing is stored that no
+instance refers to.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, insert, select
+
+from flute_sync.intake import Received
+from flute_sync.ledger.columns import HeaderStore, Stored
+from flute_sync.ledger.rows import StudyRow, chunks
+from flute_sync.ledger.tables import header, series
+from flute_sync.study import EXTRACTION_VERSION, SeriesInstanceUID
+
+Kind = tuple[SeriesInstanceUID, int]
+"""What instances of one place have in common: the series, and the identity of their header."""
+Place = tuple[int, int]
+"""Number of the series, number of the header."""
+
+_SERIES: Final = select(series.c.study_id, series.c.series_instance_uid, series.c.series).where(
+    series.c.series_instance_uid.in_(bindparam("uids", expanding=True))
+)
+_HEADERS: Final = select(header.c.study_id, header.c.digest, header.c.header).where(
+    header.c.study_id.in_(bindparam("studies", expanding=True)),
+    header.c.digest.in_(bindparam("digests", expanding=True)),
+)
+
+
+def kind_of(received: Received) -> Kind:
+    """Return the kind of an instance."""
+    return received.series_instance_uid, id(received.instance.header)
+
+
+@dataclass(slots=True)
+class Places:
+    """The places in some studies: looked up for what arrives, and added for what is new."""
+
+    connection: Connection
+    headers: HeaderStore
+    _series: dict[tuple[int, str], int] = field(default_factory=dict)
+    _headers: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    _elsewhere: dict[str, set[int]] = field(default_factory=dict)
+    _new_series: list[dict[str, object]] = field(default_factory=list)
+    _new_headers: list[dict[str, object]] = field(default_factory=list)
+
+    def look_up(self, arriving: Iterable[tuple[StudyRow, Iterable[Received]]]) -> None:
+        """Find the series and headers that are there; one instance of each kind is enough."""
+        studies: set[int] = set()
+        old: set[int] = set()
+        uids: set[str] = set()
+        digests: set[bytes] = set()
+        for study, kinds in arriving:
+            studies.add(study.id)
+            if not study.is_new:
+                old.add(study.id)
+            for item in kinds:
+                uids.add(item.series_instance_uid)
+                digests.add(self.headers.store(item.instance.header).digest)
+        self._find_series(studies, sorted(uids))
+        for ids in chunks(sorted(old)):
+            self._find_headers(ids, sorted(digests))
+
+    def _find_series(self, studies: Collection[int], uids: Sequence[str]) -> None:
+        for part in chunks(uids):
+            for study_id, uid, number in self.connection.execute(_SERIES, {"uids": part}):
+                if study_id in studies:
+                    self._series[study_id, uid] = number
+                else:
+                    self._elsewhere.setdefault(uid, set()).add(study_id)
+
+    def _find_headers(self, studies: Sequence[int], digests: Sequence[bytes]) -> None:
+        for part in chunks(digests):
+            found = self.connection.execute(_HEADERS, {"studies": studies, "digests": part})
+            for study_id, digest, number in found:
+                self._headers[study_id, digest] = number
+
+    def find(self, study: StudyRow, received: Received) -> Place | None:
+        """Return where an instance would belong, or None where its study has no such place."""
+        number = self._series.get((study.id, received.series_instance_uid))
+        digest = self.headers.store(received.instance.header).digest
+        variant = self._headers.get((study.id, digest))
+        return None if number is None or variant is None else (number, variant)
+
+    def make(self, study: StudyRow, received: Received) -> Place:
+        """Return where an instance belongs, giving out what its study does not have yet."""
+        number = self._series.get((study.id, received.series_instance_uid))
+        if number is None:
+            number = self._give_series(study, received.series_instance_uid)
+        stored = self.headers.store(received.instance.header)
+        variant = self._headers.get((study.id, stored.digest))
+        if variant is None:
+            variant = self._give_header(study, stored)
+        return number, variant
+
+    def _give_series(self, study: StudyRow, uid: SeriesInstanceUID) -> int:
+        study.last_series += 1
+        study.series_count += 1
+        self._series[study.id, uid] = study.last_series
+        self._new_series.append(
+            {"study_id": study.id, "series": study.last_series, "series_instance_uid": uid}
+        )
+        return study.last_series
+
+    def _give_header(self, study: StudyRow, stored: Stored) -> int:
+        study.last_header += 1
+        self._headers[study.id, stored.digest] = study.last_header
+        self._new_headers.append(
+            {
+                "study_id": study.id,
+                "header": study.last_header,
+                "digest": stored.digest,
+                "extraction_version": EXTRACTION_VERSION,
+                "text": stored.text,
+            }
+        )
+        return study.last_header
+
+    def moved_from(self) -> set[int]:
+        """Return the other studies that have a series which is new here."""
+        new = {str(row["series_instance_uid"]) for row in self._new_series}
+        return set[int]().union(*(ids for uid, ids in self._elsewhere.items() if uid in new))
+
+    def write(self) -> None:
+        """Insert what was given out."""
+        if self._new_series:
+            self.connection.execute(insert(series), self._new_series)
+        if self._new_headers:
+            self.connection.execute(insert(header), self._new_headers)
