@@ -11,10 +11,10 @@
 fingerprint = $(shell cat pyproject.toml $(1) | cksum | tr ' ' '-')
 DEV := .venv/.ready-$(call fingerprint,requirements-dev.lock)
 DEMO := .venv-demo/.ready-$(call fingerprint,requirements.lock)
-PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --root-user-action=ignore
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-compile --root-user-action=ignore
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '/^#/!q;s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 # Nothing is resolved here: the lock names every distribution with its hash, and our own package is
 # built with the locked build backend.
