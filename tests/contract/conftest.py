@@ -1,19 +1,17 @@
 """What the contract suites run against: the sandbox, and the real servers it stands in for."""
 
-import json
-import os
-import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from flute_sync.sandbox.server import Sandbox
-from tests.acceptance.site import eventually, free_port
 from tests.contract.dicomweb import Study, new_mpmri, store
 from tests.contract.fhir_rest import create, new_patient
+from tests.contract.ledger_site import Site
 
 
 @pytest.fixture(scope="session")
@@ -30,50 +28,34 @@ def strict_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox
         yield running
 
 
-@pytest.fixture(scope="session")
-def orthanc_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Orthanc with DICOMweb."""
-    folder, port = tmp_path_factory.mktemp("orthanc"), free_port()
-    settings = {
-        "StorageDirectory": str(folder / "db"),
-        "IndexDirectory": str(folder / "db"),
-        "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
-        "HttpPort": port,
-        "DicomServerEnabled": False,
-        "StableAge": 1,
-        "OverwriteInstances": False,
-        "DefaultEncoding": "Utf8",
-    }
-    file = folder / "orthanc.json"
-    file.write_text(json.dumps(settings))
-    process = subprocess.Popen(
-        ["Orthanc", str(file)], env={**os.environ, "TCP_NODELAY": "1"}, stderr=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        eventually(lambda: _answers(url + "/system"), within=20, what="Orthanc")
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
 @pytest.fixture(scope="session", params=["sandbox", "orthanc"])
-def archive_url(request: pytest.FixtureRequest) -> str:
+def archive_url(request: pytest.FixtureRequest) -> Any:
     """The native base address of an archive; DICOMweb is below ``/dicom-web``."""
-    if request.param == "sandbox":
-        sandbox: Sandbox = request.getfixturevalue("sandbox")
-        return sandbox.archive_url
-    return str(request.getfixturevalue("orthanc_url"))
+    server = request.getfixturevalue(request.param)
+    return server.archive_url if isinstance(server, Sandbox) else server.base_url
 
 
-@pytest.fixture(scope="session", params=["sandbox", "strict sandbox", "hapi"])
-def fhir_url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="session", params=["sandbox", "strict_sandbox", "hapi"])
+def fhir_url(request: pytest.FixtureRequest) -> Any:
     """The base address of a FHIR server."""
-    if request.param == "hapi":
-        return os.environ.get("HAPI_URL") or pytest.skip("HAPI_URL names no FHIR server")
-    sandbox: Sandbox = request.getfixturevalue(request.param.replace(" ", "_"))
-    return sandbox.fhir_url
+    server = request.getfixturevalue(request.param)
+    return server.fhir_url if isinstance(server, Sandbox) else server.base_url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """The address of a database for a ledger, empty."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    return request.getfixturevalue("postgresql").new_database()
+
+
+@pytest.fixture
+def site(ledger_url: str) -> Iterator[Site]:
+    """A ledger with a clock that is set by hand."""
+    made = Site(ledger_url)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +98,3 @@ def mpmri(web: httpx.Client) -> Study:
     study = new_mpmri()
     assert store(web, study.parts).status_code == 200
     return study
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.ConnectError:
-        return False
