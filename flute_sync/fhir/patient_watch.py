@@ -58,6 +58,8 @@ class PatientWatch:
         for patients in self._client.pages("Patient", parameters):
             fresh = {seen: one for one in patients if (seen := _seen(one)) not in self._said}
             times = {seen: last_updated(one) or reached for seen, one in fresh.items()}
+            # A server that ignores the filter would wake everybody each time.
+            fresh = {seen: one for seen, one in fresh.items() if times[seen] >= since}
             newest = max([newest, *times.values()])
             # Where a server does not sort, what is older may still come: the end alone counts.
             yield Arrivals(_keys(fresh.values()), _text(reached))

@@ -1,6 +1,12 @@
 """HTTP to other systems: TLS, credentials, proxy and timeouts, the same for every peer."""
 
-from flute_sync.transport.client import HttpSettings, async_client, client, exposes_credentials
+from flute_sync.transport.client import (
+    HttpSettings,
+    async_client,
+    client,
+    exposes_credentials,
+    upload_client,
+)
 from flute_sync.transport.credentials import (
     AuthSettings,
     BasicAuth,
@@ -27,5 +33,6 @@ __all__ = [
     "read_secret",
     "retry_after",
     "secret_path",
+    "upload_client",
     "what_failed",
 ]

@@ -2,7 +2,7 @@
 
 import ssl
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import httpx
@@ -14,6 +14,7 @@ from flute_sync.settings import HttpUrl, PositiveDuration, SecretFile, Settings
 from flute_sync.transport.auth import OriginAuth, credentials
 from flute_sync.transport.credentials import AuthSettings, NoAuth, is_private
 from flute_sync.transport.secret import secret_path
+from flute_sync.transport.upload import UploadTransport
 
 _HEADERS: Final = {"User-Agent": f"flute-sync/{__version__}"}
 
@@ -89,6 +90,15 @@ def async_client(
     )
 
 
+def upload_client(settings: HttpSettings, base_url: str) -> httpx.AsyncClient:
+    """Open a client for streamed uploads; otherwise as `client`.
+
+    Through a proxy httpx's own transport does the work, at its price.
+    """
+    transport = None if settings.proxy is not None else UploadTransport(_tls(settings))
+    return async_client(settings, base_url, transport=transport)
+
+
 def exposes_credentials(settings: HttpSettings, base_url: str) -> bool:
     """Tell whether credentials would cross the network in the clear."""
     return not isinstance(settings.auth, NoAuth) and not is_private(base_url)
@@ -111,12 +121,11 @@ def _timeout(settings: HttpSettings) -> httpx.Timeout:
 
 
 def _tls(settings: HttpSettings) -> ssl.SSLContext:
-    ca_file = None if settings.ca_file is None else str(secret_path(settings.ca_file))
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError):
-        raise ConfigurationError("ca_file: no readable PEM certificates") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.ca_file is None and settings.client_cert is None:
+        if settings.client_key_file is not None:
+            raise ConfigurationError("client_key_file without client_cert")
+        return _system_trust()
+    context = _trusting(settings.ca_file)
     if settings.client_cert is not None:
         key = settings.client_key_file
         try:
@@ -126,6 +135,19 @@ def _tls(settings: HttpSettings) -> ssl.SSLContext:
             )
         except (OSError, ssl.SSLError):
             raise SecretUnreadable("client_cert, client_key_file: not a usable pair") from None
-    elif settings.client_key_file is not None:
-        raise ConfigurationError("client_key_file without client_cert")
+    return context
+
+
+@cache
+def _system_trust() -> ssl.SSLContext:
+    return _trusting(None)
+
+
+def _trusting(ca_file: SecretFile | None) -> ssl.SSLContext:
+    authorities = None if ca_file is None else str(secret_path(ca_file))
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except (OSError, ssl.SSLError):
+        raise ConfigurationError("ca_file: no readable PEM certificates") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
