@@ -31,6 +31,7 @@ from flute_sync.transport import what_failed
 
 _LARGEST_ANSWER_BYTES: Final = 64 << 20
 _LARGEST_HELD_BYTES: Final = 16 << 20
+_SMALL_BYTES: Final = 64 << 10
 _UNAUTHORIZED: Final = frozenset({401, 403, 407})
 _TELLING: Final = frozenset({200, 202, 400, 409, 413, 415})
 
@@ -73,26 +74,34 @@ class Relay:
         NothingForwarded
             When the upload ends without a part for the archive.
         """
-        yield f"--{self._boundary}".encode()
+        ready = f"--{self._boundary}".encode()
         async for chunk in body:
             self._tally.bytes += len(chunk)
-            out: list[bytes] = []
-            for part, data in self._parts.feed(chunk):
-                if data is not None:
-                    self._pass_on(part, data, out)
-                else:
-                    await self._complete(part, out)
-            if not self._intent.pending:
-                await self._intent.committed()
-            elif self._open and out:
-                self._held.append(out.pop())
-            if out:
-                yield out[0] if len(out) == 1 else b"".join(out)
+            out = await self._taken(chunk)
+            if out and len(ready) < _SMALL_BYTES:
+                ready = b"".join((ready, *out))
+            elif out:
+                yield ready
+                ready = b"".join(out)
         self._parts.close()
         if not self.forwarded:
             raise NothingForwarded
         self.ended = True
-        yield b"--\r\n"
+        yield ready + b"--\r\n"
+
+    async def _taken(self, chunk: bytes) -> list[bytes]:
+        """Return what may be sent on now that a chunk has come."""
+        out: list[bytes] = []
+        for part, data in self._parts.feed(chunk):
+            if data is not None:
+                self._pass_on(part, data, out)
+            else:
+                await self._complete(part, out)
+        if not self._intent.pending:
+            await self._intent.committed()
+        elif self._open and out:
+            self._held.append(out.pop())
+        return out
 
     def _pass_on(self, part: Part, data: bytes, out: list[bytes]) -> None:
         outcome = part.outcome

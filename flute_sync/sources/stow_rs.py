@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Final
@@ -41,7 +41,7 @@ from flute_sync.sources.stow_index import IndexedUpload
 from flute_sync.sources.stow_ledger import SOURCE, LedgerDoor, UploadIntent
 from flute_sync.sources.stow_parts import Headers, Parts, Tally, open_upload
 from flute_sync.sources.stow_settings import StowRsSettings
-from flute_sync.transport import async_client
+from flute_sync.transport import async_client, upload_client
 
 __all__ = ["StowRs", "StowRsSettings"]
 
@@ -63,8 +63,6 @@ class StowRs:
     archive
         The PACS to forward to and to read from. In ``index`` mode it only tells where the copies'
         originals are, and may be None.
-    connect
-        Opens a client to the archive; by default as its settings say.
 
     Raises
     ------
@@ -78,7 +76,6 @@ class StowRs:
         intake: Intake,
         headers: Headers,
         archive: ArchiveSettings | None,
-        connect: Callable[[], httpx.AsyncClient] | None = None,
     ) -> None:
         if settings.mode == "forward" and archive is None:
             raise ValueError("forward needs an archive")
@@ -86,7 +83,6 @@ class StowRs:
         self._headers = headers
         self._archive = ArchiveSettings() if archive is None else archive
         self._retrieve_base = None if archive is None else archive.endpoint_url
-        self._connect = connect or self._connected
         self._access = Access(settings.auth)
         self._root = settings.path.encode()
         self._door = LedgerDoor(intake, self._archive.name, min(settings.max_uploads, 64))
@@ -111,9 +107,10 @@ class StowRs:
         await receive()
         if self._settings.mode == "forward":
             # Reads have connections of their own: slow readers must not hold uploads up.
-            self._upload_client = self._connect()
-        reader = self._connect() if self._settings.passes_reads else None
-        if reader is not None:
+            self._upload_client = upload_client(self._archive, self._archive.dicomweb_url)
+        reader = None
+        if self._settings.passes_reads:
+            reader = async_client(self._archive, self._archive.dicomweb_url)
             self._gateway = Gateway(
                 reader,
                 self._archive.dicomweb_url,
@@ -235,9 +232,6 @@ class StowRs:
         if self._settings.public_url is not None:
             return self._settings.public_url.rstrip("/")
         return request.origin + self._settings.path
-
-    def _connected(self) -> httpx.AsyncClient:
-        return async_client(self._archive, self._archive.dicomweb_url)
 
 
 def _note_refusal(sentence: str, status: int) -> None:

@@ -3,10 +3,10 @@
 import ssl
 from datetime import timedelta
 from functools import cache, partial
-from typing import Final
+from typing import Final, Self
 
 import httpx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flute_sync import __version__
 from flute_sync.errors import ConfigurationError, SecretUnreadable
@@ -42,6 +42,12 @@ class HttpSettings(Settings):
     read_timeout: PositiveDuration = Field(
         default=timedelta(seconds=60), description="longest silence of the peer"
     )
+
+    @model_validator(mode="after")
+    def _key_with_certificate(self) -> Self:
+        if self.client_key_file is not None and self.client_cert is None:
+            raise ValueError("client_key_file without client_cert")
+        return self
 
 
 def client(
@@ -122,8 +128,6 @@ def _timeout(settings: HttpSettings) -> httpx.Timeout:
 
 def _tls(settings: HttpSettings) -> ssl.SSLContext:
     if settings.ca_file is None and settings.client_cert is None:
-        if settings.client_key_file is not None:
-            raise ConfigurationError("client_key_file without client_cert")
         return _system_trust()
     context = _trusting(settings.ca_file)
     if settings.client_cert is not None:
