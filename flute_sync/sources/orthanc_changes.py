@@ -11,7 +11,6 @@ https://orthanc.uclouvain.be/book/users/rest.html#tracking-changes; Orthanc 1.10
 """
 
 import logging
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Final, Literal, NamedTuple
@@ -26,7 +25,6 @@ from flute_sync.settings import HttpUrl, PositiveDuration
 from flute_sync.sources.orthanc_ids import Change, OrthancIds
 from flute_sync.sources.peer import Json, Peer, PeerSettings
 from flute_sync.sources.poller import Stop
-from flute_sync.study import StudyInstanceUID
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +33,23 @@ _PAGES_PER_STEP: Final = 20
 
 
 class OrthancChangesSettings(PeerSettings):
-    """``[orthanc_changes]``: following the change feed of the archive, where it is an Orthanc.
-
-    ``url`` is the address of Orthanc's own interface. ``start`` says where a feed begins that was
-    never read: with all the archive holds, or with what comes from now on.
-    """
+    """``[orthanc_changes]``: following the change feed of the archive, where it is an Orthanc."""
 
     enabled: bool = False
+    """Whether the feed is followed."""
+
     url: HttpUrl = "http://127.0.0.1:8042"
+    """The address of Orthanc's own interface, not of its DICOMweb."""
+
     interval: PositiveDuration = timedelta(seconds=2)
+    """How long to wait at the end of the feed."""
+
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """How many changes are asked for at once."""
+
     start: Literal["beginning", "now"] = "beginning"
+    """Where a feed begins that was never read: with all that the archive holds, or with what
+    comes from now on."""
 
 
 class Page(NamedTuple):
@@ -126,7 +130,13 @@ class OrthancChangesPoller:
             if studies is None:
                 return
             position = Position(page.changes[-1].seq, page.changes[-1].orthanc_id)
-            self._deliver(position, now, studies)
+            dates = {change.seq: change.date for change in page.changes}
+            noticed = (
+                # The date too: a replaced database counts from one again.
+                Noticed(uid, fingerprint=f"change {seq} {dates[seq]}")
+                for uid, seq in studies.items()
+            )
+            self._deliver(position, now, *noticed)
             if page.done:
                 return
         self._behind = True
@@ -139,7 +149,7 @@ class OrthancChangesPoller:
             return Position(0)
         newest = self._page("/changes?last").changes
         position = Position(newest[-1].seq, newest[-1].orthanc_id) if newest else Position(0)
-        self._deliver(position, now, {})
+        self._deliver(position, now)
         return position
 
     def _next(self, position: Position, now: datetime) -> Page:
@@ -156,13 +166,10 @@ class OrthancChangesPoller:
             "Orthanc's database was replaced; its change feed is read from the start.",
             extra=fields(Event.SOURCE_RESET, source=_NAME, archive=self._archive),
         )
-        self._deliver(Position(0), now, {})
+        self._deliver(Position(0), now)
         return self._page(f"/changes?since=0&limit={self._settings.page_size}")
 
-    def _deliver(
-        self, position: Position, now: datetime, studies: Mapping[StudyInstanceUID, int]
-    ) -> None:
-        noticed = tuple(Noticed(uid, fingerprint=f"change {seq}") for uid, seq in studies.items())
+    def _deliver(self, position: Position, now: datetime, *noticed: Noticed) -> None:
         cursor = Cursor(_NAME, self._archive, str(position))
         self._intake.deliver(Delivery(_NAME, self._archive, now, noticed=noticed, cursor=cursor))
 
@@ -198,12 +205,16 @@ def _parsed(answer: Json) -> Page:
     try:
         changes = tuple(
             Change(
-                _whole(row["Seq"]), str(row["ChangeType"]), str(row["ResourceType"]), str(row["ID"])
+                _whole(row["Seq"]),
+                str(row["ChangeType"]),
+                str(row["ResourceType"]),
+                str(row["ID"]),
+                str(row.get("Date", "")),
             )
             for row in answer["Changes"]
         )
         page = Page(changes, bool(answer["Done"]), _whole(answer["Last"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise ArchiveServerError(f"{_NAME}: its answer is not a change feed") from None
     if any(later.seq <= one.seq for one, later in pairwise(changes)):
         raise ArchiveServerError(f"{_NAME}: its changes are not in order")

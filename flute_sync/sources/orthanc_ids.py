@@ -27,12 +27,13 @@ _REMEMBERED: Final = 10_000
 
 
 class Change(NamedTuple):
-    """One row of the change feed."""
+    """One row of the change feed; ``date`` is Orthanc's text, to the second."""
 
     seq: int
     kind: str
     resource_type: str
     orthanc_id: str
+    date: str = ""
 
 
 class OrthancIds:

@@ -30,15 +30,16 @@ Json = dict[str, Any]
 
 
 class PeerSettings(HttpSettings):
-    """How to reach an archive, and how much of an answer is taken.
+    """How to reach an archive, and how much of an answer is taken."""
 
-    ``max_answer_bytes`` and ``longest_answer`` bound one answer, ``max_instance_bytes`` the
-    metadata of one instance: it is the largest piece that is ever in memory.
-    """
+    max_answer_bytes: Bytes = 256 * _MIB
+    """Of one answer; a study whose metadata is larger is read series by series."""
 
-    max_answer_bytes: Bytes = 1024 * _MIB
     max_instance_bytes: Bytes = 32 * _MIB
+    """Of the metadata of one instance, the largest piece that is in memory at once."""
+
     longest_answer: PositiveDuration = timedelta(minutes=5)
+    """How long one answer may take from its first byte to its last."""
 
 
 class Peer:

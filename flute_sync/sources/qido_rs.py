@@ -31,16 +31,20 @@ _DAY: Final = timedelta(days=1)
 
 
 class QidoRsSettings(Settings):
-    """``[qido_rs]``: polling the archive's study search.
-
-    ``lookback`` is how far back Study Dates are asked for; after a pause the window begins that
-    much before the last complete poll.
-    """
+    """``[qido_rs]``: polling the archive's study search."""
 
     enabled: bool = False
+    """Whether the archive is polled."""
+
     interval: PositiveDuration = timedelta(seconds=60)
+    """How long to wait after each poll."""
+
     lookback: Annotated[PositiveDuration, Field(le=timedelta(days=36525))] = timedelta(days=7)
+    """How old a Study Date may be. After a pause the window begins that much before the last
+    complete poll."""
+
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """How many notices are committed at once."""
 
 
 class QidoRsPoller:

@@ -30,6 +30,7 @@ class Orthanc:
         self.instances: dict[str, tuple[str, str]] = {}  # id -> (series, study)
         self.asked: list[str] = []
         self.status: int | None = None
+        self.today = "20261122T120000"
 
     def store(self, study: str, series: str, instance: str) -> None:
         parents = set(self.instances.values())
@@ -55,7 +56,13 @@ class Orthanc:
     def _say(self, kind: str, resource: str, one: str) -> None:
         self.last += 1
         self.rows.append(
-            {"Seq": self.last, "ChangeType": kind, "ResourceType": resource, "ID": one}
+            {
+                "Seq": self.last,
+                "ChangeType": kind,
+                "ResourceType": resource,
+                "ID": one,
+                "Date": self.today,
+            }
         )
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -236,6 +243,20 @@ def test_a_replaced_database_is_read_from_the_start(orthanc, intake, caplog, ref
     feed.step(NOW)
     assert set(intake.take()) == {uid("st3")}
     assert len(caplog.records) == 1
+
+
+def test_the_same_number_in_a_replaced_database_is_other_news(orthanc, intake):
+    wire = Wire(orthanc)
+    feed = poller(wire, intake)
+    upload(orthanc, "st1")
+    upload(orthanc, "st2")
+    feed.step(NOW)
+    first = intake.take()
+    wire.server = Orthanc()
+    wire.server.today = "20261123T120000"
+    upload(wire.server, "st1")
+    feed.step(NOW)
+    assert first[uid("st1")] != intake.take()[uid("st1")]
 
 
 def test_a_feed_longer_than_a_step_is_read_on_without_waiting(orthanc, intake):
