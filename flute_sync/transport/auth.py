@@ -119,10 +119,11 @@ class OriginAuth(httpx.Auth):
         if _origin(request.url) != self._origin:
             yield request
             return
+        repeatable = _repeatable(request)
         used = self._source.current()
         request.headers["Authorization"] = used
         response = yield request
-        if response.status_code == httpx.codes.UNAUTHORIZED and _repeatable(request):
+        if response.status_code == httpx.codes.UNAUTHORIZED and repeatable:
             fresh = self._source.current(refused=used)
             if fresh != used:
                 request.headers["Authorization"] = fresh
@@ -135,11 +136,12 @@ class OriginAuth(httpx.Auth):
         if _origin(request.url) != self._origin:
             yield request
             return
+        repeatable = _repeatable(request)
         held = self._source.held()
         used = await asyncio.to_thread(self._source.current) if held is None else held
         request.headers["Authorization"] = used
         response = yield request
-        if response.status_code == httpx.codes.UNAUTHORIZED and _repeatable(request):
+        if response.status_code == httpx.codes.UNAUTHORIZED and repeatable:
             fresh = await asyncio.to_thread(self._source.current, refused=used)
             if fresh != used:
                 request.headers["Authorization"] = fresh

@@ -94,7 +94,9 @@ def backend_services(settings: SmartAuth, base_url: str) -> Grant:
 
 def _assertion(settings: SmartAuth, key: Secret, url: str) -> str:
     try:
-        imported = import_key(key.read(), "RSA" if settings.alg == "RS384" else "EC")
+        text = key.read()
+        written = orjson.loads(text) if text.lstrip().startswith("{") else text  # JWK or PEM
+        imported = import_key(written, "RSA" if settings.alg == "RS384" else "EC")
         signed: str = private_key_jwt_sign(
             imported,
             settings.client_id,

@@ -656,7 +656,7 @@ def test_a_group_that_names_nobody_needs_a_person(answer):
 
 
 def test_a_large_group_is_read_whole():
-    members = [{"entity": {"reference": f"Patient/{n}"}} for n in range(50_000)]
+    members: list[Any] = [{"entity": {"reference": f"Patient/{n}"}} for n in range(50_000)]
     members += [{"entity": {"reference": "Group/2"}}, {"entity": {}}, None]
     members += [{"entity": {"reference": f"{BASE}/Patient/abs/_history/2"}}]
     group = {"resourceType": "Group", "id": "g", "type": "person", "actual": True}
