@@ -75,6 +75,7 @@ class Site:
         }
         if dicomweb_url is not None:
             self.settings["archive"] = {"dicomweb_url": dicomweb_url}
+        self.program = PROGRAM
         self.process: subprocess.Popen[str] | None = None
         self.lines: list[str] = []
         self._reader: threading.Thread | None = None
@@ -105,7 +106,7 @@ class Site:
         """Start ``flute-sync run`` without waiting."""
         self.lines = []
         self.process = subprocess.Popen(
-            [str(PROGRAM), "run", "--config", str(self.config)],
+            [str(self.program), "run", "--config", str(self.config)],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -163,7 +164,7 @@ class Site:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a verb to its end."""
         return subprocess.run(
-            [str(PROGRAM), *arguments, "--config", str(self.config)],
+            [str(self.program), *arguments, "--config", str(self.config)],
             capture_output=True,
             text=True,
             timeout=120,
