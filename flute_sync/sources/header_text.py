@@ -9,16 +9,12 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from pydicom.charset import (
-    CODES_TO_ENCODINGS,
-    STAND_ALONE_ENCODINGS,
-    handled_encodings,
-    python_encoding,
-)
+from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS, python_encoding
 
 _REPERTOIRE: Final = re.compile(r"ISO[ _-]?(2022[ _-]?)?IR[ _-]?(\d+)", re.ASCII | re.IGNORECASE)
 _ASCII_TERMS: Final = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 _UTF_8_TERMS: Final = frozenset({"UTF8", "UTF-8"})
+_READ_ESCAPES: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})  # Python's own, among the codecs
 _FRAGMENT: Final = re.compile(rb"[^\x1b]+|\x1b[^\x1b]*")
 _RESETS: Final = re.compile(rb"[\r\n\t\f\\]")
 _RESETS_IN_NAMES: Final = re.compile(rb"[\r\n\t\f\\^=]")
@@ -57,7 +53,7 @@ class CharacterSet(NamedTuple):
         codec = CODES_TO_ENCODINGS.get(raw[:length])
         if codec is None or (codec not in self.codecs and raw[:length] != b"\x1b(B"):
             return _strictly(raw[length:], self.codecs[0])[0], False
-        if codec in handled_encodings:
+        if codec in _READ_ESCAPES:
             return _strictly(raw, codec)
         reset = resets.search(raw, length)
         end = reset.start() if reset else len(raw)
