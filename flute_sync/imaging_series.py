@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeGuard
 
 from flute_sync.body_part import body_part
 from flute_sync.coding import coding, identifier
@@ -74,12 +74,12 @@ def in_order(series: Iterable[Series]) -> list[Series]:
 
 def _number(series: Series) -> int | None:
     number = prevalent(series.headers, lambda header: header.series.number)
-    return number if number is not None and 0 <= number <= LARGEST_INTEGER else None
+    return number if _is_number(number) else None
 
 
 def series_element(series: Series, scope: SeriesScope) -> FhirJson | None:
     """Write one series, or None where each of its instances was listed in one before it."""
-    count, entries = _instances(series, scope)
+    count, entries = _instances(series, scope) if series.instances else (0, [])
     if not count:
         return None
     headers, settings = series.headers, scope.settings
@@ -105,7 +105,8 @@ def series_element(series: Series, scope: SeriesScope) -> FhirJson | None:
 
 
 def _instances(series: Series, scope: SeriesScope) -> tuple[int, list[FhirJson]]:
-    numbered = None not in map(_NUMBER, series.instances)
+    numbers = set(map(_NUMBER, series.instances))
+    numbered = None not in numbers and all(map(_is_number, (min(numbers), max(numbers))))
     listed = sorted(series.instances, key=_NUMBER_AND_UID if numbered else _number_and_uid)
     uids = {uid for uid, _, _ in listed}
     if len(uids) < len(listed) or not scope.seen.isdisjoint(uids):
@@ -119,7 +120,7 @@ def _instances(series: Series, scope: SeriesScope) -> tuple[int, list[FhirJson]]
         with_number, without = templates.get(id(header)) or templates.setdefault(
             id(header), _templates(header, scope.settings)
         )
-        if number is not None and 0 <= number <= LARGEST_INTEGER:
+        if numbered or _is_number(number):
             entry = with_number.copy()
             entry["number"] = number
         else:
@@ -129,9 +130,14 @@ def _instances(series: Series, scope: SeriesScope) -> tuple[int, list[FhirJson]]
     return len(listed), entries
 
 
+def _is_number(number: int | None) -> TypeGuard[int]:
+    """Tell whether FHIR's unsignedInt can hold it."""
+    return number is not None and 0 <= number <= LARGEST_INTEGER
+
+
 def _number_and_uid(instance: Instance) -> tuple[bool, int, str]:
     uid, number, _ = instance
-    return number is None, number or 0, uid
+    return (False, number, uid) if _is_number(number) else (True, 0, uid)
 
 
 def _first_time(instances: Sequence[Instance], scope: SeriesScope) -> list[Instance]:

@@ -76,8 +76,8 @@ def _sample(resource: FhirJson) -> FhirJson:
 def _check_series(series: list[FhirJson]) -> None:
     where = "ImagingStudy.series"
     _check_uids([one.get("uid") for one in series], f"{where}.uid")
-    _check_numbers({one.get("number", 0) for one in series}, f"{where}.number")
-    _check_numbers({one["numberOfInstances"] for one in series}, f"{where}.numberOfInstances")
+    _check_numbers([one.get("number", 0) for one in series], f"{where}.number")
+    _check_numbers([one.get("numberOfInstances") for one in series], f"{where}.numberOfInstances")
     for one in series:
         if "started" in one and _DATE_TIME.fullmatch(one["started"]) is None:
             raise MappingError(f"{where}.started is not a dateTime")
@@ -91,31 +91,34 @@ def _check_instances(series: list[FhirJson]) -> None:
     if not set().union(*instances) <= _INSTANCE_KEYS:
         raise MappingError(f"{where} has an element that is not ours")
     _check_uids([instance.get("uid") for instance in instances], f"{where}.uid")
-    sop_classes = [instance["sopClass"] for instance in instances]
+    sop_classes = [instance.get("sopClass", {}) for instance in instances]
     for one in dict(zip(map(id, sop_classes), sop_classes, strict=True)).values():
         system, code = one.get("system"), one.get("code")
         if system != URI or not str(code).startswith(OID):
             raise MappingError(f"{where}.sopClass is not a SOP Class UID as URI")
         _check_uids([str(code).removeprefix(OID)], f"{where}.sopClass.code")
-    _check_numbers({instance.get("number", 0) for instance in instances}, f"{where}.number")
+    _check_numbers([instance.get("number", 0) for instance in instances], f"{where}.number")
     for title in {instance["title"] for instance in instances if "title" in instance}:
         _check_text(title, f"{where}.title")
 
 
-def _check_numbers(numbers: set[Any], where: str) -> None:
-    if not all(type(number) is int and 0 <= number <= LARGEST_INTEGER for number in numbers):
+def _check_numbers(numbers: list[Any], where: str) -> None:
+    ints = not numbers or set(map(type, numbers)) == {int}
+    if not ints or not 0 <= min(numbers, default=0) <= max(numbers, default=0) <= LARGEST_INTEGER:
         raise MappingError(f"{where} is not an unsignedInt")
 
 
 def _check_uids(uids: list[Any], where: str) -> None:
+    """Check all at once, at the speed of C: each UID is a line of digits and full stops."""
     if not uids:
         return
     try:
-        components = "\n".join(["", *uids, ""]).encode(errors="replace")
+        lines = "\n".join(["", *uids, ""]).encode(errors="replace")
     except TypeError:
         raise MappingError(f"{where} is missing") from None
-    components = components.translate(_LINE_END_TO_STOP)  # all UIDs at once, at the speed of C
-    if components.translate(None, b"0123456789.") or b".." in components:
+    components = lines.translate(_LINE_END_TO_STOP)
+    whole = lines.count(b"\n") == len(uids) + 1 and b".." not in components
+    if not whole or components.translate(None, b"0123456789."):
         raise MappingError(f"{where} is not a UID")
     if max(map(len, uids)) > _LONGEST_UID:
         raise MappingError(f"{where} is longer than a UID")
