@@ -227,7 +227,7 @@ def _granted(answer: httpx.Response) -> tuple[str, float]:
     body = _json_object(answer)
     if not answer.is_success:
         said = body.get("error")
-        reason = f", {said}" if said in _REFUSALS else ""
+        reason = f", {said}" if isinstance(said, str) and said in _REFUSALS else ""
         raise TokenRefused(f"HTTP {answer.status_code}{reason}")
     token, kind = body.get("access_token"), body.get("token_type", "bearer")
     if not isinstance(token, str) or not is_token(token) or str(kind).lower() != "bearer":

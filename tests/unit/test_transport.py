@@ -355,6 +355,7 @@ def test_threads_that_are_refused_together_renew_once(server):
         (httpx.Response(503, headers={"Retry-After": "7"}), TokenUnavailable),
         (httpx.Response(429), TokenUnavailable),
         (httpx.Response(400, json={"error": "invalid_client"}), TokenRefused),
+        (httpx.Response(400, json={"error": {"a": 1}}), TokenRefused),
         (httpx.Response(401, text="no"), TokenRefused),
         (httpx.Response(404, text="no"), TokenRefused),
         (httpx.Response(302, headers={"Location": "https://evil.example"}), TokenRefused),
