@@ -190,9 +190,8 @@ def main() -> None:
         size = size_of(path)
     print(f"{records} records, {COMMIT} a commit, synchronous=FULL")
     print(f"ledger      {records / wall:10.0f} records/s  {cpu / records * 1e6:6.1f} us CPU each")
-    print(
-        f"raw sqlite3 {records / raw_wall:10.0f} records/s  {raw_cpu / records * 1e6:6.1f} us CPU each"
-    )
+    raw_each = raw_cpu / records * 1e6
+    print(f"raw sqlite3 {records / raw_wall:10.0f} records/s  {raw_each:6.1f} us CPU each")
     print(f"ratio       {raw_wall / wall:10.2f} of raw (CPU {raw_cpu / cpu:.2f})")
     print(f"repeated    {records / again:10.0f} records/s")
     studies_known = sum(total.counts.values())

@@ -197,7 +197,8 @@ class Recorder:
         uids = sorted({item.study_instance_uid for _, item in refused})
         ids: dict[str, int] = {}
         for part in chunks(uids):
-            ids.update(self.connection.execute(_STUDY_IDS, {"uids": part}).tuples())
+            found = self.connection.execute(_STUDY_IDS, {"uids": part})
+            ids |= {row.study_instance_uid: row.id for row in found}
         for (at, item), count in refused.items():
             where = f" ({item.tag})" if item.tag else ""
             sentence = f"{count} instances of {item.study_instance_uid} were refused{where}."

@@ -40,20 +40,26 @@ def _check_file(url: URL) -> None:
 
 
 class LedgerSettings(Settings):
-    """``[ledger]``: where the ledger is and how it is held.
-
-    ``url`` is ``sqlite:////absolute/file`` or ``postgresql://user@host/database``, whose password
-    comes from ``password_file``. ``lease`` is how long a worker or an upload that is not heard of
-    keeps what it holds. ``busy_timeout`` is how long one waits for a lock of another process.
-    ``connections`` bounds those of one process. ``events_per_study`` bounds the audit trail.
-    """
+    """``[ledger]``: where the ledger is and how it is held."""
 
     url: Annotated[str, AfterValidator(_known_url)] = "sqlite:////var/lib/flute-sync/ledger.db"
+    """The database: ``sqlite:////absolute/file``, or ``postgresql://user@host/database`` where
+    several machines share the work. It never holds a password."""
+
     password_file: SecretFile | None = None
+    """The password of the user in ``url``: an absolute file or ``credential:NAME``."""
+
     lease: PositiveDuration = timedelta(seconds=20)
+    """How long a study or an upload stays with a process that is not heard of any more."""
+
     busy_timeout: PositiveDuration = timedelta(seconds=10)
+    """How long one waits for a lock or a connection that another holds."""
+
     connections: Annotated[int, Field(ge=2, le=100)] = 16
+    """The most connections that this process opens."""
+
     events_per_study: Annotated[int, Field(ge=10, le=10_000)] = 100
+    """The most entries kept in one study's audit trail; older ones are dropped."""
 
     @model_validator(mode="after")
     def _password_has_a_user(self) -> Self:
