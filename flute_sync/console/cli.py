@@ -1,52 +1,76 @@
 """The command ``flute-sync``: its verbs, its exit codes, and how an error looks.
 
-Exit codes: 0 done; 1 the answer is "no" (``check`` found an error); 2 wrong usage; 65 the input
-cannot be used; 69 a service is unreachable; 70 a defect; 78 a person must change something.
+Exit codes: 0 done; 2 wrong usage; 65 the input cannot be used; 69 a service is unreachable; 70 a
+defect; 78 a person must change something; 130 interrupted.
 """
 
 import sys
+from importlib import import_module
+from typing import Final
 
 import click
 
 from flute_sync import __version__
 from flute_sync.console.output import show_error
-from flute_sync.console.verbs import check, convert, demo, ledger, run, sandbox, status, study
 from flute_sync.errors import FluteSyncError
 
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+VERBS: Final = {
+    "run": "run",
+    "check": "check",
+    "status": "status",
+    "study": "study",
+    "retry": "study",
+    "convert": "convert",
+    "ledger": "ledger",
+    "demo": "demo",
+    "sandbox": "sandbox",
+}
+"""Each verb and the module that has it. Modules are imported when a verb is used: the service
+needs nothing of the sandbox."""
+
+
+class Verbs(click.Group):
+    """The group of all verbs, each imported on its first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the verbs in the order of the documentation."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a verb and return it."""
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"flute_sync.console.verbs.{VERBS[cmd_name]}")
+        found = getattr(module, cmd_name)
+        return found if isinstance(found, click.Command) else None
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flute-sync")
 def cli() -> None:
     """Keep one FHIR ImagingStudy per DICOM study true to the archive."""
 
 
-for verb in (
-    run.run,
-    check.check,
-    status.status,
-    study.study,
-    study.retry,
-    convert.convert,
-    demo.demo,
-    sandbox.sandbox,
-    ledger.ledger,
-):
-    cli.add_command(verb)
-
-
 def main() -> None:
     """Run the command and exit with a documented code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
         code = cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        return EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(130)
+        return error.exit_code
     except FluteSyncError as error:
         show_error(error, as_json="--json" in sys.argv)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(141)
-    sys.exit(code if isinstance(code, int) else 0)
+        return EXIT_BROKEN_PIPE
+    return code if isinstance(code, int) else 0

@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from flute_sync.sandbox import phantom
 
-_DEFAULT_WHEN: Final = datetime(2024, 3, 1, 9, 15, tzinfo=timezone(timedelta(hours=1)))
+DEFAULT_WHEN: Final = datetime(2024, 3, 1, 9, 15, tzinfo=timezone(timedelta(hours=1)))
 _ORIENTATION: Final = {
     "axial": (1, 0, 0, 0, 1, 0),
     "sagittal": (0, 1, 0, 0, 0, -1),
@@ -75,7 +75,7 @@ def prostate_mpmri(
     patient: SyntheticPatient,
     *,
     seed: int = 0,
-    when: datetime = _DEFAULT_WHEN,
+    when: datetime = DEFAULT_WHEN,
     slices: int = 10,
     size: int = 128,
     b_values: Sequence[float] = (50, 800, 1400),
@@ -132,7 +132,7 @@ def prostate_trus(
     patient: SyntheticPatient,
     *,
     seed: int = 0,
-    when: datetime = _DEFAULT_WHEN + timedelta(days=20),
+    when: datetime = DEFAULT_WHEN + timedelta(days=20),
     frames: int = 8,
     cores: int = 4,
     size: int = 128,
