@@ -1,0 +1,271 @@
+"""The DICOM JSON Model as real servers and hostile ones write it (PS3.18 F)."""
+
+import copy
+from contextlib import suppress
+from datetime import date, time
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flute_sync.errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
+from flute_sync.sources import header_tags as tags
+from flute_sync.sources.dicom_json import count_in, received_from_json, uid_in
+from flute_sync.sources.header import HeaderSettings
+from flute_sync.study import Header, Moment
+from tests.headers import as_json, example
+
+MODEL = as_json(example())
+EXPECTED = received_from_json(MODEL)
+
+
+def changed(key: str, element: Any) -> dict[str, Any]:
+    """Return the model with one element replaced, or left out where it is None."""
+    model = copy.deepcopy(MODEL)
+    model.pop(key)
+    return model if element is None else model | {key: element}
+
+
+def header(key: str, element: Any) -> Header:
+    return received_from_json(changed(key, element)).instance.header
+
+
+def remarks(found: Header) -> list[tuple[str, str]]:
+    return [(remark.code, remark.tag) for remark in found.remarks]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "MR",
+        ["MR"],
+        7,
+        True,
+        {"vr": "CS", "Value": "MR"},
+        {"vr": "CS", "Value": {"0": "MR"}},
+        {"vr": "CS", "Value": [7]},
+        {"vr": "CS", "Value": [True]},
+        {"vr": "CS", "Value": [{"Alphabetic": "MR"}]},
+        {"vr": "CS", "Value": [["MR"]]},
+        {"vr": "UN", "InlineBinary": "TVI="},
+        {"vr": "CS", "BulkDataURI": "http://127.0.0.1/x"},
+    ],
+)
+def test_a_wrong_type_is_absent_with_a_remark(element: Any):
+    found = header("00080060", element)
+    assert found.series.modality is None
+    assert remarks(found) == [("wrong-type", "(0008,0060)")]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [None, {}, {"vr": "CS"}, {"vr": "CS", "Value": None}, {"vr": "CS", "Value": []},
+     {"vr": "CS", "Value": [None]}, {"vr": "CS", "Value": [""]}],
+)  # fmt: skip
+def test_nothing_stated_is_no_remark(element: Any):
+    found = header("00080060", element)
+    assert found.series.modality is None
+    assert found.remarks == ()
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        {"Value": ["MR"]},
+        {"vr": None, "Value": ["MR"]},
+        {"vr": "ZZ", "Value": ["MR"]},
+        {"vr": "CS", "Value": ["MR "]},
+    ],
+)
+def test_a_missing_or_odd_vr_does_no_harm(element: Any):
+    assert header("00080060", element) == EXPECTED.instance.header
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(3, 3), ("3", 3), (3.0, 3), (" 3 ", 3), (-1, None), (3.5, None), (2**31, None), (True, None),
+     ("x", None), (1e300, None)],
+)  # fmt: skip
+def test_numbers_may_be_strings(value: Any, expected: int | None):
+    found = header("00200011", {"vr": "IS", "Value": [value]})
+    assert found.series.number == expected
+    assert bool(found.remarks) is (expected is None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"Alphabetic": "A^B", "Ideographic": "李^明"}, "A^B=李^明"),
+        ({"Phonetic": "み"}, "==み"),
+        ({"Alphabetic": None}, None),
+        ({}, None),
+        ("A^B", "A^B"),
+        (None, None),
+    ],
+)
+def test_person_names(value: Any, expected: str | None):
+    found = header("00100010", {"vr": "PN", "Value": [value]})
+    assert (found.patient.name, found.remarks) == (expected, ())
+
+
+@pytest.mark.parametrize("value", [7, {"Alphabetic": 7}, {"Alphabetic": {"family": "x"}}, ["A"]])
+def test_person_names_of_a_wrong_type(value: Any):
+    found = header("00100010", {"vr": "PN", "Value": [value]})
+    assert (found.patient.name, remarks(found)) == (None, [("wrong-type", "(0010,0010)")])
+
+
+@pytest.mark.parametrize("value", [7, 7.0, {"Alphabetic": "7"}])
+def test_a_patient_id_that_is_no_string_is_none(value: Any):
+    found = header("00100020", {"vr": "LO", "Value": [value]})
+    assert found.patient.id is None
+    assert ("wrong-type", "(0010,0020)") in remarks(found)
+
+
+def test_an_issuer_of_a_wrong_type_is_not_no_issuer():
+    assert header("00100021", {"vr": "LO", "Value": [7]}).patient.id is None
+    assert header("00100024", {"vr": "SQ", "Value": ["x"]}).patient.id is None
+
+
+@pytest.mark.parametrize("element", [{"vr": "SQ", "Value": ["x"]}, {"vr": "SQ", "Value": {}}, "x"])
+def test_a_sequence_of_a_wrong_type(element: Any):
+    found = header("00081032", element)
+    assert ("wrong-type", "(0008,1032)") in remarks(found)
+    assert [code.value for code in found.study.procedure_codes] == ["MRP"]  # the request's
+
+
+@pytest.mark.parametrize("key", ["0020000D", "0020000E", "00080018", "00080016"])
+@pytest.mark.parametrize(
+    ("element", "error"),
+    [
+        (None, HeaderUidMissing),
+        ({"vr": "UI"}, HeaderUidMissing),
+        ({"vr": "UI", "Value": [7]}, HeaderUidInvalid),
+        ({"vr": "UI", "Value": ["1.2", "1.3"]}, HeaderUidInvalid),
+        ({"vr": "UI", "Value": ["../../x"]}, HeaderUidInvalid),
+        ("1.2", HeaderUidInvalid),
+    ],
+)
+def test_uids(key: str, element: Any, error: type[HeaderError]):
+    with pytest.raises(error) as refusal:
+        received_from_json(changed(key, element))
+    assert refusal.value.tag == f"({key[:4]},{key[4:]})"
+    known = {
+        "0020000D": refusal.value.study_instance_uid,
+        "00080018": refusal.value.sop_instance_uid,
+        "00080016": refusal.value.sop_class_uid,
+    }
+    stated = {name: MODEL[name]["Value"][0] for name in known}
+    assert known == stated | ({key: None} if key in known else {})
+
+
+@pytest.mark.parametrize("row", [None, [], "x", 7])
+def test_what_is_no_object_is_refused(row: Any):
+    with pytest.raises(HeaderError):
+        received_from_json(row)
+    assert uid_in(row, tags.STUDY_INSTANCE_UID) is None
+    assert count_in(row, tags.NUMBER_OF_STUDY_RELATED_INSTANCES) is None
+
+
+def test_lower_case_keys_are_understood():
+    assert received_from_json({key.lower(): value for key, value in MODEL.items()}) == EXPECTED
+
+
+def test_values_run_together_are_parted():
+    joined = header("00080008", {"vr": "CS", "Value": ["ORIGINAL\\PRIMARY\\M\\ND"]})
+    assert joined == EXPECTED.instance.header
+
+
+def test_deep_nesting():
+    nested: dict[str, Any] = {}
+    for _ in range(200):
+        nested = {"00321064": {"vr": "SQ", "Value": [nested]}}
+    with pytest.raises(HeaderError):
+        received_from_json(MODEL | nested)
+    for _ in range(20_000):
+        nested = {"00321064": {"vr": "SQ", "Value": [nested]}}
+    with pytest.raises(HeaderError):
+        received_from_json(MODEL | nested)
+
+
+def test_what_json_has_not():
+    for value in ("\ud800", float("nan"), 10**400):
+        with suppress(HeaderError):
+            received_from_json(changed("00081030", {"vr": "LO", "Value": [value]}))
+
+
+def test_rows_of_series_and_study_fill_what_the_instance_lacks():
+    keys = ("00080016", "00080018", "00200013", "0020000D", "0020000E")
+    instance = {key: MODEL[key] for key in keys} | {"00080020": {"vr": "DA"}}
+    series = {"00080060": {"vr": "CS", "Value": ["CT"]}, "00200013": {"vr": "IS", "Value": [99]}}
+    study = MODEL
+    received = received_from_json(instance, series, study)
+    assert received.instance.number == 7
+    assert received.instance.header.series.modality == "CT"
+    assert received.instance.header.study == EXPECTED.instance.header.study
+    alone = received_from_json(instance).instance.header
+    assert alone.study.started is None
+
+
+def test_counts_and_uids_of_rows():
+    row = {
+        "0020000D": {"vr": "UI", "Value": ["1.2.3"]},
+        "00201206": {"vr": "IS", "Value": [3]},
+        "00201208": {"vr": "IS", "Value": ["40"]},
+        "00080018": {"vr": "UI", "Value": ["x"]},
+    }
+    assert uid_in(row, tags.STUDY_INSTANCE_UID) == "1.2.3"
+    assert uid_in(row, tags.SOP_INSTANCE_UID) is None
+    assert uid_in(row, tags.SERIES_INSTANCE_UID) is None
+    assert (
+        count_in(row, tags.NUMBER_OF_STUDY_RELATED_SERIES),
+        count_in(row, tags.NUMBER_OF_STUDY_RELATED_INSTANCES),
+    ) == (
+        3,
+        40,
+    )
+    assert count_in(row, tags.NUMBER_OF_SERIES_RELATED_INSTANCES) is None
+
+
+def test_settings_reach_the_json_too():
+    model = changed("00080020", {"vr": "DA", "Value": ["20240610"]}) | {
+        "00080023": {"vr": "DA", "Value": ["20240611"]},
+        "00080033": {"vr": "TM", "Value": ["10"]},
+    }
+    known = HeaderSettings(placeholder_dates=(date(2024, 6, 10),))
+    assert received_from_json(model, settings=known).instance.header.series.content == Moment(
+        date(2024, 6, 11)
+    )
+    started = received_from_json(model).instance.header.study.started
+    assert started is not None
+    assert started.time == time(9, 15, 30, 123_000)
+
+
+def test_equal_rows_share_one_header():
+    other = changed("00080018", {"vr": "UI", "Value": ["1.2.3.1.1.8"]})
+    other["00200013"] = {"vr": "IS", "Value": [8]}
+    received = received_from_json(orjson.loads(orjson.dumps(other)))
+    assert received.instance.header is EXPECTED.instance.header
+    assert received.instance[:2] == ("1.2.3.1.1.8", 8)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["vr", "Value", *MODEL]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150)
+@given(st.dictionaries(st.sampled_from([*MODEL, "00081190"]), JSON, max_size=6))
+def test_any_json_is_read_or_refused(changes: dict[str, Any]):
+    model = MODEL | changes
+    with suppress(HeaderError):
+        received = received_from_json(model)
+        assert received.study_instance_uid
+    uid_in(model, tags.STUDY_INSTANCE_UID)
+    count_in(model, tags.NUMBER_OF_STUDY_RELATED_INSTANCES)
