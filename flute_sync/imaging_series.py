@@ -141,13 +141,12 @@ def _number_and_uid(instance: Instance) -> tuple[bool, int, str]:
 
 
 def _first_time(instances: Sequence[Instance], scope: SeriesScope) -> list[Instance]:
-    unique = {instance.sop_instance_uid: instance for instance in reversed(instances)}
-    first = [
-        instance
-        for instance in instances
-        if unique[instance.sop_instance_uid] is instance
-        and instance.sop_instance_uid not in scope.seen
-    ]
+    seen = set(scope.seen)
+    first = []
+    for instance in instances:
+        if instance.sop_instance_uid not in seen:
+            seen.add(instance.sop_instance_uid)
+            first.append(instance)
     scope.remarks.add("sop-instance-uid-repeated", "(0008,0018)", len(instances) - len(first))
     return first
 

@@ -42,7 +42,7 @@ from flute_sync.terminology import (
     SECURITY_LABEL,
     SNOMED_CT,
 )
-from flute_sync.valuerep import clean_text, fhir_datetime
+from flute_sync.valuerep import Unusable, clean_identifier, clean_text, fhir_datetime
 
 __all__ = ["Context", "CountedRemark", "ImagingStudySettings", "Mapped", "map_study", "to_json"]
 
@@ -99,6 +99,7 @@ class _Mapping:
         self._headers: _Headers = state.study.headers or whole.headers
         self._whole = whole
         self._started = Started(self._headers, remarks)
+        self._accessions = self._listed_accessions()
         self._home = [] if state.retention_expired else _home(state.study, context)
 
     def resource(self) -> FhirJson:
@@ -173,7 +174,7 @@ class _Mapping:
             identifiers.append({"value": uid})
         if self._settings.accession_identifier:
             identifiers += [
-                accession_identifier(value, system) for system, value, _ in self._accessions()
+                accession_identifier(value, system) for system, value, _ in self._accessions
             ]
         study_id = clean_text(prevalent(self._headers, lambda h: h.study.study_id) or "")
         if self._settings.study_id_system and study_id:
@@ -181,14 +182,21 @@ class _Mapping:
             identifiers.append({"use": "secondary"} | local)
         return identifiers
 
-    def _accessions(self) -> list[tuple[str | None, str, Accession]]:
+    def _listed_accessions(self) -> list[tuple[str | None, str, Accession]]:
         found: dict[tuple[str, str], tuple[str | None, str, Accession]] = {}
         stated = union(self._headers, lambda header: header.study.accessions)
         for accession in sorted(stated, key=repr):
             system = self._accession_system(accession.issuer)
-            if value := accession.value.strip():
+            if value := self._identifier_value(accession.value, "(0008,0050)"):
                 found.setdefault((system or "", value), (system, value, accession))
         return [found[key] for key in sorted(found)]
+
+    def _identifier_value(self, text: str | None, tag: str) -> str | None:
+        try:
+            return clean_identifier(text or "")
+        except Unusable:
+            self._remarks.add("value-unusable", tag)
+            return None
 
     def _accession_system(self, issuer: Issuer | None) -> str | None:
         return issuer_system(
@@ -197,7 +205,7 @@ class _Mapping:
 
     def _based_on(self) -> list[FhirJson]:
         requests = []
-        for system, value, accession in self._accessions():
+        for system, value, accession in self._accessions:
             if system is None:
                 self._remarks.add("accession-without-system", "(0008,0050)")
                 if self._settings.eu_strict:
@@ -214,8 +222,10 @@ class _Mapping:
 
     def _encounter(self) -> FhirJson | None:
         admission = prevalent(self._headers, lambda header: header.study.admission_id)
-        value = (admission or "").strip()
-        if not self._settings.encounter or not value:
+        if not self._settings.encounter:
+            return None
+        value = self._identifier_value(admission, "(0038,0010)")
+        if value is None:
             return None
         issuer = prevalent(
             self._headers,
