@@ -62,7 +62,9 @@ def _apt_install(privilege: list[str], packages: list[str]) -> None:
     apt = [*privilege, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes"]
     try:
         subprocess.run([*apt, "update"], check=True)
-        subprocess.run([*apt, "install", "--no-install-recommends", *packages], check=True)
+        subprocess.run(
+            [*apt, "install", "--no-upgrade", "--no-install-recommends", *packages], check=True
+        )
     finally:
         if ours:
             subprocess.run([*privilege, "rm", str(POLICY)], check=True)
