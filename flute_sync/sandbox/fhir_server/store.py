@@ -34,12 +34,18 @@ CREATE INDEX IF NOT EXISTS entry_rid ON entry (rid, parameter);
 CREATE INDEX IF NOT EXISTS entry_target ON entry (system, value) WHERE value <> '';
 """
 _FIRST_ID: Final = 1000
-_REFERENCES: Final = frozenset(
-    name
-    for known in PARAMETERS.values()
-    for name, one in known.items()
-    if one.kind is Kind.REFERENCE
+_REFERENCES: Final = sorted(
+    {
+        name
+        for known in PARAMETERS.values()
+        for name, one in known.items()
+        if one.kind is Kind.REFERENCE
+    }
 )
+_IS_REFERENCE: Final = f"parameter IN ({', '.join('?' * len(_REFERENCES))})"
+_TARGETS: Final = f"SELECT DISTINCT system, value FROM entry WHERE rid = ? AND {_IS_REFERENCE}"  # noqa: S608
+_REFERRERS: Final = f"""SELECT 1 FROM entry
+    WHERE system = ? AND value = ? AND value <> '' AND {_IS_REFERENCE} LIMIT 1"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +225,7 @@ class ResourceStore:
                 self._check_targets(rid)
 
     def _check_targets(self, rid: int) -> None:
-        for entry in self._db.execute("SELECT * FROM entry WHERE rid = ? AND low = ''", (rid,)):
-            if entry["parameter"] not in _REFERENCES:
-                continue
+        for entry in self._db.execute(_TARGETS, (rid, *_REFERENCES)).fetchall():
             if not entry["system"]:
                 raise FhirError(400, "invalid", "a reference is not of the form Type/id")
             target = self.read(entry["system"], entry["value"])
@@ -229,10 +233,8 @@ class ResourceStore:
                 raise FhirError(400, "not-found", "a referenced resource does not exist")
 
     def _check_unreferenced(self, resource_type: str, resource_id: str) -> None:
-        query = "SELECT parameter FROM entry WHERE system = ? AND value = ? AND value <> ''"
-        for entry in self._db.execute(query, (resource_type, resource_id)):
-            if entry["parameter"] in _REFERENCES:
-                raise FhirError(409, "conflict", "another resource refers to this one")
+        if self._db.execute(_REFERRERS, (resource_type, resource_id, *_REFERENCES)).fetchone():
+            raise FhirError(409, "conflict", "another resource refers to this one")
 
 
 def _stored(row: sqlite3.Row) -> Stored:

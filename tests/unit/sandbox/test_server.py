@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import statistics
 import threading
 import time
 
@@ -53,12 +54,13 @@ def test_a_port_in_use_is_said(tmp_path):
 
 def test_answers_come_without_delay(tmp_path):
     """A delayed ACK would cost 40 ms each: the server must not wait for it."""
+    taken = []
     with Sandbox(tmp_path) as sandbox, httpx.Client() as client:
-        client.get(sandbox.archive_url + "/system")
-        begun = time.monotonic()
-        for _ in range(20):
+        for _ in range(21):
+            begun = time.monotonic()
             client.get(sandbox.archive_url + "/system")
-        assert time.monotonic() - begun < 20 * 0.035
+            taken.append(time.monotonic() - begun)
+    assert statistics.median(taken) < 0.035
 
 
 def test_stop_waits_for_nobody(tmp_path):
