@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -103,8 +103,11 @@ class HttpServer:
         self._thread.start()
         try:
             self._started.result(_START.total_seconds())
-        except (TimeoutError, CancelledError):
-            raise ListenerUnavailable("an HTTP application did not start") from None
+        except TimeoutError:
+            raise ListenerUnavailable("an HTTP application does not start") from None
+        except ListenerUnavailable:
+            self._thread.join()
+            raise
 
     def port(self, name: str) -> int:
         """Return the port on which a listener was started."""
@@ -149,12 +152,15 @@ class HttpServer:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
+        except ListenerUnavailable as error:
+            self._started.set_exception(error)
         finally:
-            self._started.cancel()
+            for bound in self._sockets:
+                bound.close()
 
     async def _serve(self) -> None:
         pairs = zip(self._servers, self._sockets, strict=True)
-        serving = [asyncio.create_task(one.serve(sockets=[bound])) for one, bound in pairs]
+        serving = [asyncio.create_task(_run_server(one, bound)) for one, bound in pairs]
         while serving:
             self._beaten = time.monotonic()
             if not self._started.done() and all(server.started for server in self._servers):
@@ -164,6 +170,13 @@ class HttpServer:
             for ended in done:
                 ended.result()
             serving = [task for task in serving if task not in done]
+
+
+async def _run_server(server: uvicorn.Server, bound: socket.socket) -> None:
+    try:
+        await server.serve(sockets=[bound])
+    except SystemExit:
+        raise ListenerUnavailable("an HTTP application does not start") from None
 
 
 def _bound(listener: Listener) -> socket.socket:
