@@ -16,7 +16,11 @@ class StudySettings(Settings):
     """``[study]``: how long to wait for more of a study."""
 
     quiet_period: Duration = timedelta(seconds=10)
+    """A study is written when nothing new came of it for this long."""
+
     longest_wait: PositiveDuration = timedelta(minutes=15)
+    """A study that never gets quiet is written when its oldest news is this old; not below
+    ``quiet_period``."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "StudySettings":

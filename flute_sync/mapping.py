@@ -22,7 +22,7 @@ FhirJson = dict[str, Any]
 
 
 class ImagingStudySettings(Settings):
-    """What an ImagingStudyFlute holds: ``[imaging_study]``.
+    """``[imaging_study]``: what an ImagingStudyFlute holds.
 
     People (referrer, interpreter, performer), places, admissions and the Study ID stay out unless
     asked for: research needs none of them.

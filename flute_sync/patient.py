@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final, Literal
 
-from pydantic import Field
 
 from flute_sync.coding import universal_system
 from flute_sync.errors import (
@@ -37,26 +36,21 @@ _PATIENT_ID_TAG: Final = "(0010,0020)"
 class PatientSettings(Settings):
     """``[patient]``: how the Patient of a study is found."""
 
-    policy: Literal["lookup", "logical", "create"] = Field(
-        default="lookup",
-        description="nobody has the identifier: lookup: wait; logical: state the identifier as "
-        "subject; create: create a minimal Patient",
-    )
-    default_system: Uri | None = Field(
-        default=None,
-        description="identifier system of Patient IDs that name no issuer; none: such studies wait",
-    )
-    systems: Mapping[str, Uri] = Field(
-        default={},
-        description="issuer of patient IDs, (0010,0021) or a universal id -> identifier system",
-    )
-    use_other_ids: bool = Field(
-        default=False, description="also look for Other Patient IDs (0010,1002) with an issuer"
-    )
-    watch_interval: PositiveDuration = Field(
-        default=timedelta(seconds=5),
-        description="how often to look for new and changed Patients, for the studies that wait",
-    )
+    policy: Literal["lookup", "logical", "create"] = "lookup"
+    """Where nobody on the FHIR server has the identifier; lookup: wait for the Patient; logical:
+    state the identifier as subject; create: create a minimal Patient."""
+
+    default_system: Uri | None = None
+    """Identifier system of Patient IDs that name no issuer; none: such studies are held."""
+
+    systems: Mapping[str, Uri] = {}
+    """Issuer of Patient IDs, (0010,0021) or a universal id -> identifier system."""
+
+    use_other_ids: bool = False
+    """Also match by Other Patient IDs (0010,1002) that name their issuer."""
+
+    watch_interval: PositiveDuration = timedelta(seconds=5)
+    """How often to look for new and changed Patients, for the studies that wait."""
 
 
 @dataclass(frozen=True, slots=True)

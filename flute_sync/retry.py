@@ -11,15 +11,20 @@ from flute_sync.settings import Duration, PositiveDuration, Settings
 
 
 class RetrySettings(Settings):
-    """How patiently a study is tried again.
+    """``[retry]``: how patiently a study is tried again.
 
     The wait doubles from ``first`` to ``longest`` and is shortened by up to half at random, so
-    that many studies do not come back at once.
+    that many studies do not come back at once. It is never given up.
     """
 
     first: PositiveDuration = timedelta(seconds=2)
+    """Wait after the first temporary failure of a study."""
+
     longest: PositiveDuration = timedelta(minutes=15)
+    """Longest wait between two attempts."""
+
     operator: Duration = timedelta(minutes=1)
+    """Wait after a failure that only a person can mend."""
 
 
 @dataclass(frozen=True, slots=True)

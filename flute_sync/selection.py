@@ -40,7 +40,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class SelectSettings(Settings):
-    """Which studies are wanted: ``[select]``. What is empty asks for nothing."""
+    """``[select]``: which studies are wanted. What is empty asks for nothing."""
 
     modalities: tuple[_CodeString, ...] = ()
     """Modality (0008,0060) of a series, such as "MR"."""

@@ -45,14 +45,14 @@ def _known_zone(name: str) -> str:
 
 
 class SiteSettings(Settings):
-    """``[site]``: where this service stands.
-
-    ``timezone`` is the zone of DICOM times without (0008,0201); without it such times become
-    dates. ``system`` is the site's own identifier system, used for Endpoint.
-    """
+    """``[site]``: where this service stands."""
 
     timezone: Annotated[str, AfterValidator(_known_zone)] | None = None
+    """Zone of DICOM times without (0008,0201), such as "Europe/Rome"; none: they become dates."""
+
     system: Uri | None = None
+    """The site's own identifier system, such as "urn:oid:...", under which its Endpoints are known;
+    none: one that follows from ``fhir.base_url``."""
 
     @property
     def zone(self) -> ZoneInfo | None:
@@ -65,21 +65,26 @@ class ConsoleSettings(ListenerSettings):
 
     enabled: bool = True
     """Whether to listen."""
+
     port: Port = 8105
     """Port to listen on; 0 takes any that is free."""
 
 
 class LogSettings(Settings):
-    """``[log]``: how the log is written.
-
-    ``format = "auto"`` is journald's native form under systemd and logfmt elsewhere. With
-    ``study_uid = "hashed"`` the log has HMAC-SHA256(key, UID), 12 hexadecimal digits, instead.
-    """
+    """``[log]``: how the log is written."""
 
     format: Literal["auto", "json", "logfmt", "journald"] = "auto"
+    """One event a line on standard error, or to journald; auto: journald's native form under
+    systemd, logfmt elsewhere."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less important is not written."""
+
     study_uid: Literal["clear", "hashed"] = "clear"
+    """How a Study Instance UID is written; hashed: 12 hexadecimal digits of HMAC-SHA256."""
+
     key_file: SecretFile | None = None
+    """The key of that HMAC; needed where ``study_uid`` is hashed."""
 
     @model_validator(mode="after")
     def _has_key(self) -> "LogSettings":
@@ -92,6 +97,7 @@ class SyncSettings(Settings):
     """``[sync]``: how many studies are worked on at once."""
 
     workers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Studies that are worked on at once; about as many connections to the FHIR server."""
 
 
 class Config(BaseSettings):

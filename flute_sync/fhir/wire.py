@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 import httpx
 import orjson
-from pydantic import Field
 
 from flute_sync.errors import FhirServerError, FhirUnavailable
 from flute_sync.fhir.outcome import Interaction, failure
@@ -24,14 +23,18 @@ RequestCounter = Callable[[Interaction, int | None], None]
 class FhirSettings(HttpSettings):
     """``[fhir]``: the FHIR server."""
 
-    base_url: HttpUrl = Field(description="service base, e.g. https://fhir.example/fhir")
-    provenance: bool = Field(default=False, description="add a Provenance to every write")
-    answer_timeout: PositiveDuration = Field(
-        default=timedelta(minutes=5), description="longest time for one answer as a whole"
-    )
-    largest_answer_bytes: Bytes = Field(
-        default=256 * 1024 * 1024, description="an answer beyond this is refused"
-    )
+    base_url: HttpUrl
+    """The service base, such as "https://fhir.example/fhir". The ledger belongs to it: a changed
+    address stops the service rather than write everything twice."""
+
+    provenance: bool = False
+    """Add a Provenance to every write, in one transaction with it."""
+
+    answer_timeout: PositiveDuration = timedelta(minutes=5)
+    """Longest time for one answer as a whole."""
+
+    largest_answer_bytes: Bytes = 256 * 1024 * 1024
+    """An answer beyond this is refused."""
 
 
 @dataclass(frozen=True, slots=True)

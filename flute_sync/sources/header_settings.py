@@ -9,19 +9,19 @@ from flute_sync.settings import Bytes, Settings
 
 
 class HeaderSettings(Settings):
-    """How much of a header is taken in, and what the site's headers mean where they are silent."""
+    """``[header]``: how much of a header is taken in, and what one means where it is silent."""
 
     max_header_bytes: Bytes = 8 * 1024 * 1024
-    """Of values kept, and of data inflated: a header beyond it is refused."""
+    """Largest header, in values kept and in data inflated; one beyond it is refused."""
 
     max_elements: Annotated[int, Field(gt=0)] = 1_000_000
-    """Elements walked over until the header is known."""
+    """Most elements walked over until the header is known; one with more is refused."""
 
     max_depth: Annotated[int, Field(gt=0, le=256)] = 64
-    """Sequences within sequences."""
+    """Most sequences within sequences; a header with more is refused."""
 
     cached_headers: Annotated[int, Field(gt=0)] = 4096
-    """Distinct headers whose decoded form is kept."""
+    """Distinct headers whose decoded form is kept in memory."""
 
     default_character_set: str = "ISO_IR 6"
     """What (0008,0005) says where it says nothing; several values are parted by a backslash."""

@@ -19,7 +19,10 @@ class TlsSettings(Settings):
     """The certificate chain a listener shows, and its key where the chain's file lacks it."""
 
     cert_file: SecretFile
+    """PEM certificate chain that the listener shows."""
+
     key_file: SecretFile | None = None
+    """PEM key of it, without a passphrase; none: it is in ``cert_file``."""
 
 
 class ListenerSettings(Settings):
@@ -29,10 +32,19 @@ class ListenerSettings(Settings):
     """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address to listen on; beyond loopback it needs ``tls`` and ``auth``, or ``insecure``."""
+
     port: Port
+    """Port to listen on; 0 takes any that is free."""
+
     auth: ListenerAuth = NoAuth()
+    """What clients must show."""
+
     tls: TlsSettings | None = None
+    """The certificate by which clients know this service; none: plain HTTP."""
+
     insecure: bool = False
+    """Listen beyond loopback although ``tls`` or ``auth`` is lacking."""
 
     @model_validator(mode="after")
     def _is_protected(self) -> "ListenerSettings":

@@ -33,10 +33,10 @@ class PeerSettings(HttpSettings):
     """How to reach an archive, and how much of an answer is taken."""
 
     max_answer_bytes: Bytes = 256 * _MIB
-    """Of one answer; a study whose metadata is larger is read series by series."""
+    """Largest answer; a study whose metadata is larger is read series by series."""
 
     max_instance_bytes: Bytes = 32 * _MIB
-    """Of the metadata of one instance, the largest piece that is in memory at once."""
+    """Largest metadata of one instance, which is what is in memory at once."""
 
     longest_answer: PositiveDuration = timedelta(minutes=5)
     """How long one answer may take from its first byte to its last."""

@@ -6,7 +6,7 @@ from functools import cache, partial
 from typing import Final, Self
 
 import httpx
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from flute_sync import __version__
 from flute_sync.errors import ConfigurationError, SecretUnreadable
@@ -25,23 +25,26 @@ class HttpSettings(Settings):
     Certificates and host names are always verified.
     """
 
-    auth: AuthSettings = Field(default=NoAuth(), description="credentials")
-    ca_file: SecretFile | None = Field(
-        default=None, description="PEM certificate authorities instead of the system's"
-    )
-    client_cert: SecretFile | None = Field(
-        default=None, description="PEM certificate chain that shows who we are"
-    )
-    client_key_file: SecretFile | None = Field(
-        default=None, description="PEM key of client_cert, without a passphrase"
-    )
-    proxy: HttpUrl | None = Field(default=None, description="HTTP proxy to go through")
-    connect_timeout: PositiveDuration = Field(
-        default=timedelta(seconds=10), description="longest wait for a connection"
-    )
-    read_timeout: PositiveDuration = Field(
-        default=timedelta(seconds=60), description="longest silence of the peer"
-    )
+    auth: AuthSettings = NoAuth()
+    """The credentials we show."""
+
+    ca_file: SecretFile | None = None
+    """PEM certificate authorities to trust instead of the system's."""
+
+    client_cert: SecretFile | None = None
+    """PEM certificate chain that shows who we are."""
+
+    client_key_file: SecretFile | None = None
+    """PEM key of ``client_cert``, without a passphrase; none: it is in that file."""
+
+    proxy: HttpUrl | None = None
+    """HTTP proxy to go through; the environment's is not looked at."""
+
+    connect_timeout: PositiveDuration = timedelta(seconds=10)
+    """Longest wait for a connection."""
+
+    read_timeout: PositiveDuration = timedelta(seconds=60)
+    """Longest silence of the peer."""
 
     @model_validator(mode="after")
     def _key_with_certificate(self) -> Self:
