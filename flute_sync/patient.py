@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final, Literal
 
-
 from flute_sync.coding import universal_system
 from flute_sync.errors import (
     PatientAbsent,
