@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     case,
     func,
+    literal,
     select,
     update,
 )
@@ -26,6 +27,7 @@ from flute_sync.completeness import StudySettings, due_at
 from flute_sync.errors import LeaseLost, LedgerTargetChanged, StudyUnknown
 from flute_sync.events import Event
 from flute_sync.ledger import trail
+from flute_sync.ledger.columns import UtcTime
 from flute_sync.ledger.instances import forget_all
 from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.tables import archive, fhir_study, fhir_target, study, study_archive
@@ -55,10 +57,14 @@ def _make_ready(event: TaskEvent, now: datetime) -> Update:
         .values(
             state=_next_state(event),
             next_attempt_at=now,
-            unsynced_since=func.coalesce(study.c.unsynced_since, now),
+            unsynced_since=_since(study.c.unsynced_since, now),
             **_NOT_WAITING,
         )
     )
+
+
+def _since(column: ColumnElement[datetime], now: datetime) -> ColumnElement[datetime]:
+    return func.coalesce(column, literal(now, UtcTime()))
 
 
 # -- claim ---------------------------------------------------------------------------------------
@@ -314,7 +320,7 @@ def rejudge(connection: Connection, rules: str, now: datetime) -> int:
 def _raised(now: datetime) -> dict[str, object]:
     return {
         "generation": study.c.generation + 1,
-        "news_since": func.coalesce(study.c.news_since, now),
+        "news_since": _since(study.c.news_since, now),
     }
 
 
