@@ -144,8 +144,8 @@ def part10(dataset: Dataset, transfer_syntax_uid: str = ExplicitVRLittleEndian) 
         warnings.simplefilter("ignore")
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-        meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID") or "1.2"
-        meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID") or "1.2"
+        meta.MediaStorageSOPClassUID = UID(dataset.get("SOPClassUID") or "1.2")
+        meta.MediaStorageSOPInstanceUID = UID(dataset.get("SOPInstanceUID") or "1.2")
         dataset.file_meta = meta
         pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

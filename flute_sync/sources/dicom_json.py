@@ -31,7 +31,7 @@ from flute_sync.study import (
     SOPInstanceUID,
     StudyInstanceUID,
 )
-from flute_sync.valuerep import parse_date, parse_integer
+from flute_sync.valuerep import parse_date
 
 Json = Mapping[str, object]
 
@@ -101,11 +101,6 @@ def uid_in(row: object, tag: int) -> str | None:
         return None
 
 
-def count_in(row: object, tag: int) -> int | None:
-    """Return a number of a row such as (0020,1208), None where it is absent or unusable."""
-    return _one(row, tag).parsed(tag, parse_integer)
-
-
 def _one(row: object, tag: int) -> Elements:
     if not isinstance(row, Mapping):
         return Elements()
@@ -119,9 +114,10 @@ def _merged(rows: Iterable[object]) -> Json:
     for row in rows:
         if not isinstance(row, Mapping):
             raise HeaderError("an instance is no JSON object")
-        for key in row.keys() & _KEYS.keys():
-            if key not in merged or not _states(merged[key]):
-                merged[key] = row[key]
+        for key in sorted(row.keys() & _KEYS.keys()):  # capitals, as they should be, come first
+            name = key.upper()
+            if name not in merged or not _states(merged[name]):
+                merged[name] = row[key]
     return merged
 
 
@@ -163,7 +159,7 @@ def _elements(row: Json, keys: Mapping[str, int], settings: HeaderSettings) -> E
 
 
 def _read(row: Json, keys: Mapping[str, int], into: Elements, depth: int) -> None:
-    for key in row.keys() & keys.keys():
+    for key in sorted(row.keys() & keys.keys(), reverse=True):
         tag, element = keys[key], row[key]
         try:
             if tags.VR[tag] == "SQ":

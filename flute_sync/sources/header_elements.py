@@ -30,16 +30,6 @@ UID_LEADING_ZERO: Final = "uid-leading-zero"
 VALUE_TOO_LONG: Final = "value-too-long"
 VALUE_UNUSABLE: Final = "value-unusable"
 WRONG_TYPE: Final = "wrong-type"
-EVERY_REMARK: Final = (
-    CHARACTER_SET_UNKNOWN,
-    CODE_INCOMPLETE,
-    SEVERAL_VALUES,
-    TEXT_UNDECODABLE,
-    UID_LEADING_ZERO,
-    VALUE_TOO_LONG,
-    VALUE_UNUSABLE,
-    WRONG_TYPE,
-)
 
 
 @dataclass(slots=True)

@@ -23,9 +23,9 @@ from flute_sync.sources.header_walk import (
     sniff,
 )
 
-KEY_OBJECT_SELECTION: Final = b"1.2.840.10008.5.1.4.1.1.88.59"
+_KEY_OBJECT_SELECTION: Final = b"1.2.840.10008.5.1.4.1.1.88.59"
 _STOPS: Final = (
-    (KEY_OBJECT_SELECTION, tags.CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE),
+    (_KEY_OBJECT_SELECTION, tags.CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE),
     (b"1.2.840.10008.5.1.4.1.1.88.", tags.CONCEPT_NAME_CODE_SEQUENCE),
     (b"1.2.840.10008.5.1.4.1.1.104.", tags.DOCUMENT_TITLE),
     (b"1.2.840.10008.5.1.4.1.1.11.", tags.CONTENT_LABEL),
@@ -194,6 +194,7 @@ class Part10Parser:
     def _data_set(self) -> bool:
         if self._walker is not None and self._walk(self._walker):
             self.done = True
+            self._data, self._pos = b"", 0
         return False
 
     def _walk(self, walker: Walker) -> bool:

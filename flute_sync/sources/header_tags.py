@@ -101,19 +101,6 @@ UNIVERSAL_ENTITY_ID: Final = 0x0040_0032
 UNIVERSAL_ENTITY_ID_TYPE: Final = 0x0040_0033
 PERSON_IDENTIFICATION_CODE_SEQUENCE: Final = 0x0040_1101
 
-# -- of the answers of QIDO-RS (PS3.18 10.6.3.3) ---------------------------------------------
-
-NUMBER_OF_STUDY_RELATED_SERIES: Final = 0x0020_1206
-NUMBER_OF_STUDY_RELATED_INSTANCES: Final = 0x0020_1208
-NUMBER_OF_SERIES_RELATED_INSTANCES: Final = 0x0020_1209
-OF_ANSWERS: Final = frozenset(
-    {
-        NUMBER_OF_STUDY_RELATED_SERIES,
-        NUMBER_OF_STUDY_RELATED_INSTANCES,
-        NUMBER_OF_SERIES_RELATED_INSTANCES,
-    }
-)
-
 _BY_VR: Final = {
     "CS": (
         SPECIFIC_CHARACTER_SET,
@@ -147,7 +134,6 @@ _BY_VR: Final = {
         INSTANCE_NUMBER,
         NUMBER_OF_TEMPORAL_POSITIONS,
         NUMBER_OF_FRAMES,
-        *OF_ANSWERS,
     ),
     "LO": (
         MANUFACTURER,
@@ -246,7 +232,7 @@ _ONLY_IN_ITEMS: Final = frozenset(
         PERSON_IDENTIFICATION_CODE_SEQUENCE,
     }
 )
-WANTED: Final = frozenset(VR) - _ONLY_IN_ITEMS - OF_ANSWERS
+WANTED: Final = frozenset(VR) - _ONLY_IN_ITEMS
 """What is kept of a data set."""
 
 WANTED_IN_ITEMS: Final = _ONLY_IN_ITEMS | {
