@@ -71,7 +71,11 @@ class Capabilities:
             extra = {"create"} if create_patients and kind == "Patient" else frozenset[str]()
             lacking = (needed | extra) - self.interactions.get(kind, frozenset())
             yield from (f"{interaction} of {kind}" for interaction in sorted(lacking))
-        studies = self.flags.get("ImagingStudy", {})
+            # A server need not list its search parameters; one that does should list this.
+            listed = {one.get("name") for one in _dicts(self._of(kind).get("searchParam"))}
+            if listed and "identifier" not in listed:
+                yield f"search of {kind} by identifier"
+        studies = self._of("ImagingStudy")
         if not client_ids and studies.get("conditionalCreate") is not True:
             yield "conditional create of ImagingStudy"
         # HAPI leaves updateCreate out although it can.
@@ -79,6 +83,9 @@ class Capabilities:
             yield "create by update of ImagingStudy"
         if studies.get("versioning") == "no-version":
             yield "versions of ImagingStudy"
+
+    def _of(self, kind: str) -> Mapping[str, Any]:
+        return self.flags.get(kind, {})
 
 
 def capabilities(statement: object) -> Capabilities:

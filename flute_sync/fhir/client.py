@@ -168,7 +168,7 @@ class FhirClient:
         # Without minimal, a written study of megabytes would come back.
         headers = {} if kind == "batch" else _MINIMAL
         sent = bundle(kind, entries)
-        answer = self._wire.send("bundle", "POST", "", resource=sent, headers=headers)
+        answer = self._wire.send("bundle", "POST", self.base_url, resource=sent, headers=headers)
         return results(answer.body or {}, len(entries))
 
     def create(self, resource: Resource, *, if_none_exist: str | None = None) -> Result:

@@ -37,44 +37,51 @@ class BasicAuth(Settings):
     """A user and a password (RFC 7617)."""
 
     method: Literal["basic"]
-    user: Annotated[str, Field(pattern=r"^[^:\x00-\x1f\x7f]+$")]
-    password_file: SecretFile
+    user: str = Field(pattern=r"^[^:\x00-\x1f\x7f]+$", description="user name")
+    password_file: SecretFile = Field(description="file that holds the password")
 
 
 class BearerAuth(Settings):
     """A token that somebody else keeps fresh in a file (RFC 6750)."""
 
     method: Literal["bearer"]
-    token_file: SecretFile
+    token_file: SecretFile = Field(description="file that holds the token")
 
 
 class OAuth2Auth(Settings):
     """OAuth 2.0 client credentials with a client secret (RFC 6749 4.4)."""
 
     method: Literal["oauth2"]
-    token_url: TokenUrl
-    client_id: Annotated[str, Field(min_length=1)]
-    client_secret_file: SecretFile
-    scope: str | None = None
-    client_authentication: Literal["basic", "post"] = "basic"
-    audience: str | None = None
+    token_url: TokenUrl = Field(description="token endpoint")
+    client_id: str = Field(min_length=1, description="client identifier")
+    client_secret_file: SecretFile = Field(description="file that holds the client secret")
+    scope: str | None = Field(default=None, description="scopes to ask for, separated by spaces")
+    client_authentication: Literal["basic", "post"] = Field(
+        default="basic", description="where the secret goes: Authorization header, or form"
+    )
+    audience: str | None = Field(
+        default=None, description="audience to ask for, where the token server wants one"
+    )
 
 
 class SmartAuth(Settings):
-    """SMART Backend Services: a key instead of a secret (SMART App Launch 2.2.0).
-
-    Without ``token_url`` it is read from ``.well-known/smart-configuration`` of the server.
-    """
+    """SMART Backend Services: a key instead of a secret (SMART App Launch 2.2.0)."""
 
     method: Literal["smart"]
-    client_id: Annotated[str, Field(min_length=1)]
-    key_file: SecretFile
-    kid: Annotated[str, Field(min_length=1)]
-    alg: Literal["RS384", "ES384"] = "RS384"
-    token_url: TokenUrl | None = None
-    scope: str = (
-        "system/ImagingStudy.cruds system/Patient.rs system/Endpoint.cruds"
-        " system/Group.r system/ServiceRequest.rs"
+    client_id: str = Field(min_length=1, description="client identifier")
+    key_file: SecretFile = Field(description="file that holds the private key, PEM or JWK")
+    kid: str = Field(min_length=1, description="id under which the public key is registered")
+    alg: Literal["RS384", "ES384"] = Field(
+        default="RS384", description="RS384 for an RSA key, ES384 for a P-384 key"
+    )
+    token_url: TokenUrl | None = Field(
+        default=None, description="token endpoint; none: .well-known/smart-configuration says"
+    )
+    scope: str = Field(
+        default="system/ImagingStudy.cruds system/Endpoint.cruds system/Patient.rs"
+        " system/Group.r system/ServiceRequest.rs",
+        description="scopes to ask for; patient.policy create needs Patient.c,"
+        " fhir.provenance Provenance.c",
     )
 
 

@@ -717,6 +717,7 @@ def test_a_server_that_lacks_something_is_refused_by_name(change, needs, named):
         ({"versioning": "no-version"}, {}),
         ({"updateCreate": False}, {"client_ids": True}),
         ({"interaction": [{"code": "read"}]}, {"create_patients": True}),
+        ({"searchParam": [{"name": "_id"}]}, {}),
     ],
 )
 def test_flags_that_matter(flags, needs):
