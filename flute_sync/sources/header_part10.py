@@ -47,7 +47,7 @@ _DEFLATED: Final = frozenset(
     }
 )
 _PREAMBLE_BYTES: Final = 132
-_INFLATED_AT_ONCE_BYTES: Final = 64 * 1024
+_INFLATED_AT_ONCE_BYTES: Final = 16 * 1024
 
 
 class Part10Parser:
