@@ -591,6 +591,38 @@ def test_a_foreign_endpoint_is_never_overwritten():
     assert not any(one.startswith("PUT") for one in methods)
 
 
+def test_into_whom_a_patient_was_merged():
+    def merged(patient_id, successor):
+        link = {"type": "replaced-by", "other": {"reference": successor}}
+        return {"resourceType": "Patient", "id": patient_id, "link": [link]}
+
+    there = {
+        "1": merged("1", f"{BASE}/Patient/2"),
+        "2": merged("2", "Patient/3"),
+        "3": {"resourceType": "Patient", "id": "3"},
+        "8": merged("8", "Patient/9"),
+        "c": merged("c", "Patient/d"),
+        "d": merged("d", "Patient/c"),
+    }
+
+    def handler(request):
+        found = there.get(request.url.path.rpartition("/")[2])
+        return httpx.Response(200 if found else 410, json=found or outcome())
+
+    with client_of(handler) as client:
+        patients = Patients(client, PatientSettings())
+        reached = {one: patients.survivor(one) for one in (*there, "gone")}
+    assert reached == {
+        "1": "3",
+        "2": "3",
+        "3": "3",
+        "8": None,
+        "c": None,
+        "d": None,
+        "gone": None,
+    }
+
+
 # -- the watch --------------------------------------------------------------------------------
 
 
