@@ -1,225 +1,165 @@
 """Write the parts of the documentation that the code already knows.
 
-``python scripts/generate_docs.py`` writes docs/settings.md, docs/errors.md, docs/log-events.md,
-docs/metrics.md and systemd/flute-sync.toml; with ``--check`` it only says whether they are current.
+In each page of docs/ the lines between ``<!-- begin NAME ... -->`` and ``<!-- end NAME -->`` are
+written by the block of that name; systemd/flute-sync.toml is written whole.
+``python scripts/generate_docs.py --check`` only says whether all are current.
+
 What a setting means is the docstring under its attribute, what an error means is its class's.
 """
 
+import ast
+import re
 import sys
 import textwrap
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+import click
 
+from flute_sync.console.cli import cli
 from flute_sync.console.metrics import METRICS
-from flute_sync.daemon.config import Config
 from flute_sync.errors import FluteSyncError, OperatorError, TransientError, every_error
 from flute_sync.events import FIELDS, Event
+from scripts.document_settings import credentials_block, settings_block, settings_file
+from scripts.markdown import prose, table
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTICE = "<!-- Written by scripts/generate_docs.py from the code; edit the docstrings there. -->\n"
+SETTINGS_FILE = "systemd/flute-sync.toml"
+BLOCK = re.compile(r"(<!-- begin ([^:\n]+):[^\n]*-->\n).*?(<!-- end \2 -->)", re.DOTALL)
+REFUSED = ("DICOM", "HTTP", "INPUT", "STOW", "STUDY", "LEDGER")
+"""Codes of input that is refused at once; other permanent errors hold a study."""
+
+# -- blocks ----------------------------------------------------------------------------------
 
 
-def models(annotation: Any) -> list[type[BaseModel]]:
-    """Find the settings classes an annotation allows."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in models(part)]
-
-
-def sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield each section of the settings with its class, in the order of `Config`."""
-    for name, field in Config.model_fields.items():
-        for model in models(field.annotation):
-            yield name, model
-
-
-def duration(value: timedelta) -> str:
-    """Write a duration as people do."""
-    seconds = value.total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f'"{int(seconds // size)}{unit}"'
-    return f'"{int(seconds * 1000)}ms"' if seconds < 1 and seconds else f'"{int(seconds)}s"'
-
-
-def default(field: FieldInfo) -> str | None:
-    """Write a field's default as TOML, or None where it has none."""
-    return literal(field.get_default(call_default_factory=True))
-
-
-def literal(value: Any) -> str | None:
-    """Write a value as TOML."""
-    if value is None or value is PydanticUndefined:
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, timedelta):
-        return duration(value)
-    if isinstance(value, BaseModel):
-        pairs = ((name, literal(getattr(value, name))) for name in type(value).model_fields)
-        return "{ " + ", ".join(f"{name} = {text}" for name, text in pairs if text) + " }"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, dict):
-        return (
-            "{ " + ", ".join(f'"{k}" = {literal(v)}' for k, v in value.items()) + " }"
-            if value
-            else "{}"
-        )
-    if isinstance(value, tuple | list | set | frozenset):
-        return "[" + ", ".join(text for item in value if (text := literal(item))) + "]"
-    return f'"{value}"'
-
-
-def summary(model: type[BaseModel]) -> str:
-    """Return a settings class's docstring as one block of text."""
-    return textwrap.dedent(model.__doc__ or "").strip()
-
-
-def settings_page() -> str:
-    """docs/settings.md."""
-    out = [
-        "# Settings\n",
-        NOTICE,
-        "One TOML file; `flute-sync check --config FILE` tells whether it is right. Every setting "
-        "can be overridden by the environment: `FLUTE_SYNC_STOW_RS__PORT=8104` for `[stow_rs] "
-        "port`; lists and tables are given there as JSON. Unknown settings are errors. Durations "
-        'are `"30s"`, `"15m"`, `"1h30m"` or ISO 8601 (`"PT15M"`); sizes are bytes. A secret is '
-        "never a value: it is an absolute file name, or `credential:NAME` for a systemd "
-        "credential.\n",
-    ]
-    for name, model in sections():
-        out.append(f"\n## `[{name}]`\n\n{summary(model)}\n")
-        out.append("\n| setting | default | meaning |\n| --- | --- | --- |\n")
-        out.extend(rows(name, model))
-    return "\n".join(text.rstrip("\n") if text.startswith("|") else text for text in out)
-
-
-def rows(prefix: str, model: type[BaseModel]) -> Iterator[str]:
-    """Yield a table row per field, and those of nested tables under their full name."""
-    for name, field in model.model_fields.items():
-        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-        shown = default(field)
-        text = f"`{shown}`" if shown else ("required" if field.is_required() else "none")
-        yield f"| `{prefix}.{name}` | {text} | {meaning} |"
-        for nested in models(field.annotation):
-            label = nested.model_fields.get("mode") or nested.model_fields.get("kind")
-            if label is not None:
-                yield f"| `{prefix}.{name}`: `{literal(label.default)}` | | {summary(nested).splitlines()[0]} |"
-            yield from (row for row in rows(f"{prefix}.{name}", nested))
-
-
-def settings_file() -> str:
-    """systemd/flute-sync.toml: every setting, commented out, with its default."""
-    out = [
-        "# Settings of flute-sync. Written by scripts/generate_docs.py; every setting with its default,",
-        "# commented out. Only [fhir] and one source are needed. docs/settings.md says more.",
-        "# Try it with: flute-sync check --config /etc/flute-sync/flute-sync.toml",
-    ]
-    for name, model in sections():
-        out.append("")
-        out.extend(f"# {line}".rstrip() for line in summary(model).splitlines()[:1])
-        out.append(f"[{name}]" if name == "fhir" else f"#[{name}]")
-        for key, field in model.model_fields.items():
-            meaning = " ".join((field.description or "").split())
-            out.extend(textwrap.wrap(meaning, 96, initial_indent="# ", subsequent_indent="# "))
-            shown = default(field)
-            if name == "fhir" and key == "base_url":
-                out.append('base_url = "http://127.0.0.1:8080/fhir"')
-            else:
-                out.append(f"#{key} = {shown}" if shown else f"#{key} =")
-    return "\n".join(out) + "\n"
-
-
-def errors_page() -> str:
-    """docs/errors.md."""
-    out = [
-        "# Operations by error code\n",
-        NOTICE,
-        "An error has a stable code. `flute-sync study UID` and the log show it. *Kind* says what "
-        "happens by itself: **temporary** is tried again; **held** waits until the cause is mended "
-        "and `flute-sync retry UID` is given (or what it waits for arrives); **operator** waits for "
-        "a person and then goes on. The last three columns are what a STOW-RS client, a C-STORE "
-        "sender and a shell see.\n",
-        "| code | kind | what it means | what to do | HTTP | DIMSE | exit |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    out.extend(
-        f"| `{error.code}` | {kind(error)} | {error.message()} | {error.hint} | "
-        f"{error.http_status} | {error.dimse_status:04X} | {error.exit_code} |"
-        for error in sorted(every_error(), key=lambda error: error.code)
+def errors_block(prefix: str) -> str:
+    """The errors whose code begins with a prefix."""
+    errors = (error for error in every_error() if error.code.startswith(f"{prefix}-"))
+    return table(
+        "code, kind, what it means, what to do, HTTP, exit",
+        (
+            (
+                f"`{error.code}`",
+                kind_of(error),
+                prose(error.message()),
+                prose(error.hint),
+                str(error.http_status),
+                str(error.exit_code),
+            )
+            for error in sorted(errors, key=lambda error: error.code)
+        ),
     )
-    return "\n".join(out) + "\n"
 
 
-def kind(error: type[FluteSyncError]) -> str:
-    """Say in one word what happens by itself."""
+def kind_of(error: type[FluteSyncError]) -> str:
+    """Say in one word what becomes of what met the error."""
     if issubclass(error, TransientError):
         return "temporary"
-    return "operator" if issubclass(error, OperatorError) else "held"
+    if issubclass(error, OperatorError):
+        return "operator"
+    return "refused" if error.code.startswith(REFUSED) else "held"
 
 
-def events_page() -> str:
-    """docs/log-events.md."""
-    out = [
-        "# Log events\n",
-        NOTICE,
-        "A log line is an event name, fields from the list below and one sentence. It never holds a "
-        "name, an identifier, a birth date, an accession number, free text, a body or a token.\n",
-        "| event | meaning |",
-        "| --- | --- |",
-    ]
-    out.extend(f"| `{event.value}` | {event.meaning} |" for event in Event)
-    out.append("\n## Fields\n")
-    out.append(", ".join(f"`{name}`" for name in sorted(FIELDS)) + ".")
-    return "\n".join(out) + "\n"
+def events_block() -> str:
+    """The events."""
+    return table("event, meaning", ((f"`{one.value}`", one.meaning) for one in Event))
 
 
-def metrics_page() -> str:
-    """docs/metrics.md."""
-    out = [
-        "# Metrics\n",
-        NOTICE,
-        "`GET /metrics` on the console's address, in the Prometheus text format. No label holds "
-        "patient data.\n",
-        "| metric | type | labels | meaning |",
-        "| --- | --- | --- | --- |",
-    ]
-    out.extend(
-        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels) or '-'} | {metric.meaning} |"
-        for metric in METRICS
+def fields_block() -> str:
+    """The fields of a log line."""
+    return textwrap.fill(", ".join(f"`{name}`" for name in sorted(FIELDS)) + ".", 100) + "\n"
+
+
+def metrics_block() -> str:
+    """The metrics."""
+    return table(
+        "metric, type, labels, meaning",
+        (
+            (f"`{one.name}`", one.kind, ", ".join(f"`{x}`" for x in one.labels) or "-", one.meaning)
+            for one in METRICS
+        ),
     )
-    return "\n".join(out) + "\n"
 
 
-PAGES = {
-    "docs/settings.md": settings_page,
-    "docs/errors.md": errors_page,
-    "docs/log-events.md": events_page,
-    "docs/metrics.md": metrics_page,
-    "systemd/flute-sync.toml": settings_file,
+def verb_block(name: str) -> str:
+    """The usage of a verb, as ``--help`` says it."""
+    context = click.Context(cli, info_name="flute-sync")
+    command: click.Command | None = cli
+    for part in name.split():
+        command = command.get_command(context, part) if isinstance(command, click.Group) else None
+        if command is None:
+            raise SystemExit(f"docs/commands.md: there is no verb {name!r}")
+        context = click.Context(command, info_name=part, parent=context, max_content_width=96)
+    assert command is not None
+    return f"```text\n{command.get_help(context)}\n```\n"
+
+
+def modules_block(folder: str) -> str:
+    """The modules of a folder, with the first line of what each says of itself."""
+    here = ROOT / "flute_sync" / folder.removeprefix("root")
+    paths = [path for path in sorted(here.glob("*.py")) if path.name != "__init__.py"]
+    subfolders = (
+        sorted(path.parent for path in here.glob("*/__init__.py")) if folder != "root" else []
+    )
+    rows = [(f"`{path.name}`", first_line(path)) for path in paths]
+    rows += [(f"`{path.name}/`", first_line(path / "__init__.py")) for path in subfolders]
+    return table("module, what it is", iter(rows))
+
+
+def first_line(path: Path) -> str:
+    """Return the first sentence of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return prose(text.split("\n\n")[0])
+
+
+BLOCKS: dict[str, Callable[..., str]] = {
+    "settings": settings_block,
+    "credentials": credentials_block,
+    "errors": errors_block,
+    "events": events_block,
+    "fields": fields_block,
+    "metrics": metrics_block,
+    "verb": verb_block,
+    "modules": modules_block,
 }
 
 
+# -- pages -----------------------------------------------------------------------------------
+
+
+def filled(page: str) -> str:
+    """Return a page with its blocks written anew."""
+
+    def write(found: re.Match[str]) -> str:
+        name, *arguments = found[2].split(maxsplit=1)
+        if name not in BLOCKS:
+            raise SystemExit(f"there is no block {name!r}")
+        return f"{found[1]}{BLOCKS[name](*arguments)}{found[3]}"
+
+    return BLOCK.sub(write, page)
+
+
+def stale() -> dict[Path, str]:
+    """Return what is not current, with the text it should have."""
+    wanted = {ROOT / SETTINGS_FILE: settings_file()}
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        wanted[path] = filled(path.read_text(encoding="utf-8"))
+    return {
+        path: text
+        for path, text in wanted.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
+
+
 def main(arguments: list[str]) -> int:
-    """Write or check every page; return an exit code."""
-    stale = []
-    for name, page in PAGES.items():
-        path, text = ROOT / name, page()
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(name)
-        if "--check" not in arguments:
-            path.write_text(text, encoding="utf-8")
-    if "--check" in arguments and stale:
-        print(f"not current: {', '.join(stale)}; run python scripts/generate_docs.py")
-        return 1
+    """Write or check; return an exit code."""
+    found = stale()
+    if "--check" in arguments:
+        for path in found:
+            print(f"{path.relative_to(ROOT)} is not current: run python scripts/generate_docs.py")
+        return 1 if found else 0
+    for path, text in found.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
