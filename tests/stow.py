@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import orjson
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
 from flute_sync.intake import Delivery, IntentId, Received
@@ -51,10 +51,10 @@ def dicom(
     header.HighBit, header.PixelRepresentation = 15, 0
     header.add_new("PixelData", "OW", pixels)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = MR
+    meta.MediaStorageSOPClassUID = UID(MR)
     meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = "1.2.826.0.1.3680043.8.498.1"
+    meta.ImplementationClassUID = UID("1.2.826.0.1.3680043.8.498.1")
     header.file_meta = meta
     file = io.BytesIO()
     header.save_as(file, enforce_file_format=True)
@@ -170,6 +170,7 @@ class ScriptedArchive:
         self.requests: list[bytes] = []
         self.seen = threading.Condition()
         self.hang_up_at: int | None = None
+        self.hang_up_after_answer = False
         self.connections = 0
 
     def __enter__(self) -> "ScriptedArchive":
@@ -232,7 +233,7 @@ class ScriptedArchive:
         if not head.startswith(b"HEAD"):
             writer.write(answer.body)
         await writer.drain()
-        return True
+        return not self.hang_up_after_answer
 
     async def _chunks(self, reader: asyncio.StreamReader) -> bytes:
         body = bytearray()

@@ -21,7 +21,7 @@ from flute_sync.errors import (
     UploadTooSlow,
 )
 
-_HOST: Final = re.compile(rb"[0-9A-Za-z._~-]+(?::\d{1,5})?|\[[0-9A-Fa-f:.]+\](?::\d{1,5})?")
+_HOST: Final = re.compile(r"[0-9A-Za-z._~-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _Q: Final = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 _UNSAFE: Final = re.compile(r"[^ !#-\[\]-~]")
 _RETRY_AFTER: Final = timedelta(seconds=5)
@@ -71,13 +71,18 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port by which the client reached us."""
-        host = self.headers.get(b"host", b"")
-        if _HOST.fullmatch(host):
-            return f"{self._scheme}://{host.decode()}"
+        """Scheme, host and port by which the client reached us.
+
+        A Host that is our own address without a port leaves it out by mistake, as dicomweb-client
+        does: what stands between a client and us would have a name of its own.
+        """
+        host = self.headers.get(b"host", b"").decode("latin-1")
         name, port = self._server or ("localhost", None)
         name = f"[{name}]" if ":" in name else name
-        return f"{self._scheme}://{name}" + (f":{port}" if port else "")
+        portless = host in (name, "localhost")
+        if _HOST.fullmatch(host) and not portless:
+            return f"{self._scheme}://{host}"
+        return f"{self._scheme}://{host if portless else name}" + (f":{port}" if port else "")
 
     @property
     def content_length(self) -> int | None:

@@ -1,7 +1,9 @@
 """The server that runs our applications: its limits, its certificates, its end."""
 
+import asyncio
 import contextlib
 import datetime
+import ipaddress
 import socket
 import ssl
 import threading
@@ -46,10 +48,7 @@ class Application:
             await send({"type": "lifespan.shutdown.complete"})
             return
         self.entered.set()
-        import asyncio  # noqa: PLC0415
-
-        while not self.gate.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.get_running_loop().run_in_executor(None, self.gate.wait, 20)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello"})
 
@@ -158,13 +157,18 @@ def test_a_client_that_trickles_its_head_is_hung_up() -> None:
         socket.create_connection(("127.0.0.1", server.port("one"))) as client,
     ):
         client.settimeout(0.05)
-        with pytest.raises(ConnectionError):
-            for _ in range(200):
-                client.sendall(b"X")
-                with contextlib.suppress(TimeoutError):
-                    if client.recv(1000) == b"":
-                        raise ConnectionError
+        assert any(_hung_up(client) for _ in range(200))
     assert not app.entered.is_set()
+
+
+def _hung_up(client: socket.socket) -> bool:
+    try:
+        client.sendall(b"X")
+        return client.recv(1000) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_a_head_without_end_is_hung_up() -> None:
@@ -211,8 +215,6 @@ def certificate(folder: Path, name: str) -> TlsFiles:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    import ipaddress  # noqa: PLC0415
-
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     built = (
         x509.CertificateBuilder()

@@ -1,6 +1,7 @@
 """What requests say, what access asks, what listeners' settings allow."""
 
 import base64
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,9 @@ def test_the_accept_parameter_goes_before_the_header() -> None:
         ("a b", "https://10.0.0.1:8104"),
         ('x"><script>', "https://10.0.0.1:8104"),
         ("", "https://10.0.0.1:8104"),
+        ("10.0.0.1", "https://10.0.0.1:8104"),
+        ("10.0.0.2", "https://10.0.0.2"),
+        ("localhost", "https://localhost:8104"),
     ],
 )
 def test_the_origin_is_what_the_client_used_if_that_is_an_address(host: str, origin: str) -> None:
@@ -188,7 +192,7 @@ def test_addresses_are_replaced_wherever_the_answer_is_cut(
     text = "".join(words).encode()
     rewriter = Rewriter(["http://pacs/web"], "https://gate")
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [rewriter.feed(text[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    pieces = [rewriter.feed(text[a:b]) for a, b in pairwise(places)]
     plain = text.replace(b"http://pacs/web/", b"https://gate/")
     expected = plain.replace(b"http:\\/\\/pacs\\/web\\/", b"https:\\/\\/gate\\/")
     assert b"".join(pieces) + rewriter.close() == expected

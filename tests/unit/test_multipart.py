@@ -1,6 +1,7 @@
 """Multipart bodies, legal and not, cut anywhere."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -26,7 +27,7 @@ def read(body: bytes, boundary: str, cuts: Iterable[int] = ()) -> list[tuple[dic
     places = [0, *sorted(cuts), len(body)]
     parts: list[tuple[dict, bytes]] = []
     whole = 0
-    for start, stop in zip(places, places[1:], strict=False):
+    for start, stop in pairwise(places):
         for piece in reader.feed(body[start:stop]):
             if isinstance(piece, PartHead):
                 parts.append((dict(piece.headers), b""))
