@@ -9,6 +9,7 @@ import asyncio
 import subprocess
 import sys
 import venv
+from importlib import import_module
 from pathlib import Path
 from time import process_time
 
@@ -31,8 +32,7 @@ def seconds(folder: Path) -> float:
 
 def main(folder: str) -> None:
     """Convert, with the instances listed as ours are."""
-    from dicom2fhir.dicom2fhir import from_directory  # noqa: PLC0415  only there in its environment
-
+    from_directory = import_module("dicom2fhir.dicom2fhir").from_directory
     config = {
         "dicom_timezone": "Europe/Rome",
         "generator": {"imaging_study": {"add_instances": True}},

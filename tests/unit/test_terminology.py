@@ -1,5 +1,7 @@
 """Our tables against pydicom's, which are made from the standard."""
 
+from typing import Any
+
 import pytest
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr.codedict import codes
@@ -21,11 +23,8 @@ def test_modalities_are_those_of_cid_29_and_33():
 
 
 def test_every_body_part_is_a_concept_of_dicom():
-    known = {
-        (code, meaning)
-        for found in concepts["SCT"].values()
-        for code, (meaning, _) in found.items()
-    }
+    snomed: Any = concepts["SCT"]
+    known = {(code, meaning) for found in snomed.values() for code, (meaning, _) in found.items()}
     assert set(map(tuple, BODY_PART.values())) <= known
     assert all(len(term) <= 16 for term in BODY_PART)
 
