@@ -70,6 +70,7 @@ TRANSITIONS: Final[Mapping[tuple[State, TaskEvent], State]] = MappingProxyType(
         (_S.COMPLETED, _E.REJUDGE): _S.READY,
         (_S.CANCELLED, _E.NEWS): _S.RECEIVED,
         (_S.CANCELLED, _E.REPLAY): _S.READY,
+        (_S.CANCELLED, _E.WAKE): _S.READY,
         (_S.CANCELLED, _E.REJUDGE): _S.READY,
     }
 )

@@ -226,7 +226,12 @@ class Daemon:
     def _periodics(self) -> Iterator[Periodic]:
         lease = self._config.ledger.lease
         yield Periodic("leases", lambda: lease / 4, self._keep_leases)
-        alarm = PatientAlarm(self.ledger, PatientWatch(self._fhir), self.fhir_pause)
+        alarm = PatientAlarm(
+            self.ledger,
+            PatientWatch(self._fhir),
+            self.fhir_pause,
+            self._config.identifier_system,
+        )
         yield Periodic("patient_watch", lambda: self._config.patient.watch_interval, alarm.step)
         yield from (_repeated(poller) for poller in self._pollers())
 

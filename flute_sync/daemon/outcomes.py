@@ -11,7 +11,7 @@ from flute_sync.events import Event
 from flute_sync.fhir.imaging_studies import IMAGING_STUDY, Written
 from flute_sync.imaging_study import Mapped
 from flute_sync.ledger import FhirRow, Settlement
-from flute_sync.patient import PatientKey, Subject
+from flute_sync.patient import Subject
 from flute_sync.study import Study
 from flute_sync.task import TaskEvent
 
@@ -46,25 +46,25 @@ def _remarks(mapped: Mapped) -> str:
     return f"; remarks: {', '.join(said[:MOST_REMARKS])}{more}"
 
 
-def hold(error: FluteSyncError, waiting_for: PatientKey | None = None) -> Settlement:
+def hold(error: FluteSyncError, waiting_for: str | None = None) -> Settlement:
     """The study cannot go as it is; a Patient with that key may mend it."""
     return Settlement(
         event=TaskEvent.HOLD,
         sentence=error.sentence + ".",
         log_event=Event.STUDY_ON_HOLD,
         code=error.code,
-        waiting_for=None if waiting_for is None else str(waiting_for),
+        waiting_for=waiting_for,
     )
 
 
-def left_out(reason: str, *, prune: bool, waiting_for: PatientKey | None = None) -> Settlement:
+def left_out(reason: str, *, prune: bool, waiting_for: str | None = None) -> Settlement:
     """The selection does not want the study; what names a patient goes where it can come again."""
     return Settlement(
         event=TaskEvent.LEAVE_OUT,
         sentence=f"Out of scope: {reason}.",
         log_event=Event.STUDY_OUT_OF_SCOPE,
         prune=prune,
-        waiting_for=None if waiting_for is None else str(waiting_for),
+        waiting_for=waiting_for,
     )
 
 

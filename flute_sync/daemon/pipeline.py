@@ -16,7 +16,7 @@ from flute_sync.coding import issuer_system
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
 from flute_sync.daemon.reading import Reader
-from flute_sync.daemon.subject import Subjects
+from flute_sync.daemon.subject import Subjects, wake_key
 from flute_sync.errors import FhirRejected, IdentityError, PatientAbsent
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.endpoints import Endpoints
@@ -105,6 +105,7 @@ class Pipeline:
 
     def _place(self, claim: Claim, study: Study, identity: Identity) -> Settlement:
         """Find patient and resource on the FHIR server, and write the difference."""
+        waiting_for = wake_key(str(identity.key), self.config.identifier_system)
         keys = [(key.system, key.value) for key in (identity.key, *identity.others)]
         orders = self._orders(study)
         found = self.studies.find(
@@ -119,13 +120,13 @@ class Pipeline:
         except PatientAbsent as error:
             verdict = judge_patient(None, self.config.select)
             if verdict.wanted:
-                return hold(error, identity.key)
-            return left_out(verdict.reason, prune=bool(self.archives), waiting_for=identity.key)
+                return hold(error, waiting_for)
+            return left_out(verdict.reason, prune=bool(self.archives), waiting_for=waiting_for)
         except IdentityError as error:
-            return hold(error, identity.key)
+            return hold(error, waiting_for)
         verdict = self.subjects.judge(subject)
         if not verdict.wanted:
-            return left_out(verdict.reason, prune=bool(self.archives), waiting_for=identity.key)
+            return left_out(verdict.reason, prune=bool(self.archives), waiting_for=waiting_for)
         return self._write(claim, study, found, subject, orders)
 
     def _write(

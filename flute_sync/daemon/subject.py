@@ -1,5 +1,6 @@
 """Who the study is about, held against who its ImagingStudy says: a wrong patient is the worst."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -86,6 +87,22 @@ class Subjects:
                 self._members = frozenset(f"{PATIENT}/{one}" for one in ids)
                 self._members_at = time.monotonic()
             return self._members
+
+
+def wake_key(key: str, system: str) -> str:
+    """Return what a waiting study keeps of a Patient's identifier.
+
+    It is a keyed hash: a row that is left of a study out of scope holds no patient data.
+
+    Parameters
+    ----------
+    key
+        The identifier, ``system|value``.
+    system
+        The site's own identifier system.
+    """
+    salt = hashlib.blake2b(system.encode()).digest()
+    return hashlib.blake2b(key.encode(), key=salt, digest_size=16).hexdigest()
 
 
 def _contained(current: Mapping[str, Any], study: Mapping[str, Any]) -> list[dict[str, Any]]:

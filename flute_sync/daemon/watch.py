@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flute_sync.daemon.pauses import Pause
+from flute_sync.daemon.subject import wake_key
 from flute_sync.events import Event, fields
 from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.intake import Cursor
@@ -29,11 +30,14 @@ class PatientAlarm:
     ----------
     pause
         While the FHIR server is down nothing is asked.
+    system
+        The site's own identifier system, as for `wake_key`.
     """
 
     ledger: Ledger
     watch: PatientWatch
     pause: Pause
+    system: str
     _recent: dict[str, datetime] = field(default_factory=dict)
 
     def step(self, now: datetime, stop: Callable[[], bool]) -> None:
@@ -50,7 +54,8 @@ class PatientAlarm:
         before = self.ledger.cursor(SOURCE, TARGET)
         cursor = before
         for arrivals in self.watch.look(before):
-            self._recent.update(dict.fromkeys(arrivals.keys, now))
+            keys = (wake_key(key, self.system) for key in arrivals.keys)
+            self._recent.update(dict.fromkeys(keys, now))
             cursor = arrivals.cursor
             if stop():
                 return

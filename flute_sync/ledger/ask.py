@@ -4,10 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from flute_sync.errors import StudyUnknown, every_error
-from flute_sync.ledger.tables import archive, event, fhir_study, study, study_archive
+from flute_sync.ledger.tables import (
+    WAITS_FOR_PATIENT,
+    archive,
+    event,
+    fhir_study,
+    study,
+    study_archive,
+)
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State
 
@@ -59,7 +66,7 @@ class ArchiveView:
 class StudyView:
     """One study as the ledger sees it; ``events`` are oldest first.
 
-    ``state`` is a state's name or `WAITING_FOR_PATIENT`. ``hint`` says what a person should do
+    ``hint`` says what a person should do
     about ``code``. ``lease_until`` is set while a worker holds it, ``next_attempt_at`` while none
     does and it will be tried by itself.
     """
@@ -101,7 +108,7 @@ def status(connection: Connection, now: datetime) -> Status:
         series += int(of_series)
         instances += int(of_instances)
     waiting = connection.execute(
-        select(func.count()).select_from(study).where(study.c.waiting_for.is_not(None))
+        select(func.count()).select_from(study).where(text(WAITS_FOR_PATIENT))
     ).scalar_one()
     counts[State.ON_HOLD.value] -= waiting
     counts[WAITING_FOR_PATIENT] = waiting
@@ -111,7 +118,7 @@ def status(connection: Connection, now: datetime) -> Status:
 def _oldest_unsynced(connection: Connection, now: datetime) -> timedelta | None:
     since = connection.execute(
         select(func.min(study.c.unsynced_since)).where(
-            study.c.unsynced_since.is_not(None), study.c.waiting_for.is_(None)
+            study.c.unsynced_since.is_not(None), text(f"NOT ({WAITS_FOR_PATIENT})")
         )
     ).scalar_one()
     return None if since is None else max(now - since, timedelta())
@@ -134,7 +141,7 @@ def study_view(connection: Connection, uid: StudyInstanceUID) -> StudyView:
     is_held = row.state == State.IN_PROGRESS
     return StudyView(
         study_instance_uid=row.study_instance_uid,
-        state=row.state if row.waiting_for is None else WAITING_FOR_PATIENT,
+        state=row.state,
         code=row.code,
         sentence=row.sentence,
         hint=_hint(row.code),

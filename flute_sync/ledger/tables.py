@@ -36,6 +36,9 @@ from flute_sync.task import CLAIMABLE, UNSYNCED, State
 LARGEST_ARCHIVE_ID: Final = 63
 """The archives that hold an instance are bits of one signed 64-bit number."""
 
+WAITS_FOR_PATIENT: Final = "state = 'on-hold' AND coalesce(code, '') = 'PATIENT-ABSENT'"
+"""Nothing is wrong with these studies, and no delay is theirs."""
+
 metadata: Final = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -88,7 +91,7 @@ study: Final = Table(
     Column("pruned", Boolean, nullable=False),
     Column("code", Text),
     Column("sentence", Text),
-    Column("waiting_for", Text),
+    Column("waiting_for", Text),  # keyed hash of an identifier: the Patient whose arrival wakes it
     Column("patient_reference", Text),
     Column("rules", Text),
     CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),
@@ -100,7 +103,7 @@ study: Final = Table(
         f"({_one_of('state', UNSYNCED)}) = (unsynced_since IS NOT NULL)", name="unsynced"
     ),
     CheckConstraint("(state = 'in-progress') = (lease_owner IS NOT NULL)", name="lease"),
-    CheckConstraint("waiting_for IS NULL OR state = 'on-hold'", name="waiting"),
+    CheckConstraint("waiting_for IS NULL OR state IN ('cancelled', 'on-hold')", name="waiting"),
     CheckConstraint("generation >= 0 AND attempts >= 0", name="generation"),
     CheckConstraint(
         "series_count >= 0 AND instance_count >= series_count"
@@ -108,7 +111,7 @@ study: Final = Table(
         name="counts",
     ),
     CheckConstraint(
-        "NOT pruned OR (instance_count = 0 AND waiting_for IS NULL AND patient_reference IS NULL)",
+        "NOT pruned OR (instance_count = 0 AND patient_reference IS NULL)",
         name="pruned",
     ),
 )
@@ -120,7 +123,7 @@ _partial("ix_study_lease_owner", study.c.lease_owner, "lease_owner IS NOT NULL")
 _partial(
     "ix_study_unsynced",
     study.c.unsynced_since,
-    "unsynced_since IS NOT NULL AND waiting_for IS NULL",
+    f"unsynced_since IS NOT NULL AND NOT ({WAITS_FOR_PATIENT})",
 )
 
 study_archive: Final = Table(

@@ -77,7 +77,8 @@ class Settlement:
 
     ``sentence`` says what was decided and why, without patient data. ``next_attempt_at`` belongs
     to FAIL and may delay HAND_BACK. ``fhir`` and ``patient_reference`` are kept even when news
-    came meanwhile, since they were written. ``waiting_for`` is the Patient key a HOLD waits for.
+    came meanwhile, since they were written. ``waiting_for`` is the key of the Patient whose arrival
+    ends a HOLD or LEAVE_OUT.
     ``prune`` drops all that names a patient; only with LEAVE_OUT.
     """
 

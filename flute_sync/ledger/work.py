@@ -36,6 +36,7 @@ from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, after, before
 
 _HELD: Final = study.c.state == State.IN_PROGRESS.value
+_WAITING: Final = (State.ON_HOLD, State.CANCELLED)
 _NOT_WAITING: Final = {"lease_owner": None, "waiting_for": None}
 
 
@@ -202,7 +203,7 @@ class Settler:
                 news_since=row.news_since if superseded else None,
                 code=settlement.code,
                 sentence=settlement.sentence,
-                waiting_for=settlement.waiting_for if state is State.ON_HOLD else None,
+                waiting_for=settlement.waiting_for if state in _WAITING else None,
                 patient_reference=settlement.patient_reference or row.patient_reference,
                 rules=settlement.rules or row.rules,
             )
@@ -282,7 +283,6 @@ def _prune(connection: Connection, study_id: int) -> None:
             last_series=0,
             last_header=0,
             patient_reference=None,
-            waiting_for=None,
         )
     )
 
@@ -292,18 +292,25 @@ def _prune(connection: Connection, study_id: int) -> None:
 
 def wake(connection: Connection, keys: Collection[str], now: datetime) -> int:
     """Make ready what waits for one of these Patients; return how many studies that are."""
-    return sum(
-        connection.execute(
-            _make_ready(TaskEvent.WAKE, now).where(study.c.waiting_for.in_(part))
-        ).rowcount
-        for part in chunks(sorted(set(keys)))
-    )
+    woken = 0
+    for part in chunks(sorted(set(keys))):
+        waiting = study.c.waiting_for.in_(part)
+        _owe_reads_of_pruned(connection, waiting)
+        woken += connection.execute(_make_ready(TaskEvent.WAKE, now).where(waiting)).rowcount
+    return woken
 
 
 def rejudge(connection: Connection, rules: str, now: datetime) -> int:
     """Make ready what other rules judged; a step in hand is taken again after it ends."""
     others = and_(study.c.rules.is_not(None), study.c.rules != rules)
-    pruned = select(study.c.id).where(others, study.c.pruned)
+    _owe_reads_of_pruned(connection, others)
+    connection.execute(update(study).where(others, _HELD).values(**_raised(now)))
+    return connection.execute(_make_ready(TaskEvent.REJUDGE, now).where(others)).rowcount
+
+
+def _owe_reads_of_pruned(connection: Connection, chosen: ColumnElement[bool]) -> None:
+    """Let the archives be read again for those of which only a minimal row is left."""
+    pruned = select(study.c.id).where(chosen, study.c.pruned)
     connection.execute(
         update(study_archive)
         .where(study_archive.c.study_id.in_(pruned))
@@ -313,8 +320,6 @@ def rejudge(connection: Connection, rules: str, now: datetime) -> int:
             .scalar_subquery()
         )
     )
-    connection.execute(update(study).where(others, _HELD).values(**_raised(now)))
-    return connection.execute(_make_ready(TaskEvent.REJUDGE, now).where(others)).rowcount
 
 
 def _raised(now: datetime) -> dict[str, object]:

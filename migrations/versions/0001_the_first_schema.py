@@ -93,9 +93,11 @@ def _study() -> None:
             "state IN ('cancelled', 'completed', 'failed', 'in-progress', 'on-hold', 'ready', 'received')",
             name="ck_study_state",
         ),
-        sa.CheckConstraint("waiting_for IS NULL OR state = 'on-hold'", name="ck_study_waiting"),
         sa.CheckConstraint(
-            "NOT pruned OR (instance_count = 0 AND waiting_for IS NULL AND patient_reference IS NULL)",
+            "waiting_for IS NULL OR state IN ('cancelled', 'on-hold')", name="ck_study_waiting"
+        ),
+        sa.CheckConstraint(
+            "NOT pruned OR (instance_count = 0 AND patient_reference IS NULL)",
             name="ck_study_pruned",
         ),
         sa.CheckConstraint("generation >= 0 AND attempts >= 0", name="ck_study_generation"),
@@ -126,8 +128,12 @@ def _study() -> None:
         "ix_study_unsynced",
         "study",
         ["unsynced_since"],
-        sqlite_where=sa.text("unsynced_since IS NOT NULL AND waiting_for IS NULL"),
-        postgresql_where=sa.text("unsynced_since IS NOT NULL AND waiting_for IS NULL"),
+        sqlite_where=sa.text(
+            "unsynced_since IS NOT NULL AND NOT (state = 'on-hold' AND coalesce(code, '') = 'PATIENT-ABSENT')"
+        ),
+        postgresql_where=sa.text(
+            "unsynced_since IS NOT NULL AND NOT (state = 'on-hold' AND coalesce(code, '') = 'PATIENT-ABSENT')"
+        ),
     )
     op.create_index(
         "ix_study_waiting_for",

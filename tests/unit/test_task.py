@@ -15,7 +15,7 @@ EXPECTED = {
     "on-hold": "news:received replay:ready wake:ready rejudge:ready",
     "failed": "news:received claim:in-progress replay:ready rejudge:failed",
     "completed": "news:received replay:ready rejudge:ready",
-    "cancelled": "news:received replay:ready rejudge:ready",
+    "cancelled": "news:received replay:ready wake:ready rejudge:ready",
 }
 PAIRS = {
     (State(state), TaskEvent(pair.split(":")[0])): State(pair.split(":")[1])

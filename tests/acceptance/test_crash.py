@@ -1,0 +1,115 @@
+"""kill -9 at any time: what was acknowledged reaches FHIR, once."""
+
+import random
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import Upload, create_patient, imaging_studies
+from tests.acceptance.site import Site, eventually, store
+from tests.services.hapi import Hapi
+from tests.services.orthanc import Orthanc
+
+STUDIES = 6
+
+
+@pytest.mark.timeout(400)
+def test_killed_again_and_again_nothing_acknowledged_is_lost(
+    real_site: Site, hapi: Hapi, orthanc: Orthanc
+) -> None:
+    uploads = [Upload(slices=1) for _ in range(STUDIES)]
+    for upload in uploads:
+        create_patient(hapi.base_url, upload.patient)
+    acknowledged: dict[str, set[int]] = {upload.uid: set() for upload in uploads}
+    finished = threading.Event()
+
+    def send() -> None:
+        for upload in uploads:
+            for number, file in enumerate(upload.files):
+                while not finished.is_set():
+                    try:
+                        answer = store(real_site.stow_url, [file])
+                    except httpx.HTTPError:
+                        time.sleep(0.05)
+                        continue
+                    if answer.status_code == 200:
+                        acknowledged[upload.uid].add(number)
+                        break
+                    time.sleep(0.05)
+
+    random.seed(4)
+    real_site.start()
+    sender = threading.Thread(target=send)
+    sender.start()
+    for _ in range(4):
+        time.sleep(random.uniform(0.3, 1.5))
+        real_site.kill()
+        real_site.start()
+    sender.join(200)
+    finished.set()
+    assert not sender.is_alive()
+    real_site.kill()  # once more, with everything acknowledged and most of it not in FHIR yet
+    real_site.start()
+    for upload in uploads:
+        assert acknowledged[upload.uid] == set(range(len(upload.files)))
+
+        def whole(upload: Upload = upload) -> bool:
+            found = imaging_studies(hapi.base_url, upload.uid)
+            return len(found) == 1 and found[0]["numberOfInstances"] == len(upload.files)
+
+        eventually(whole, within=90, what=f"all of {upload.uid} in FHIR", every=0.5)
+
+
+def test_what_the_archive_stored_is_not_forgotten_when_the_answer_was_lost(
+    real_site: Site, hapi: Hapi
+) -> None:
+    """The sender hears nothing, yet the PACS has it: the open intent becomes a read."""
+    upload = Upload(slices=4)
+    create_patient(hapi.base_url, upload.patient)
+    real_site.start()
+    sender = threading.Thread(target=_send_in_vain, args=(real_site.stow_url, upload.files))
+    sender.start()
+    eventually(lambda: _instances(real_site, upload.uid) > 0, within=30, every=0.01)
+    real_site.kill()
+    sender.join(30)
+    held = _instances(real_site, upload.uid)
+    real_site.start()
+
+    def said() -> bool:
+        found = imaging_studies(hapi.base_url, upload.uid)
+        return len(found) == 1 and found[0]["numberOfInstances"] == held
+
+    eventually(said, within=90, what="what the archive holds is in FHIR", every=0.5)
+
+
+def _send_in_vain(url: str, files: list[bytes]) -> None:
+    for file in files:
+        try:
+            store(url, [file])
+        except httpx.HTTPError:
+            return
+
+
+def _instances(site: Site, uid: str) -> int:
+    archive = site.settings["archive"]["dicomweb_url"]
+    answer = httpx.get(f"{archive}/studies/{uid}/instances")
+    return len(answer.json()) if answer.status_code == 200 else 0
+
+
+def test_two_daemons_on_one_ledger_write_a_study_once(
+    real_site: Site, hapi: Hapi, make_site
+) -> None:
+    upload = Upload(slices=1)
+    create_patient(hapi.base_url, upload.patient)
+    other = make_site(hapi.base_url, real_site.settings["archive"]["dicomweb_url"])
+    other.settings["ledger"] = real_site.settings["ledger"]
+    real_site.start()
+    other.start()
+    for number, file in enumerate(upload.files):
+        assert store((real_site, other)[number % 2].stow_url, [file]).status_code == 200
+    eventually(lambda: real_site.state(upload.uid) == "completed", within=60, every=0.3)
+    (found,) = imaging_studies(hapi.base_url, upload.uid)
+    assert found["numberOfInstances"] == len(upload.files)
+    assert len(real_site.logged("study.synced") + other.logged("study.synced")) == 1
