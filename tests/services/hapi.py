@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.services.fhir_server_build import JVM_OPTIONS, PROFILES, class_archive, jar
 from tests.services.process import Process, free_port
 
-START_SECONDS = 150
+START_SECONDS = 240
 
 
 @dataclass
@@ -59,8 +59,10 @@ class Hapi:
             self.process = None
 
     def _command(self) -> list[str]:
+        archive = class_archive()
         return [
-            "java", *self.jvm_options, f"-XX:SharedArchiveFile={class_archive()}",
+            "java", *self.jvm_options,
+            *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
             "-jar", str(jar()), f"--port={self.port}", f"--profiles={PROFILES}",
             f"--validate={str(self.validate).lower()}", f"--if-match={self.stale_if_match}",
             *([f"--db={self.directory}"] if self.persistent else []),
