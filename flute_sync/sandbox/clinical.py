@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid5
 
 from flute_sync.sandbox.studies import SyntheticPatient
 from flute_sync.terminology import LOINC, SNOMED_CT, UCUM
@@ -9,7 +10,6 @@ from flute_sync.terminology import LOINC, SNOMED_CT, UCUM
 Resource = dict[str, Any]
 _PROFILES: Final = "http://hl7.eu/fhir/ig/flute/StructureDefinition/"
 _ROLE: Final = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
-_PATIENT: Final = "urn:uuid:0b2f0b5e-6f4e-4d7e-9a55-2f1c7d4f7a10"
 _GENDER: Final = {"M": "male", "F": "female", "O": "other"}
 _PROSTATE: Final = (SNOMED_CT, "41216001", "Prostatic structure (body structure)")
 
@@ -114,13 +114,19 @@ def flute_bundle(patient: SyntheticPatient, system: str, mri: date) -> Resource:
     mri
         The day of the MRI.
     """
-    resources = [
-        flute_patient(patient, system),
-        *flute_variables(_PATIENT, system, patient, mri),
+    person = flute_patient(patient, system)
+    variables = flute_variables(_name(person), system, patient, mri)
+    entries = [
+        {"fullUrl": _name(one), "resource": one, "request": _create(one)}
+        for one in (person, *variables)
     ]
-    entries: list[Resource] = [{"resource": one, "request": _create(one)} for one in resources]
-    entries[0]["fullUrl"] = _PATIENT
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+
+
+def _name(resource: Resource) -> str:
+    """Name a resource within a transaction: a server that validates wants every entry named."""
+    identifier = resource["identifier"][0]
+    return uuid5(NAMESPACE_URL, f"{identifier['system']}|{identifier['value']}").urn
 
 
 def _create(resource: Resource) -> dict[str, str]:
