@@ -363,6 +363,13 @@ class PatientIdMissing(IdentityError):
     code = "PATIENT-ID-MISSING"
 
 
+class PatientIdUnusable(IdentityError):
+    """A Patient ID, or who gave it out, is stated in a way that cannot be read."""
+
+    code = "PATIENT-ID-UNUSABLE"
+    hint = "Correct (0010,0020), (0010,0021) or (0010,0024) in the archive: one value, legal text."
+
+
 class PatientIssuerUnknown(IdentityError):
     """The issuer of the Patient ID is not in patient.systems."""
 
@@ -466,6 +473,16 @@ class InputUnreadable(PermanentError):
 
     code = "INPUT-UNREADABLE"
     hint = "Check the path and its permissions."
+
+
+class DemoFailed(PermanentError):
+    """The demo did not come to its end."""
+
+    code = "DEMO-FAILED"
+    hint = (
+        "`flute-sync check` tells whether the servers answer; the log named says what went wrong."
+    )
+    exit_code = EXIT_SOFTWARE
 
 
 # -- needs a person --------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from PIL import Image
 from flute_sync.errors import (
     ArchiveServerError,
     ArchiveUnavailable,
+    DemoFailed,
     FhirUnavailable,
-    FluteSyncError,
 )
 from flute_sync.sandbox.clinical import flute_bundle
 from flute_sync.sandbox.studies import (
@@ -138,13 +138,6 @@ def _ready(place: Scene, process: subprocess.Popen[bytes]) -> bool:
         return httpx.get(url, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-class DemoFailed(FluteSyncError):
-    """The demo did not come to its end."""
-
-    code = "DEMO-FAILED"
-    hint = "Read the log in the folder named; `flute-sync check` tells whether servers answer."
 
 
 def _await(condition: Callable[[], _T | None], what: str) -> _T:
