@@ -28,25 +28,34 @@ SETTINGS_FILE = "systemd/flute-sync.toml"
 BLOCK = re.compile(r"(<!-- begin ([^:\n]+):[^\n]*-->\n).*?(<!-- end \2 -->)", re.DOTALL)
 REFUSED = ("DICOM", "HTTP", "INPUT", "STOW", "STUDY", "LEDGER")
 """Codes of input that is refused at once; other permanent errors hold a study."""
+ANSWERED = ("ARCHIVE", "AUTH", "DICOM", "HTTP", "LEDGER", "STOW")
+"""Codes that a client of ours can meet in an HTTP answer."""
 
 # -- blocks ----------------------------------------------------------------------------------
 
 
+def errors() -> list[type[FluteSyncError]]:
+    """Return every error of the program, by code."""
+    ours = (error for error in every_error() if error.__module__.startswith("flute_sync."))
+    return sorted(ours, key=lambda error: error.code)
+
+
 def errors_block(prefix: str) -> str:
     """The errors whose code begins with a prefix."""
-    errors = (error for error in every_error() if error.code.startswith(f"{prefix}-"))
+    answered = prefix in ANSWERED
+    found = [error for error in errors() if error.code.startswith(f"{prefix}-")]
     return table(
-        "code, kind, what it means, what to do, HTTP, exit",
+        f"code, kind, what it means, what to do{', HTTP' * answered}, exit",
         (
             (
                 f"`{error.code}`",
                 kind_of(error),
                 prose(error.message()),
                 prose(error.hint),
-                str(error.http_status),
+                *([str(error.http_status)] * answered),
                 str(error.exit_code),
             )
-            for error in sorted(errors, key=lambda error: error.code)
+            for error in found
         ),
     )
 
