@@ -480,7 +480,7 @@ class DemoFailed(PermanentError):
 
     code = "DEMO-FAILED"
     hint = (
-        "`flute-sync check` tells whether the servers answer; the log named says what went wrong."
+        "`flute-sync check` tells whether servers answer; its log says what went wrong."
     )
     exit_code = EXIT_SOFTWARE
 
