@@ -2,7 +2,7 @@
 
 Usage: ``python -m bench.stow_rs [--instances N] [--rounds N] [--quick]``. Every party is a process
 of its own; the two ways alternate, so that what else the machine does hits both alike. The ledger
-here is one SQLite table with a commit to disk per call: it costs what a commit costs.
+is the real one, on SQLite. The bare receiver is uvicorn as it comes.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -21,19 +20,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from flute_sync.completeness import StudySettings
 from flute_sync.daemon.http_server import HttpServer, Listener
-from flute_sync.intake import Delivery, IntentId
+from flute_sync.ledger import Ledger, LedgerSettings
 from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.multipart import MultipartReader, media_type
 from flute_sync.sources.stow_rs import StowRs
 from flute_sync.sources.stow_settings import StowRsSettings
-from flute_sync.study import StudyInstanceUID
 from tests.acceptance.site import eventually, free_port
 from tests.stow import dicom, uid
 
@@ -45,39 +46,6 @@ HEAD = (
 )
 PART = f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
 END = f"--{BOUNDARY}--\r\n".encode()
-
-
-class TableIntake:
-    """Commits each call to one SQLite table."""
-
-    def __init__(self, file: Path) -> None:
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(file, check_same_thread=False)
-        self._database.executescript(
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-            "CREATE TABLE fact (id INTEGER PRIMARY KEY, what TEXT)"
-        )
-
-    def _commit(self, rows: Iterable[str]) -> int:
-        with self._lock, self._database:
-            cursor = self._database.execute("INSERT INTO fact (what) VALUES ('call')")
-            self._database.executemany("INSERT INTO fact (what) VALUES (?)", ((r,) for r in rows))
-        return int(cursor.lastrowid or 0)
-
-    def deliver(self, delivery: Delivery) -> None:
-        self._commit(str(one.instance.sop_instance_uid) for one in delivery.received)
-
-    def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
-        return IntentId(self._commit(studies))
-
-    def extend(self, intent: IntentId, studies: Iterable[StudyInstanceUID]) -> None:
-        self._commit(studies)
-
-    def abandon(self, intent: IntentId) -> None:
-        self._commit([str(intent)])
-
-    def cursor(self, source: str, archive: str) -> str | None:
-        return None
 
 
 async def drop_all(scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,18 +72,19 @@ async def drop_all(scope: Scope, receive: Receive, send: Send) -> None:
 
 def serve(kind: str, port: int, orthanc: str, folder: Path) -> None:
     """Be one of the parties until told to stop."""
-    app = drop_all
-    if kind != "bare":
-        mode = "index" if kind == "index" else "forward"
-        settings = StowRsSettings.model_validate({"mode": mode})
-        archive = ArchiveSettings(dicomweb_url=f"{orthanc}/dicom-web") if orthanc else None
-        app = StowRs(settings, TableIntake(folder / f"{kind}.db"), HeaderReader(), archive)
+    if kind == "bare":
+        uvicorn.run(drop_all, port=port, http="httptools", loop="uvloop", log_level="critical")
+        return
+    settings = StowRsSettings.model_validate({"mode": kind})
+    archive = ArchiveSettings(dicomweb_url=f"{orthanc}/dicom-web") if orthanc else None
+    url = f"sqlite:///{folder / kind}.db"
+    ledger = Ledger.open(LedgerSettings(url=url), StudySettings(), create=True)
+    app = StowRs(settings, ledger, HeaderReader(), archive)
     server = HttpServer([Listener("bench", app, "127.0.0.1", port)])
     server.start()
     signal.sigwait({signal.SIGTERM})
-    from datetime import timedelta  # noqa: PLC0415
-
     server.stop(timedelta(seconds=1))
+    ledger.close()
 
 
 class Party:

@@ -16,8 +16,9 @@ a series                            absent, digest knows it      removed
 a series                            absent, no digest at all     removed where ``meta.source`` is
                                                                  ours (the ledger was lost), else
                                                                  kept
-an instance of a series of ours     absent                       removed if the series is as we
-                                                                 wrote it, else kept
+an instance                         absent, its series lists     removed
+                                    just what we wrote
+an instance                         absent, others added some    kept
 ==================================  ===========================  ===============================
 
 Lists are sets to us: members are matched by what they identify, not by position.
@@ -82,6 +83,7 @@ def _values(ours: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             yield from ((f"meta.{inner}", one) for inner, one in _values(value))
         elif name == "series":
             yield from (("series.uid", series.get("uid")) for series in value)
+            yield from (("series.instances", _instance_uids(series)) for series in value)
             yield from (("series", series) for series in value)
         elif isinstance(value, list):
             yield from ((name, member) for member in value)
@@ -247,15 +249,22 @@ def _one_series(there: Resource, here: Resource, written: _Written) -> Resource:
     if written.has("series", there):
         return here
     merged = _overlay(there, here)
+    ours_alone = written.has("series.instances", _instance_uids(there))
     if "instance" in here:
         merged["instance"] = _matched(
             _dicts(there, "instance"),
             here["instance"],
             key=_uid,
             both=_overlay,
-            gone=lambda _old: False,
+            gone=lambda _old: ours_alone,
         )
     return merged
+
+
+def _instance_uids(series: Mapping[str, Any]) -> list[str]:
+    """Name a series and its instances, in one order."""
+    listed = sorted(str(member.get("uid")) for member in _dicts(series, "instance"))
+    return [str(series.get("uid")), *listed]
 
 
 def _uid(member: Any) -> bytes:

@@ -17,12 +17,21 @@ from flute_sync.errors import (
     PatientConflict,
     PatientContradicted,
     PatientIdMissing,
+    PatientIdUnusable,
     PatientInactive,
     PatientIssuerUnknown,
     PatientSystemUnknown,
 )
 from flute_sync.settings import PositiveDuration, Settings, Uri
-from flute_sync.study import Issuer, PatientAttributes, PatientId, Remark, Study, distinct
+from flute_sync.study import (
+    Header,
+    Issuer,
+    PatientAttributes,
+    PatientId,
+    Remark,
+    Study,
+    distinct,
+)
 from flute_sync.valuerep import human_names
 
 Resource = dict[str, Any]
@@ -30,6 +39,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _GENDER: Final = {"M": "male", "F": "female", "O": "other"}
 _LONGEST_CHAIN: Final = 5
 _PATIENT_ID_TAG: Final = "(0010,0020)"
+_IDENTIFYING_TAGS: Final = frozenset({_PATIENT_ID_TAG, "(0010,0021)", "(0010,0024)"})
 
 
 class PatientSettings(Settings):
@@ -97,6 +107,8 @@ def identify(study: Study, settings: PatientSettings) -> Identity:
         No instance has a Patient ID.
     PatientConflict
         Instances name more than one patient.
+    PatientIdUnusable
+        An instance states an identifier that cannot be read.
     PatientIssuerUnknown, PatientSystemUnknown
         An identifier's system is not known.
 
@@ -105,6 +117,7 @@ def identify(study: Study, settings: PatientSettings) -> Identity:
     PS3.3 C.7.1.1 and 10.14 (2026b)
     """
     headers = study.headers.keys()
+    _refuse_unusable(headers)
     ids = distinct(headers, lambda header: header.patient.id)
     if not ids:
         raise PatientIdMissing()
@@ -118,6 +131,14 @@ def identify(study: Study, settings: PatientSettings) -> Identity:
     (key,) = keys
     patients = {header.patient for header in headers}
     return Identity(key, _demographics(patients), _others(patients, key, settings), remarks)
+
+
+def _refuse_unusable(headers: Iterable[Header]) -> None:
+    """Refuse an identifier that is stated but cannot be read: it may name somebody else."""
+    for header in headers:
+        unusable = {remark.tag for remark in header.remarks} & _IDENTIFYING_TAGS
+        if header.patient.id is None and unusable:
+            raise PatientIdUnusable(min(unusable))
 
 
 def _key(stated: PatientId, settings: PatientSettings) -> PatientKey:

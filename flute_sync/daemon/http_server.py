@@ -19,6 +19,7 @@ from typing import Final, cast
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from flute_sync.errors import FluteSyncError, ListenerUnavailable, SecretUnreadable
@@ -33,6 +34,7 @@ _FIRST_BEAT: Final = timedelta(seconds=0.01)
 _LAST_WORDS: Final = timedelta(seconds=15)
 _STALE: Final = timedelta(seconds=10)
 _LARGEST_HEAD_BYTES: Final = 65536
+_BULK_BYTES: Final = 65536
 _BACKLOG: Final = 512
 
 
@@ -247,7 +249,7 @@ class PunctualProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
-        if self._socket is not None:
+        if self._socket is not None and len(data) < _BULK_BYTES:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         super().data_received(data)
         if self._timer is not None:
@@ -264,6 +266,20 @@ class PunctualProtocol(HttpToolsProtocol):
         """Go on with the request."""
         self._head_seen()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of the body: handed on as it came, where uvicorn copies it twice."""
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        held: bytes | bytearray = cycle.body
+        if held:
+            held = bytearray(held) if isinstance(held, bytes) else held
+            held += body
+        cycle.body = cast("bytearray", held or body)
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def _await_head(self) -> None:
         if self._timer is None:

@@ -13,6 +13,8 @@ from flute_sync.errors import (
     FhirUnavailable,
     FluteSyncError,
     SecretUnreadable,
+    TokenRefused,
+    TokenUnavailable,
 )
 from flute_sync.events import Event, fields
 
@@ -26,6 +28,8 @@ FHIR_PAUSES = (
     FhirUnauthorized,
     FhirCapabilityMissing,
     SecretUnreadable,
+    TokenRefused,
+    TokenUnavailable,
 )
 ARCHIVE_PAUSES = (ArchiveUnavailable, ArchiveUnauthorized)
 

@@ -16,6 +16,8 @@ from flute_sync.errors import (
     ArchiveUnauthorized,
     ArchiveUnavailable,
     FluteSyncError,
+    TokenRefused,
+    TokenUnavailable,
 )
 from flute_sync.settings import Bytes, PositiveDuration
 from flute_sync.sources.json_stream import objects
@@ -123,6 +125,10 @@ class Peer:
                 answer.close()
         except httpx.HTTPError as error:
             raise ArchiveUnavailable(f"{self._name}: {what_failed(error)}") from error
+        except TokenUnavailable as error:
+            raise ArchiveUnavailable(f"{self._name}: {error.sentence}") from error
+        except TokenRefused as error:
+            raise ArchiveUnauthorized(f"{self._name}: {error.sentence}") from error
 
     def _bounded(self, answer: httpx.Response) -> Iterator[bytes]:
         taken, until = 0, self._clock() + self._settings.longest_answer.total_seconds()

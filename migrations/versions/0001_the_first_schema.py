@@ -10,6 +10,10 @@ down_revision: Final = None
 branch_labels: Final = None
 depends_on: Final = None
 
+_LATE: Final = (
+    "unsynced_since IS NOT NULL"
+    " AND NOT (state = 'on-hold' AND coalesce(code, '') = 'PATIENT-ABSENT')"
+)
 _KEY: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -34,7 +38,7 @@ def _archive() -> None:
         "archive",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.CheckConstraint("id BETWEEN 1 AND 63", name="ck_archive_id"),
+        sa.CheckConstraint("id BETWEEN 1 AND 63", name=op.f("ck_archive_id")),
         sa.PrimaryKeyConstraint("id", name="pk_archive"),
         sa.UniqueConstraint("name", name="uq_archive_name"),
     )
@@ -46,7 +50,7 @@ def _fhir_target() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("base_url", sa.Text(), nullable=False),
         sa.Column("single", sa.Boolean(), nullable=False),
-        sa.CheckConstraint("single", name="ck_fhir_target_single"),
+        sa.CheckConstraint("single", name=op.f("ck_fhir_target_single")),
         sa.PrimaryKeyConstraint("id", name="pk_fhir_target"),
         sa.UniqueConstraint("single", name="uq_fhir_target_single"),
         sqlite_autoincrement=True,
@@ -79,32 +83,39 @@ def _study() -> None:
         sa.Column("patient_reference", sa.Text(), nullable=True),
         sa.Column("rules", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "(state = 'in-progress') = (lease_owner IS NOT NULL)", name="ck_study_lease"
+            "(state = 'in-progress') = (lease_owner IS NOT NULL)", name=op.f("ck_study_lease")
         ),
         sa.CheckConstraint(
-            "(state IN ('failed', 'in-progress', 'on-hold', 'ready', 'received')) = (unsynced_since IS NOT NULL)",
-            name="ck_study_unsynced",
+            "(state IN ('failed', 'in-progress', 'on-hold', 'ready', 'received'))"
+            " = (unsynced_since IS NOT NULL)",
+            name=op.f("ck_study_unsynced"),
         ),
         sa.CheckConstraint(
-            "(state IN ('failed', 'in-progress', 'ready', 'received')) = (next_attempt_at IS NOT NULL)",
-            name="ck_study_claimable",
+            "(state IN ('failed', 'in-progress', 'ready', 'received'))"
+            " = (next_attempt_at IS NOT NULL)",
+            name=op.f("ck_study_claimable"),
         ),
         sa.CheckConstraint(
-            "state IN ('cancelled', 'completed', 'failed', 'in-progress', 'on-hold', 'ready', 'received')",
-            name="ck_study_state",
+            "state IN ('cancelled', 'completed', 'failed', 'in-progress', 'on-hold', 'ready',"
+            " 'received')",
+            name=op.f("ck_study_state"),
         ),
         sa.CheckConstraint(
-            "waiting_for IS NULL OR state IN ('cancelled', 'on-hold')", name="ck_study_waiting"
+            "waiting_for IS NULL OR state IN ('cancelled', 'on-hold')",
+            name=op.f("ck_study_waiting"),
         ),
         sa.CheckConstraint(
             "NOT pruned OR (instance_count = 0 AND patient_reference IS NULL)",
-            name="ck_study_pruned",
+            name=op.f("ck_study_pruned"),
         ),
-        sa.CheckConstraint("generation >= 0 AND attempts >= 0", name="ck_study_generation"),
-        sa.CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="ck_study_uid"),
+        sa.CheckConstraint("generation >= 0 AND attempts >= 0", name=op.f("ck_study_generation")),
         sa.CheckConstraint(
-            "series_count >= 0 AND instance_count >= series_count AND last_series >= series_count AND last_header >= 0",
-            name="ck_study_counts",
+            "length(study_instance_uid) BETWEEN 1 AND 64", name=op.f("ck_study_uid")
+        ),
+        sa.CheckConstraint(
+            "series_count >= 0 AND instance_count >= series_count"
+            " AND last_series >= series_count AND last_header >= 0",
+            name=op.f("ck_study_counts"),
         ),
         sa.PrimaryKeyConstraint("id", name="pk_study"),
         sa.UniqueConstraint("study_instance_uid", name="uq_study_study_instance_uid"),
@@ -128,12 +139,8 @@ def _study() -> None:
         "ix_study_unsynced",
         "study",
         ["unsynced_since"],
-        sqlite_where=sa.text(
-            "unsynced_since IS NOT NULL AND NOT (state = 'on-hold' AND coalesce(code, '') = 'PATIENT-ABSENT')"
-        ),
-        postgresql_where=sa.text(
-            "unsynced_since IS NOT NULL AND NOT (state = 'on-hold' AND coalesce(code, '') = 'PATIENT-ABSENT')"
-        ),
+        sqlite_where=sa.text(_LATE),
+        postgresql_where=sa.text(_LATE),
     )
     op.create_index(
         "ix_study_waiting_for",
@@ -213,7 +220,9 @@ def _series() -> None:
         sa.Column("study_id", _KEY, nullable=False),
         sa.Column("series", sa.Integer(), nullable=False),
         sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
-        sa.CheckConstraint("length(series_instance_uid) BETWEEN 1 AND 64", name="ck_series_uid"),
+        sa.CheckConstraint(
+            "length(series_instance_uid) BETWEEN 1 AND 64", name=op.f("ck_series_uid")
+        ),
         sa.ForeignKeyConstraint(
             ["study_id"], ["study.id"], name="fk_series_study_id", ondelete="CASCADE"
         ),
@@ -251,13 +260,13 @@ def _study_archive() -> None:
         sa.Column("absences", sa.Integer(), nullable=False),
         sa.CheckConstraint(
             "absences >= 0 AND (absences = 0) = (absent_since IS NULL)",
-            name="ck_study_archive_absence",
+            name=op.f("ck_study_archive_absence"),
         ),
         sa.CheckConstraint(
-            "read_owed >= 0 AND unverified >= 0", name="ck_study_archive_generation"
+            "read_owed >= 0 AND unverified >= 0", name=op.f("ck_study_archive_generation")
         ),
         sa.CheckConstraint(
-            "series_count >= 0 AND instance_count >= 0", name="ck_study_archive_counts"
+            "series_count >= 0 AND instance_count >= 0", name=op.f("ck_study_archive_counts")
         ),
         sa.ForeignKeyConstraint(["archive_id"], ["archive.id"], name="fk_study_archive_archive_id"),
         sa.ForeignKeyConstraint(
@@ -278,7 +287,7 @@ def _instance() -> None:
         sa.Column("number", sa.BigInteger(), nullable=True),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("archives", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("archives > 0", name="ck_instance_archives"),
+        sa.CheckConstraint("archives > 0", name=op.f("ck_instance_archives")),
         sa.ForeignKeyConstraint(
             ["study_id", "header"],
             ["header.study_id", "header.header"],

@@ -96,10 +96,15 @@ def failed(at: datetime) -> Settlement:
     )
 
 
-def left_out(*, rules: str = "r1", prune: bool = True) -> Settlement:
+def left_out(*, rules: str = "r1", prune: bool = True, **more: Any) -> Settlement:
     """A step that found the study out of scope."""
     return Settlement(
-        TaskEvent.LEAVE_OUT, "Not wanted.", Event.STUDY_OUT_OF_SCOPE, rules=rules, prune=prune
+        TaskEvent.LEAVE_OUT,
+        "Not wanted.",
+        Event.STUDY_OUT_OF_SCOPE,
+        rules=rules,
+        prune=prune,
+        **more,
     )
 
 

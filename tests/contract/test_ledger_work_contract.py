@@ -175,7 +175,7 @@ def test_who_waits_for_a_patient_is_woken_by_it_alone(site: Site) -> None:
     assert status.counts[WAITING_FOR_PATIENT] == 2
     assert status.counts[State.ON_HOLD] == 0
     assert status.oldest_unsynced is None
-    assert site.view().state == WAITING_FOR_PATIENT
+    assert site.view().state == State.ON_HOLD
     assert site.ledger.wake_patients(["urn:a|2", "urn:a|3"]) == 1
     assert site.ledger.claim("worker") is not None
     assert site.ledger.claim("worker") is None

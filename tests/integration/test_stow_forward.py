@@ -5,15 +5,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
 import pytest
 from pydicom.dataset import Dataset
 
+from flute_sync.daemon.http_server import TlsFiles
 from flute_sync.errors import LedgerUnavailable
 from flute_sync.intake import IntentId
 from flute_sync.sources.dicomweb import ArchiveSettings
+from tests.integration.tls import Authority
 from tests.services.process import free_port
 from tests.stow import (
     BOUNDARY,
@@ -394,7 +398,7 @@ def test_a_sender_that_stalls_is_given_up_and_leaves_a_notice() -> None:
         {"max_parts": 2},
     ],
 )
-def test_what_is_too_large_is_refused_and_leaves_a_notice(limits: dict[str, int]) -> None:
+def test_what_is_too_large_is_refused_and_leaves_a_notice(limits: dict[str, Any]) -> None:
     intake = FakeIntake()
     chunks = [multipart(FILES)]
     with ScriptedArchive(takes_all) as archive, serving(intake, archive.settings, **limits) as url:
@@ -492,3 +496,21 @@ def test_half_a_request_is_no_upload() -> None:
         client.shutdown(socket.SHUT_WR)
         assert client.recv(65536) == b""
     assert intake.names == []
+
+
+def test_an_archive_behind_tls_is_known_by_its_certificate(tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    pair = authority.pair("127.0.0.1")
+    intake, behind = FakeIntake(), FakeIntake()
+    # What is behind is another instance of this service, which takes all and keeps nothing.
+    with serving(behind, tls=TlsFiles(pair.certificate, pair.key)) as archive_url:
+        trusted = ArchiveSettings(dicomweb_url=archive_url, ca_file=str(authority.file))
+        with serving(intake, trusted) as url:
+            assert [post(url, FILES).status_code for _ in range(2)] == [200, 200]
+        distrusted = ArchiveSettings(dicomweb_url=archive_url, ca_file=str(stranger.file))
+        with serving(intake, distrusted) as url:
+            refused = post(url, FILES)
+    assert refused.status_code == 503
+    assert "certificate" in refused.text
+    assert intake.names == ["intend", "deliver"] * 2
+    assert sop_uids(intake.received) == sop_uids(behind.received)

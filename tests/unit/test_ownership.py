@@ -347,3 +347,13 @@ def test_nothing_foreign_is_ever_lost(before, now, theirs, foreign):
         assert all(one in merged["series"] for one in strange)
         assert {"system": "urn:other", "value": "1"} in merged["identifier"]
         merged = merge(stored(merged, version="2"), before, digest(now))
+
+
+def test_an_instance_that_left_the_archive_goes_also_from_a_series_that_others_touched():
+    before = ours(series=[series("1.2.3.1", instances=("1", "2"))])
+    there = copy.deepcopy(before)
+    there["series"][0]["performer"] = [{"actor": {"display": "MR 2"}}]
+    now = ours(series=[series("1.2.3.1", instances=("1",))])
+    (merged,) = merge(there, now, digest(before))["series"]
+    assert [one["uid"] for one in merged["instance"]] == ["1.2.3.1.1"]
+    assert merged["performer"] == [{"actor": {"display": "MR 2"}}]

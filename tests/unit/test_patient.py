@@ -14,6 +14,7 @@ from flute_sync.errors import (
     PatientConflict,
     PatientContradicted,
     PatientIdMissing,
+    PatientIdUnusable,
     PatientInactive,
     PatientIssuerUnknown,
     PatientSystemUnknown,
@@ -36,6 +37,7 @@ from flute_sync.study import (
     Issuer,
     PatientAttributes,
     PatientId,
+    Remark,
     Series,
     SeriesInstanceUID,
     SOPInstanceUID,
@@ -416,3 +418,24 @@ def test_every_judgement_ends_and_names_only_active_survivors(matches, known):
         assert decision.patient is not None
         assert decision.patient.get("active") is not False
         assert not decision.patient.get("link")
+
+
+@pytest.mark.parametrize("tag", ["(0010,0020)", "(0010,0021)", "(0010,0024)"])
+def test_an_identifier_that_cannot_be_read_is_not_passed_over(tag):
+    """One instance names A, another something unreadable: that may be somebody else."""
+    good = Header("1.2", patient=PatientAttributes(PatientId("A")))
+    bad = Header("1.2", remarks=(Remark("value-unusable", tag),))
+    whole = Study(
+        StudyInstanceUID("1.2.3"),
+        (
+            Series(
+                SeriesInstanceUID("1.2.3.4"),
+                (
+                    Instance(SOPInstanceUID("1.2.3.4.1"), 1, good),
+                    Instance(SOPInstanceUID("1.2.3.4.2"), 2, bad),
+                ),
+            ),
+        ),
+    )
+    with pytest.raises(PatientIdUnusable):
+        identify(whole, PatientSettings(default_system="urn:oid:1.2.3"))

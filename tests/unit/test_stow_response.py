@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
@@ -52,6 +52,7 @@ DATASETS = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(DATASETS)
 def test_xml_says_what_json_says(dataset: dict[str, Any]) -> None:
     assert from_xml(to_xml(dataset)) == dataset
