@@ -48,7 +48,8 @@ class Application:
             await send({"type": "lifespan.shutdown.complete"})
             return
         self.entered.set()
-        await asyncio.get_running_loop().run_in_executor(None, self.gate.wait, 20)
+        while not self.gate.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.01)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello"})
 

@@ -259,7 +259,7 @@ def test_a_sender_who_goes_away_leaves_a_notice_and_an_unfinished_upload() -> No
     with ScriptedArchive(takes_all) as archive, serving(intake, archive.settings) as url:
         with talk(url) as client:
             client.sendall(head(url, len(body)) + body[:-100])
-            archive.wait_for(lambda raw: FILES[2] in raw)
+            archive.wait_for(lambda raw: len(raw) > 1000)
         eventually(lambda: intake.names == ["intend", "abandon"])
     assert FILES[3] not in archive.raw
 
@@ -452,7 +452,7 @@ def test_an_upload_broken_off_by_the_end_of_the_service_leaves_a_notice() -> Non
         with serving(intake, archive.settings, grace=timedelta(seconds=0.2)) as url:
             client = talk(url)
             client.sendall(head(url, len(body)) + body[:-100])
-            archive.wait_for(lambda raw: FILES[2] in raw)
+            archive.wait_for(lambda raw: len(raw) > 1000)
         client.close()
     assert intake.names == ["intend", "abandon"]
 
