@@ -92,13 +92,13 @@ def metrics_block() -> str:
 
 def verb_block(name: str) -> str:
     """The usage of a verb, as ``--help`` says it."""
-    context = click.Context(cli, info_name="flute-sync")
+    context = click.Context(cli, info_name="flute-sync", terminal_width=96, **cli.context_settings)
     command: click.Command | None = cli
     for part in name.split():
         command = command.get_command(context, part) if isinstance(command, click.Group) else None
         if command is None:
             raise SystemExit(f"docs/commands.md: there is no verb {name!r}")
-        context = click.Context(command, info_name=part, parent=context, max_content_width=96)
+        context = click.Context(command, info_name=part, parent=context, terminal_width=96)
     assert command is not None
     return f"```text\n{command.get_help(context)}\n```\n"
 
