@@ -74,6 +74,7 @@ class Relay:
         NothingForwarded
             When the upload ends without a part for the archive.
         """
+        # One piece lags behind, so that a part's last bytes wait for what its end waits for.
         ready = f"--{self._boundary}".encode()
         async for chunk in body:
             self._tally.bytes += len(chunk)
@@ -99,8 +100,6 @@ class Relay:
                 await self._complete(part, out)
         if not self._intent.pending:
             await self._intent.committed()
-        elif self._open and out:
-            self._held.append(out.pop())
         return out
 
     def _pass_on(self, part: Part, data: bytes, out: list[bytes]) -> None:
