@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, insert, select
 
 from flute_sync.errors import ConfigurationError
-from flute_sync.ledger.database import Database
+from flute_sync.ledger.database import Database, one_at_a_time
 from flute_sync.ledger.tables import LARGEST_ARCHIVE_ID, archive
 
 
@@ -32,6 +32,7 @@ class Archives:
 
 
 def _find_or_add(connection: Connection, name: str) -> int:
+    one_at_a_time(connection, archive)
     query = select(archive.c.id).where(archive.c.name == name)
     found = connection.scalar(query)
     if found is not None:

@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, delete, insert, select
 
 from flute_sync.errors import LedgerTargetChanged
+from flute_sync.ledger.database import one_at_a_time
 from flute_sync.ledger.tables import fhir_study, fhir_target
 
 
@@ -15,7 +16,8 @@ def bind(connection: Connection, base_url: str) -> int:
         When resources on another server are known.
     """
     base_url = base_url.rstrip("/")
-    row = connection.execute(select(fhir_target).with_for_update()).one_or_none()
+    one_at_a_time(connection, fhir_target)
+    row = connection.execute(select(fhir_target)).one_or_none()
     if row is not None and row.base_url == base_url:
         return int(row.id)
     if row is not None:

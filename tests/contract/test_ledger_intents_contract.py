@@ -7,7 +7,7 @@ import pytest
 from flute_sync.errors import LedgerUnavailable
 from flute_sync.events import Event
 from flute_sync.task import State
-from tests.contract.ledger_site import OTHER, SECOND, STUDY, Site, received, synced
+from tests.contract.ledger_site import OTHER, SECOND, STUDY, Site, received
 
 LEASE = timedelta(seconds=20)
 

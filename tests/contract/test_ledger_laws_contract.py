@@ -1,6 +1,7 @@
 """Any order, grouping and repetition of deliveries gives the same study."""
 
 from collections.abc import Callable
+from itertools import chain
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from flute_sync.intake import Received
 from flute_sync.study import Study, StudyInstanceUID
 from flute_sync.task import TRANSITIONS, State, TaskEvent
-from tests.contract.ledger_site import Site, failed, header, held, left_out, received, synced
+from tests.contract.ledger_site import Site, failed, header, held, left_out, received
 
 HEADERS = [header(name) for name in "abc"]
 ITEMS = st.builds(
@@ -51,7 +52,9 @@ def test_order_grouping_and_repetition_do_not_matter(
 ) -> None:
     studies = [_told(site, history) for history in histories]
     assert studies[0] == studies[1]
-    told = {(item.series_instance_uid, item.instance) for item, _ in sum(histories[0], [])}
+    told = {
+        (item.series_instance_uid, item.instance) for item, _ in chain.from_iterable(histories[0])
+    }
     assert set(studies[0].instances()) == told
 
 

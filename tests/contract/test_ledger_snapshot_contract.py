@@ -13,6 +13,7 @@ from tests.contract.ledger_site import (
     HEADER,
     OTHER,
     QUIET,
+    STUDY,
     Site,
     header,
     received,
@@ -20,8 +21,8 @@ from tests.contract.ledger_site import (
 )
 
 
-def _numbers(study: Study) -> list[int | None]:
-    return sorted(instance.number for _, instance in study.instances() if instance.number)
+def _numbers(study: Study) -> list[int]:
+    return sorted(instance.number or 0 for _, instance in study.instances())
 
 
 def test_it_replaces_what_the_archive_held(site: Site) -> None:
@@ -131,7 +132,8 @@ def test_absent_from_one_of_two_archives_has_not_vanished(site: Site) -> None:
     claimed = site.claim()
     site.snapshot(claimed, absent=True)
     study = site.ledger.load(claimed)
-    assert (study.vanished, study.archives) == (False, {"copy"})
+    assert not study.vanished
+    assert study.archives == {"copy"}
 
 
 def test_absent_while_something_arrives_is_asked_again(site: Site) -> None:
@@ -164,7 +166,7 @@ def test_another_study_is_refused(site: Site) -> None:
 
 
 def test_forwarded_instances_are_unverified_until_compared(site: Site) -> None:
-    intent = site.ledger.intend("stow_rs", "pacs", ["1.2.3"])
+    intent = site.ledger.intend("stow_rs", "pacs", [STUDY])
     site.deliver(received([1]), closes=intent)
     site.deliver(received([1]), archive="copy")
     claimed = site.claim()
@@ -174,18 +176,18 @@ def test_forwarded_instances_are_unverified_until_compared(site: Site) -> None:
     before = site.unchanged()
     site.notice("1/1")
     assert site.unchanged() == before
-    site.deliver(received([1]), closes=site.ledger.intend("stow_rs", "pacs", ["1.2.3"]))
+    site.deliver(received([1]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     assert site.view().state == State.COMPLETED
-    site.deliver(received([2]), closes=site.ledger.intend("stow_rs", "pacs", ["1.2.3"]))
+    site.deliver(received([2]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     claimed = site.claim()
     assert claimed.unverified == ("pacs",)
     assert site.ledger.load(claimed).instance_count == 1
 
 
 def test_comparing_does_not_cover_what_came_later(site: Site) -> None:
-    site.deliver(received([1]), closes=site.ledger.intend("stow_rs", "pacs", ["1.2.3"]))
+    site.deliver(received([1]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     claimed = site.claim()
-    site.deliver(received([2]), closes=site.ledger.intend("stow_rs", "pacs", ["1.2.3"]))
+    site.deliver(received([2]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     site.ledger.verified(claimed, "pacs", 1, 1)
     site.ledger.settle(claimed, synced())
     assert site.claim().unverified == ("pacs",)
