@@ -9,8 +9,9 @@ import click
 import orjson
 
 from flute_sync.daemon.config import Config, load
-from flute_sync.errors import ConfigurationError, FluteSyncError
+from flute_sync.errors import FluteSyncError
 from flute_sync.ledger import Ledger
+from flute_sync.settings_errors import ConfigurationError
 
 DEFAULT_CONFIG: Final = Path("/etc/flute-sync/flute-sync.toml")
 

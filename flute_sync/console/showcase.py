@@ -16,12 +16,9 @@ import httpx
 import orjson
 from PIL import Image
 
-from flute_sync.errors import (
-    ArchiveServerError,
-    ArchiveUnavailable,
-    DemoFailed,
-    FhirUnavailable,
-)
+from flute_sync.archive_errors import ArchiveServerError, ArchiveUnavailable
+from flute_sync.command_errors import DemoFailed
+from flute_sync.fhir_errors import FhirUnavailable
 from flute_sync.sandbox.clinical import flute_bundle
 from flute_sync.sandbox.studies import (
     DEFAULT_WHEN,

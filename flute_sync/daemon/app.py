@@ -19,7 +19,7 @@ from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.sd_notify import SystemdNotifier, watchdog_interval
 from flute_sync.daemon.stats import Stats, counted
 from flute_sync.daemon.supervisor import Part, Supervisor
-from flute_sync.daemon.watch import PatientAlarm
+from flute_sync.daemon.watch import GROUP_INTERVAL, GroupAlarm, PatientAlarm
 from flute_sync.daemon.workers import Workers
 from flute_sync.errors import EXIT_OK, EXIT_SOFTWARE, FluteSyncError, TransientError
 from flute_sync.events import Event, fields
@@ -233,6 +233,8 @@ class Daemon:
             self._config.identifier_system,
         )
         yield Periodic("patient_watch", lambda: self._config.patient.watch_interval, alarm.step)
+        group = GroupAlarm(self.ledger, lambda: self._pipeline.subjects, self.fhir_pause)
+        yield Periodic("group_watch", lambda: GROUP_INTERVAL, group.step)
         yield from (_repeated(poller) for poller in self._pollers())
 
     def _pollers(self) -> Iterator[Poller]:
@@ -284,13 +286,13 @@ class Daemon:
         self._notifier.stopping()
         supervisor.stop()
         self._server.stop(GRACE)
-        finished = supervisor.join(GRACE)
+        supervisor.join(GRACE)  # a step that takes longer is handed back below
         try:
             self.ledger.release(self._owner)
         except FluteSyncError as error:
             # The leases run out by themselves.
             log.warning(error.sentence, extra=fields(Event.LEDGER_FAILED, code=error.code))
-        return EXIT_OK if well and finished else EXIT_SOFTWARE
+        return EXIT_OK if well else EXIT_SOFTWARE
 
 
 def _repeated(poller: Poller) -> Periodic:

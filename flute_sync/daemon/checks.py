@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flute_sync.daemon.config import Config
-from flute_sync.errors import FluteSyncError, LedgerAbsent, ListenerUnavailable
+from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.client import FhirClient
 from flute_sync.ledger import Ledger
+from flute_sync.ledger_errors import LedgerAbsent
+from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
 from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.orthanc_changes import probe

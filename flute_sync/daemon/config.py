@@ -19,8 +19,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from flute_sync.command_errors import InputUnreadable
 from flute_sync.completeness import StudySettings
-from flute_sync.errors import ConfigurationError, InputUnreadable
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.imaging_study import ImagingStudySettings
 from flute_sync.ledger import LedgerSettings
@@ -28,6 +28,7 @@ from flute_sync.patient import PatientSettings
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
 from flute_sync.settings import Port, SecretFile, Settings, Uri
+from flute_sync.settings_errors import ConfigurationError
 from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.http_access import ListenerSettings

@@ -22,8 +22,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from flute_sync.errors import FluteSyncError, ListenerUnavailable, SecretUnreadable
+from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
+from flute_sync.settings_errors import ListenerUnavailable, SecretUnreadable
 
 log = logging.getLogger(__name__)
 

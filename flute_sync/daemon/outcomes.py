@@ -6,7 +6,8 @@ A sentence never holds patient data, nor the study's UID: the log may have to hi
 from datetime import datetime
 from typing import Final
 
-from flute_sync.errors import ArchiveStudyAbsent, FluteSyncError
+from flute_sync.archive_errors import ArchiveStudyAbsent
+from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event
 from flute_sync.fhir.imaging_studies import IMAGING_STUDY, Written
 from flute_sync.imaging_study import Mapped

@@ -4,19 +4,17 @@ import logging
 import threading
 from datetime import datetime, timedelta
 
-from flute_sync.errors import (
-    ArchiveUnauthorized,
-    ArchiveUnavailable,
+from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
+from flute_sync.auth_errors import TokenRefused, TokenUnavailable
+from flute_sync.errors import FluteSyncError
+from flute_sync.events import Event, fields
+from flute_sync.fhir_errors import (
     FhirBusy,
     FhirCapabilityMissing,
     FhirUnauthorized,
     FhirUnavailable,
-    FluteSyncError,
-    SecretUnreadable,
-    TokenRefused,
-    TokenUnavailable,
 )
-from flute_sync.events import Event, fields
+from flute_sync.settings_errors import SecretUnreadable
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +54,17 @@ class Pause:
             if self._until is None or self._until <= now:
                 return timedelta()
             return self._until - now
+
+    def refuse(self, now: datetime) -> None:
+        """Spare a target that is known to be down.
+
+        Raises
+        ------
+        FluteSyncError
+            What paused it, while the pause lasts.
+        """
+        if self._error is not None and self.remaining(now):
+            raise self._error
 
     @property
     def error(self) -> FluteSyncError | None:

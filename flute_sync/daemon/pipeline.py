@@ -17,14 +17,15 @@ from flute_sync.daemon.config import Config
 from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
 from flute_sync.daemon.reading import Reader
 from flute_sync.daemon.subject import Subjects, wake_key
-from flute_sync.errors import FhirRejected, IdentityError, PatientAbsent
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.endpoints import Endpoints
 from flute_sync.fhir.imaging_studies import Found, ImagingStudies, Key, literal_order
 from flute_sync.fhir.patients import Patients
+from flute_sync.fhir_errors import FhirRejected
 from flute_sync.imaging_study import Context, map_study
 from flute_sync.ledger import Claim, Ledger, Settlement
 from flute_sync.patient import Identity, Subject, identify
+from flute_sync.patient_errors import IdentityError, PatientAbsent
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
 from flute_sync.sources.dicomweb import Archive

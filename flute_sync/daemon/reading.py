@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from flute_sync.archive_errors import (
+    ArchiveCapabilityMissing,
+    ArchiveIncomplete,
+    ArchiveStudyAbsent,
+)
 from flute_sync.daemon.agreement import agrees, held_instances
-from flute_sync.errors import ArchiveCapabilityMissing, ArchiveIncomplete, ArchiveStudyAbsent
 from flute_sync.events import Event, fields
 from flute_sync.ledger import Claim, Ledger, Snapshot
 from flute_sync.sources.dicomweb import Archive

@@ -1,21 +1,17 @@
 """Who the study is about, held against who its ImagingStudy says: a wrong patient is the worst."""
 
 import hashlib
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
-from flute_sync.errors import PatientChanged
 from flute_sync.fhir.imaging_studies import Found
 from flute_sync.fhir.patients import PATIENT, Patients
 from flute_sync.fhir.queries import reference_id
 from flute_sync.ownership import bears
 from flute_sync.patient import Identity, Subject
+from flute_sync.patient_errors import PatientChanged
 from flute_sync.selection import SelectSettings, Verdict, judge_patient
-
-GROUP_AGE_SECONDS: Final = 60.0
 
 
 @dataclass
@@ -25,9 +21,7 @@ class Subjects:
     patients: Patients
     select: SelectSettings
     base_url: str
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _members: frozenset[str] = frozenset()
-    _members_at: float = float("-inf")
+    _members: frozenset[str] | None = None
 
     def resolve(self, identity: Identity, found: Found, *, confirmed: bool) -> Subject:
         """Return the subject.
@@ -76,17 +70,16 @@ class Subjects:
         named = subject.reference.get("reference")
         patient_id = reference_id(named, PATIENT, self.base_url)
         reference = None if patient_id is None else f"{PATIENT}/{patient_id}"
-        group = self.select.patients.startswith("Group/")
-        members = self._group(self.select.patients) if group else frozenset()
+        members = frozenset[str]()
+        if self.select.patients.startswith("Group/"):
+            members = self.members() if self._members is None else self._members
         return judge_patient(reference, self.select, members)
 
-    def _group(self, reference: str) -> frozenset[str]:
-        with self._lock:
-            if time.monotonic() - self._members_at > GROUP_AGE_SECONDS:
-                ids = self.patients.members(reference)
-                self._members = frozenset(f"{PATIENT}/{one}" for one in ids)
-                self._members_at = time.monotonic()
-            return self._members
+    def members(self) -> frozenset[str]:
+        """Read the members of the Group that ``select.patients`` names, and remember them."""
+        ids = self.patients.members(self.select.patients)
+        self._members = frozenset(f"{PATIENT}/{one}" for one in ids)
+        return self._members
 
 
 def wake_key(key: str, system: str) -> str:

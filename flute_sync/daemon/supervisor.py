@@ -19,6 +19,7 @@ from flute_sync.events import Event, fields
 log = logging.getLogger(__name__)
 
 TICK = timedelta(seconds=1)
+STATUS_EVERY = timedelta(seconds=10)
 
 
 class Pulse:
@@ -68,7 +69,7 @@ class Part:
 
     name: str
     run: Callable[[Pulse], None]
-    longest_silence: timedelta = timedelta(minutes=10)
+    longest_silence: timedelta = timedelta(minutes=30)
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Supervisor:
                 self._failed.set()
                 break
             self.notifier.watchdog()
-            if since_status >= 5 * TICK:
+            if since_status >= STATUS_EVERY:
                 self.notifier.status(self.describe())
                 since_status = timedelta()
             self._wake.wait(period.total_seconds())

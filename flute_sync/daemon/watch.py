@@ -1,5 +1,6 @@
-"""Wakes the studies that wait for a Patient: one watch for all of them."""
+"""Wakes the studies that wait for a Patient, or for one to join the Group: one watch for all."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flute_sync.daemon.pauses import Pause
-from flute_sync.daemon.subject import wake_key
+from flute_sync.daemon.subject import Subjects, wake_key
 from flute_sync.events import Event, fields
 from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.intake import Cursor
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 SOURCE: Final = "patient_watch"
 TARGET: Final = "fhir"
+GROUP_SOURCE: Final = "group_watch"
+GROUP_INTERVAL: Final = timedelta(minutes=1)
 REPEAT: Final = timedelta(minutes=1)
 """How long a Patient that arrived goes on waking: a step may have looked just before it came and
 begin to wait just after."""
@@ -67,3 +70,36 @@ class PatientAlarm:
                 "Patients arrived or changed for whom studies waited.",
                 extra=fields(Event.PATIENT_ARRIVED, studies=woken),
             )
+
+
+@dataclass
+class GroupAlarm:
+    """Looks whether the Group of ``select.patients`` changed, and lets all be judged again."""
+
+    ledger: Ledger
+    subjects: Callable[[], Subjects]
+    pause: Pause
+
+    def step(self, now: datetime, _stop: Callable[[], bool]) -> None:
+        """Look once.
+
+        Raises
+        ------
+        FluteSyncError
+            When the FHIR server or the ledger does not do its part.
+        """
+        subjects = self.subjects()
+        if self.pause.remaining(now) or not subjects.select.patients.startswith("Group/"):
+            return
+        members = "\n".join([subjects.select.patients, *sorted(subjects.members())])
+        seen = hashlib.blake2b(members.encode(), digest_size=16).hexdigest()
+        before = self.ledger.cursor(GROUP_SOURCE, TARGET)
+        if seen == before:
+            return
+        if before is not None:
+            judged = self.ledger.rejudge("")
+            log.info(
+                "The members of the Group changed; studies are judged again.",
+                extra=fields(Event.PATIENT_ARRIVED, studies=judged),
+            )
+        self.ledger.set_cursor(Cursor(GROUP_SOURCE, TARGET, seen))

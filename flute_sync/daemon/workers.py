@@ -17,12 +17,10 @@ from flute_sync.daemon.pauses import ARCHIVE_PAUSES, FHIR_PAUSES, Pause
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.stats import Stats
 from flute_sync.daemon.supervisor import Pulse, whereabouts
-from flute_sync.errors import (
-    FluteSyncError,
-    LeaseLost,
-)
+from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
 from flute_sync.ledger import Claim, Ledger, Settlement
+from flute_sync.ledger_errors import LeaseLost
 from flute_sync.retry import decide
 
 log = logging.getLogger(__name__)
@@ -89,7 +87,10 @@ class Workers:
 
     def _work(self, claim: Claim) -> None:
         began = time.monotonic()
+        needs_archive = bool(claim.reads_owed or claim.unverified or claim.absences)
         try:
+            if needs_archive:
+                self.archive_pause.refuse(datetime.now(UTC))
             settlement = self.pipeline().step(claim)
         except FluteSyncError as error:
             settlement = self._failed(claim, error)
@@ -105,6 +106,8 @@ class Workers:
             settlement = defect(error)
         else:
             self.fhir_pause.end()
+            if needs_archive:
+                self.archive_pause.end()
         self._settle(claim, settlement, time.monotonic() - began)
 
     def _failed(self, claim: Claim, error: FluteSyncError) -> Settlement:

@@ -1,6 +1,7 @@
 """Servers that come and go, patients that come late, signals: work waits and goes on by itself."""
 
 import signal
+import sqlite3
 from pathlib import Path
 
 import httpx
@@ -147,3 +148,25 @@ def test_index_mode_needs_no_archive(make_site, sandbox: Sandbox) -> None:
         (found,) = eventually(lambda: imaging_studies(sandbox.fhir_url, upload.uid), within=30)
         assert found["numberOfInstances"] == len(upload.files)
         assert "endpoint" not in found
+
+
+def test_only_patients_of_the_fhir_server_are_wanted_and_wake_when_they_come(
+    sandbox_site: Site, sandbox: Sandbox
+) -> None:
+    upload = Upload(slices=1)
+    sandbox_site.settings["select"] = {"patients": "known"}
+    sandbox_site.settings["patient"]["watch_interval"] = "1s"
+    with running(sandbox_site) as site:
+        store(site.stow_url, upload.files)
+        eventually(lambda: site.logged("study.out_of_scope"), within=30)
+        told = site.ask("study", upload.uid)
+        assert (told["state"], told["instances"], told["patient"]) == ("cancelled", 0, None)
+        with sqlite3.connect(site.folder / "ledger.db") as ledger:
+            rows = "".join(ledger.iterdump())
+        ledger.close()
+        assert upload.uid in rows
+        assert upload.patient.patient_id not in rows
+        assert upload.patient.family_name not in rows
+        create_patient(sandbox.fhir_url, upload.patient)
+        (found,) = eventually(lambda: imaging_studies(sandbox.fhir_url, upload.uid), within=30)
+        assert found["numberOfInstances"] == len(upload.files)

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from flute_sync.command_errors import InputUnreadable
 from flute_sync.console.output import config_option, json_option, load_config, show_json
 from flute_sync.daemon.config import SiteSettings
-from flute_sync.errors import EXIT_DATA, EXIT_OK, FluteSyncError, HeaderError, InputUnreadable
+from flute_sync.dicom_errors import HeaderError
+from flute_sync.errors import EXIT_DATA, EXIT_OK, FluteSyncError
 from flute_sync.imaging_study import Context, ImagingStudySettings, map_study, to_json
 from flute_sync.intake import Received
 from flute_sync.patient import PatientSettings, logical_subject

@@ -10,7 +10,7 @@ import click
 import orjson
 
 from flute_sync.console import showcase
-from flute_sync.console.output import json_option, show_json
+from flute_sync.console.output import config_option, json_option, load_config, show_json
 from flute_sync.console.showcase import Account, Scene
 from flute_sync.sandbox.server import Sandbox
 
@@ -19,13 +19,22 @@ from flute_sync.sandbox.server import Sandbox
 @click.option("--fhir", "fhir_url", help="A FHIR R4 server instead of the sandbox's.")
 @click.option("--archive", "dicomweb_url", help="A DICOMweb archive instead of the sandbox's.")
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+@config_option
 @json_option
-def demo(fhir_url: str | None, dicomweb_url: str | None, keep: bool, as_json: bool) -> None:
+def demo(
+    fhir_url: str | None,
+    dicomweb_url: str | None,
+    keep: bool,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
     """Upload an invented prostate MRI and ultrasound, and watch them arrive in FHIR.
 
     Without --fhir and --archive everything runs on an embedded archive and FHIR server. With them
     the invented patient, his variables and the two studies stay on those servers.
     """
+    if config_path is not None:
+        load_config(config_path)  # nothing of it is needed, but a wrong file is said
     say = (lambda *_: None) if as_json else click.echo
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="flute-sync-demo-")))

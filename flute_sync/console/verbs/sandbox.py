@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from flute_sync.console.output import json_option, show_json
+from flute_sync.console.output import config_option, json_option, load_config, show_json
 from flute_sync.sandbox.server import Sandbox
 
 
@@ -15,12 +15,21 @@ from flute_sync.sandbox.server import Sandbox
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep the data here.")
 @click.option("--archive-port", default=8042, show_default=True, help="Port of the archive.")
 @click.option("--fhir-port", default=8080, show_default=True, help="Port of the FHIR server.")
+@config_option
 @json_option
-def sandbox(folder: Path | None, archive_port: int, fhir_port: int, as_json: bool) -> None:
+def sandbox(
+    folder: Path | None,
+    archive_port: int,
+    fhir_port: int,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
     """Run an archive (DICOMweb) and a FHIR R4 server on loopback until interrupted.
 
     They are for trying and testing: they have no authentication and listen on 127.0.0.1 only.
     """
+    if config_path is not None:
+        load_config(config_path)  # nothing of it is needed, but a wrong file is said
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
