@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlencode
 from uuid import NAMESPACE_URL, uuid5
 
-from flute_sync.errors import FhirServerError
+from flute_sync.fhir_errors import FhirServerError
 from flute_sync.terminology import DATA_OPERATION, PROVENANCE_PARTICIPANT
 
 Resource = dict[str, Any]

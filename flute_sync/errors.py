@@ -4,22 +4,31 @@
 
     FluteSyncError
     ├── TransientError          try again; the target or the network is at fault
-    │   ├── FhirUnavailable, FhirBusy, FhirConflict
-    │   ├── ArchiveUnavailable, ArchiveIncomplete, TokenUnavailable
-    │   └── LedgerUnavailable, LedgerBusy, UploadInterrupted, UploadTooSlow, TooManyUploads
+    │   ├── fhir_errors         FhirUnavailable, FhirBusy, FhirConflict, FhirServerError
+    │   ├── archive_errors      ArchiveUnavailable, ArchiveServerError, ArchiveStudyAbsent,
+    │   │                       ArchiveIncomplete
+    │   ├── ledger_errors       LedgerUnavailable, LedgerBusy, LeaseLost
+    │   ├── upload_errors       UploadInterrupted, UploadTooSlow, TooManyUploads
+    │   └── auth_errors         TokenUnavailable
     ├── PermanentError          this study, or this input, cannot go as it is
-    │   ├── HeaderError         a DICOM header that cannot be read
-    │   ├── MultipartError, UploadTooLarge, UnsupportedMediaType, StudyUidMismatch
-    │   ├── RequestRefused      an HTTP request that is not answered
-    │   ├── ArchiveRefused, ArchiveAnswerTooLarge, ArchiveForeignInstance
-    │   ├── IdentityError       which patient is meant is not certain
-    │   ├── MappingError        the study cannot be said in FHIR
-    │   └── FhirRejected, FhirAmbiguous, FhirGone
+    │   ├── dicom_errors        HeaderError: a DICOM header that cannot be read
+    │   ├── patient_errors      IdentityError: which patient is meant is not certain
+    │   ├── fhir_errors         MappingError, FhirRejected, FhirAmbiguous, FhirGone
+    │   ├── archive_errors      ArchiveRefused, ArchiveAnswerTooLarge, ArchiveForeignInstance
+    │   ├── ledger_errors       StudyUnknown, LedgerRefused
+    │   ├── upload_errors       MultipartError, UploadTooLarge, UnsupportedMediaType,
+    │   │                       StudyUidMismatch, RequestRefused
+    │   └── command_errors      InputUnreadable, DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
-        ├── ConfigurationError, SecretUnreadable, TokenRefused
-        ├── LedgerSchemaError, LedgerTargetChanged, LedgerCorrupt, LedgerAbsent
-        ├── LedgerUnauthorized
-        └── FhirUnauthorized, FhirCapabilityMissing, ArchiveUnauthorized, ListenerUnavailable
+        ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
+        ├── auth_errors         TokenRefused
+        ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing
+        ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing
+        └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
+                                LedgerUnauthorized, LedgerCorrupt
+
+Here are the trunk and its branches; the leaves grow in the modules named above, one for each thing
+that can fail, and `error_tree.every_error` yields them all.
 
 The first line of a class's docstring is its message, ``hint`` is what the operator should do, and
 ``code`` never changes once released. ``detail`` must never hold patient data: it is logged.

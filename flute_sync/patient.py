@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from typing import Any, Final, Literal
 
 from flute_sync.coding import universal_system
-from flute_sync.errors import (
+from flute_sync.patient_errors import (
     PatientAbsent,
     PatientAmbiguous,
     PatientConflict,

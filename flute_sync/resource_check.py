@@ -17,7 +17,7 @@ import orjson
 from fhir.resources.R4B.imagingstudy import ImagingStudy
 from pydantic import ValidationError
 
-from flute_sync.errors import MappingError
+from flute_sync.fhir_errors import MappingError
 from flute_sync.mapping import FhirJson
 from flute_sync.terminology import DCM, OID, URI
 from flute_sync.valuerep import LARGEST_INTEGER

@@ -18,7 +18,8 @@ import click
 
 from flute_sync.console.cli import cli
 from flute_sync.console.metrics import METRICS
-from flute_sync.errors import FluteSyncError, OperatorError, TransientError, every_error
+from flute_sync.error_tree import every_error
+from flute_sync.errors import FluteSyncError, OperatorError, TransientError
 from flute_sync.events import FIELDS, Event
 from scripts.document_settings import credentials_block, settings_block, settings_file
 from scripts.markdown import prose, table
@@ -36,8 +37,7 @@ ANSWERED = ("ARCHIVE", "AUTH", "DICOM", "HTTP", "LEDGER", "STOW")
 
 def errors() -> list[type[FluteSyncError]]:
     """Return every error of the program, by code."""
-    ours = (error for error in every_error() if error.__module__.startswith("flute_sync."))
-    return sorted(ours, key=lambda error: error.code)
+    return sorted(every_error(), key=lambda error: error.code)
 
 
 def errors_block(prefix: str) -> str:

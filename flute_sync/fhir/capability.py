@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flute_sync.errors import FhirCapabilityMissing, FhirServerError
+from flute_sync.fhir_errors import FhirCapabilityMissing, FhirServerError
 
 _R4: Final = re.compile(r"4\.0(\.\d+)?")
 _NEEDED: Final[Mapping[str, frozenset[str]]] = {

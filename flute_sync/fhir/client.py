@@ -23,11 +23,11 @@ from flute_sync.bundle import (
     version_of,
     version_of_etag,
 )
-from flute_sync.errors import FhirGone, FhirServerError
 from flute_sync.fhir.capability import Capabilities, capabilities
 from flute_sync.fhir.outcome import failure
 from flute_sync.fhir.queries import Parameters, has_id, page
 from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
+from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.transport import http_date
 
 __all__ = ["FhirClient", "FhirSettings"]

@@ -12,11 +12,11 @@ from threading import Lock
 from typing import Any, Final
 
 from flute_sync.bundle import Resource, oldest_first, version_of
-from flute_sync.errors import FhirConflict, FhirServerError
 from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import criteria, identifier_search
 from flute_sync.fhir.uniqueness import Pause, others_than_ours
+from flute_sync.fhir_errors import FhirConflict, FhirServerError
 from flute_sync.ownership import bears
 from flute_sync.terminology import DCM, ENDPOINT_CONNECTION_TYPE
 

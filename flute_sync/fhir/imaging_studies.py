@@ -15,12 +15,12 @@ from hashlib import sha256
 from typing import Any, Final, Literal
 
 from flute_sync.bundle import Entry, Resource, Result, full_url, version_of, witnessed
-from flute_sync.errors import FhirAmbiguous, FhirConflict, FhirGone, FhirServerError
 from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import identifier_search, study_criteria, study_search
 from flute_sync.fhir.questions import Question, Read, Search, ask
 from flute_sync.fhir.uniqueness import Pause, others_than_ours
+from flute_sync.fhir_errors import FhirAmbiguous, FhirConflict, FhirGone, FhirServerError
 from flute_sync.ownership import bears, bears_uid, digest, merge, same
 
 log = logging.getLogger(__name__)

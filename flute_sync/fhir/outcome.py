@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from flute_sync.errors import (
-    ConfigurationError,
+from flute_sync.errors import FluteSyncError
+from flute_sync.fhir_errors import (
     FhirAmbiguous,
     FhirBusy,
     FhirCapabilityMissing,
@@ -15,8 +15,8 @@ from flute_sync.errors import (
     FhirRejected,
     FhirServerError,
     FhirUnauthorized,
-    FluteSyncError,
 )
+from flute_sync.settings_errors import ConfigurationError
 from flute_sync.transport import retry_after
 
 Interaction = Literal["read", "search", "create", "update", "delete", "bundle", "capabilities"]

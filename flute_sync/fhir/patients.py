@@ -6,10 +6,10 @@ from threading import Lock
 from typing import Any, Final
 
 from flute_sync.bundle import Resource
-from flute_sync.errors import ConfigurationError, FhirGone, FhirServerError, PatientInactive
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import criteria, identifier_search, reference_id
 from flute_sync.fhir.uniqueness import Pause, others_than_ours
+from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.ownership import bears
 from flute_sync.patient import (
     CreatePatient,
@@ -21,6 +21,8 @@ from flute_sync.patient import (
     followed,
     judge,
 )
+from flute_sync.patient_errors import PatientInactive
+from flute_sync.settings_errors import ConfigurationError
 
 PATIENT: Final = "Patient"
 _MOST_ROUNDS: Final = 8

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from flute_sync.bundle import Resource
-from flute_sync.errors import FhirServerError
+from flute_sync.fhir_errors import FhirServerError
 from flute_sync.terminology import DICOM_UID, OID, URI
 
 Parameters = list[tuple[str, str]]

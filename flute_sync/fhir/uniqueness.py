@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from flute_sync.bundle import Resource, Result, oldest_first, version_of
-from flute_sync.errors import FhirServerError
 from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir_errors import FhirServerError
 
 log = logging.getLogger(__name__)
 

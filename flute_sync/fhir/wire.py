@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from flute_sync.errors import FhirServerError, FhirUnavailable
 from flute_sync.fhir.outcome import Interaction, failure
+from flute_sync.fhir_errors import FhirServerError, FhirUnavailable
 from flute_sync.settings import Bytes, HttpUrl, PositiveDuration
 from flute_sync.transport import HttpSettings, client, what_failed
 

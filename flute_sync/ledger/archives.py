@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, insert, select
 
-from flute_sync.errors import ConfigurationError
 from flute_sync.ledger.database import Database, one_at_a_time
 from flute_sync.ledger.tables import LARGEST_ARCHIVE_ID, archive
+from flute_sync.settings_errors import ConfigurationError
 
 
 @dataclass(slots=True)

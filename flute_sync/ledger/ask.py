@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select, text
 
-from flute_sync.errors import StudyUnknown, every_error
+from flute_sync.error_tree import every_error
 from flute_sync.ledger.tables import (
     WAITS_FOR_PATIENT,
     archive,
@@ -15,6 +15,7 @@ from flute_sync.ledger.tables import (
     study,
     study_archive,
 )
+from flute_sync.ledger_errors import StudyUnknown
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State
 

@@ -9,7 +9,8 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy import BigInteger, Dialect
 from sqlalchemy.types import TypeDecorator
 
-from flute_sync.errors import HeaderError, HeaderUidInvalid, LedgerCorrupt
+from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
+from flute_sync.ledger_errors import LedgerCorrupt
 from flute_sync.study import Header, SOPInstanceUID
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

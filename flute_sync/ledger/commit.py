@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
-from flute_sync.errors import FluteSyncError, LedgerUnavailable, TransientError
+from flute_sync.errors import FluteSyncError, TransientError
+from flute_sync.ledger_errors import LedgerUnavailable
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")

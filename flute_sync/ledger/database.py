@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from flute_sync.errors import ConfigurationError, LedgerAbsent, LedgerBusy, LedgerUnavailable
 from flute_sync.ledger.failures import translated
 from flute_sync.ledger.settings import LedgerSettings
+from flute_sync.ledger_errors import LedgerAbsent, LedgerBusy, LedgerUnavailable
+from flute_sync.settings_errors import ConfigurationError
 from flute_sync.transport.secret import read_secret
 
 _T = TypeVar("_T")

@@ -11,8 +11,8 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from flute_sync.errors import (
-    FluteSyncError,
+from flute_sync.errors import FluteSyncError
+from flute_sync.ledger_errors import (
     LedgerBusy,
     LedgerCorrupt,
     LedgerRefused,

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flute_sync.completeness import StudySettings
-from flute_sync.errors import FluteSyncError, LedgerUnavailable
+from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event
 from flute_sync.intake import Cursor, Delivery, IntentId
 from flute_sync.ledger import intents
@@ -19,6 +19,7 @@ from flute_sync.ledger.commit import GroupCommit
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.record import News, Recorder
 from flute_sync.ledger.tables import archive, source_cursor
+from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.study import StudyInstanceUID
 
 

@@ -13,9 +13,9 @@ from typing import Final
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from flute_sync.errors import LedgerUnavailable
 from flute_sync.intake import IntentId, Noticed
 from flute_sync.ledger.tables import archive, intent, intent_study
+from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.study import StudyInstanceUID
 
 _STUDIES: Final = {

@@ -11,12 +11,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from flute_sync.errors import LedgerAbsent, LedgerCorrupt, LedgerSchemaError
 from flute_sync.events import Event, fields
 from flute_sync.ledger.columns import utc_now
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.tables import event as event_table
+from flute_sync.ledger_errors import LedgerAbsent, LedgerCorrupt, LedgerSchemaError
 
 log = logging.getLogger(__name__)
 

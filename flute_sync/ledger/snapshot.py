@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, update
 
-from flute_sync.errors import ArchiveForeignInstance
+from flute_sync.archive_errors import ArchiveForeignInstance
 from flute_sync.events import Event
 from flute_sync.intake import Received
 from flute_sync.ledger import instances, trail

@@ -2,9 +2,9 @@
 
 from sqlalchemy import Connection, delete, insert, select
 
-from flute_sync.errors import LedgerTargetChanged
 from flute_sync.ledger.database import one_at_a_time
 from flute_sync.ledger.tables import fhir_study, fhir_target
+from flute_sync.ledger_errors import LedgerTargetChanged
 
 
 def bind(connection: Connection, base_url: str) -> int:

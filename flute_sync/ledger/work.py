@@ -24,7 +24,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flute_sync.completeness import StudySettings, due_at
-from flute_sync.errors import LeaseLost, LedgerTargetChanged, StudyUnknown
 from flute_sync.events import Event
 from flute_sync.ledger import trail
 from flute_sync.ledger.columns import UtcTime
@@ -32,6 +31,7 @@ from flute_sync.ledger.instances import forget_all
 from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.tables import archive, fhir_study, fhir_target, study, study_archive
 from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement
+from flute_sync.ledger_errors import LeaseLost, LedgerTargetChanged, StudyUnknown
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, after, before
 

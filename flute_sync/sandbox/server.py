@@ -11,13 +11,13 @@ from typing import Final, Self
 import uvicorn
 from starlette.types import ASGIApp
 
-from flute_sync.errors import ListenerUnavailable
 from flute_sync.sandbox.archive.app import archive_app
 from flute_sync.sandbox.archive.store import Store
 from flute_sync.sandbox.archive.web import ROOT
 from flute_sync.sandbox.fhir_server.app import ROOT as FHIR_ROOT
 from flute_sync.sandbox.fhir_server.app import fhir_app
 from flute_sync.sandbox.fhir_server.store import ResourceStore
+from flute_sync.settings_errors import ListenerUnavailable
 
 _GRACE_SECONDS: Final = 2
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from flute_sync.errors import HeaderError
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.intake import Received
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header import Shared, own_part, shared_part, with_remarks

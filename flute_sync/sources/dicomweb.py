@@ -14,16 +14,15 @@ from typing import Annotated, Final, Literal
 import httpx
 from pydantic import Field
 
-from flute_sync.errors import (
+from flute_sync.archive_errors import (
     ArchiveAnswerTooLarge,
     ArchiveCapabilityMissing,
     ArchiveRefused,
     ArchiveServerError,
     ArchiveUnavailable,
-    FluteSyncError,
-    HeaderUidInvalid,
-    TransientError,
 )
+from flute_sync.dicom_errors import HeaderUidInvalid
+from flute_sync.errors import FluteSyncError, TransientError
 from flute_sync.intake import Received, Refused
 from flute_sync.settings import HttpUrl
 from flute_sync.sources import header_tags as tags

@@ -16,11 +16,12 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import httpx
 from starlette.types import Receive, Send
 
-from flute_sync.errors import ArchiveUnauthorized, ArchiveUnavailable, RequestRefused
+from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.events import Event, fields
 from flute_sync.sources.http_messages import Request
 from flute_sync.sources.multipart import media_type
 from flute_sync.transport import what_failed
+from flute_sync.upload_errors import RequestRefused
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from datetime import date
 from functools import lru_cache
 from typing import BinaryIO, Final, NamedTuple
 
-from flute_sync.errors import HeaderError
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.intake import Received
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header_attributes import read_header

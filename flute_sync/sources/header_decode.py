@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from struct import calcsize, iter_unpack
 from typing import Final
 
-from flute_sync.errors import HeaderError
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header_elements import (
     CHARACTER_SET_UNKNOWN,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from flute_sync.errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
+from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
 from flute_sync.sources.header_tags import tag_text
 from flute_sync.study import Remark
 from flute_sync.valuerep import (

@@ -9,7 +9,7 @@ import zlib
 from struct import unpack_from
 from typing import Final
 
-from flute_sync.errors import HeaderError, HeaderTooLarge, HeaderTruncated
+from flute_sync.dicom_errors import HeaderError, HeaderTooLarge, HeaderTruncated
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.header_walk import (

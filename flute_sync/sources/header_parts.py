@@ -8,7 +8,7 @@ PS3.3 8.8, 10.1, 10.14, 10.15 and C.17.6.2.1 (2026b).
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from flute_sync.errors import HeaderError
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header_elements import (
     CODE_INCOMPLETE,

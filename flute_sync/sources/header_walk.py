@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
-from flute_sync.errors import HeaderError, HeaderTooLarge, HeaderTruncated
+from flute_sync.dicom_errors import HeaderError, HeaderTooLarge, HeaderTruncated
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.header_tags import SOP_CLASS_UID, WANTED_IN_ITEMS, tag_text
 

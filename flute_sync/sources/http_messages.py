@@ -12,10 +12,9 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from flute_sync.errors import (
-    FluteSyncError,
+from flute_sync.errors import FluteSyncError, TransientError
+from flute_sync.upload_errors import (
     RequestRefused,
-    TransientError,
     UploadInterrupted,
     UploadTooLarge,
     UploadTooSlow,

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from flute_sync.errors import ArchiveAnswerTooLarge, ArchiveServerError
+from flute_sync.archive_errors import ArchiveAnswerTooLarge, ArchiveServerError
 
 _SPACE: Final = " \t\r\n"
 

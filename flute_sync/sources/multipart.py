@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from flute_sync.errors import MultipartError
+from flute_sync.upload_errors import MultipartError
 
 _LARGEST_HEAD_BYTES: Final = 16384
 _LARGEST_PADDING_BYTES: Final = 256

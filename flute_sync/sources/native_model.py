@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from pydicom.datadict import keyword_for_tag
 
-from flute_sync.errors import ArchiveServerError
+from flute_sync.archive_errors import ArchiveServerError
 
 Json = dict[str, Any]
 

@@ -18,7 +18,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 import httpx
 from pydantic import Field
 
-from flute_sync.errors import ArchiveCapabilityMissing, ArchiveRefused, ArchiveServerError
+from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveRefused, ArchiveServerError
 from flute_sync.events import Event, fields
 from flute_sync.intake import Cursor, Delivery, Intake, Noticed
 from flute_sync.settings import HttpUrl, PositiveDuration

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
-from flute_sync.errors import ArchiveRefused, ArchiveServerError, HeaderUidInvalid
+from flute_sync.archive_errors import ArchiveRefused, ArchiveServerError
+from flute_sync.dicom_errors import HeaderUidInvalid
 from flute_sync.events import Event, fields
 from flute_sync.sources.peer import Json, Peer
 from flute_sync.sources.poller import Stop

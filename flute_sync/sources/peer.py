@@ -9,16 +9,15 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from flute_sync.errors import (
+from flute_sync.archive_errors import (
     ArchiveAnswerTooLarge,
     ArchiveRefused,
     ArchiveServerError,
     ArchiveUnauthorized,
     ArchiveUnavailable,
-    FluteSyncError,
-    TokenRefused,
-    TokenUnavailable,
 )
+from flute_sync.auth_errors import TokenRefused, TokenUnavailable
+from flute_sync.errors import FluteSyncError
 from flute_sync.settings import Bytes, PositiveDuration
 from flute_sync.sources.json_stream import objects
 from flute_sync.transport import HttpSettings, client, retry_after, what_failed

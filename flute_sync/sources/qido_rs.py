@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from flute_sync.errors import ArchiveCapabilityMissing, ArchiveRefused
+from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveRefused
 from flute_sync.events import Event, fields
 from flute_sync.intake import Cursor, Delivery, Intake, Noticed
 from flute_sync.settings import PositiveDuration, Settings

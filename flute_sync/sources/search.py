@@ -12,7 +12,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
 
-from flute_sync.errors import ArchiveRefused, ArchiveServerError
+from flute_sync.archive_errors import ArchiveRefused, ArchiveServerError
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.peer import Json, Peer

@@ -14,13 +14,9 @@ from typing import Final
 
 import httpx
 
-from flute_sync.errors import (
-    ArchiveServerError,
-    ArchiveUnauthorized,
-    ArchiveUnavailable,
-    HeaderTooLarge,
-    PermanentError,
-)
+from flute_sync.archive_errors import ArchiveServerError, ArchiveUnauthorized, ArchiveUnavailable
+from flute_sync.dicom_errors import HeaderTooLarge
+from flute_sync.errors import PermanentError
 from flute_sync.intake import Noticed, Received, Refused
 from flute_sync.sources.http_messages import Reply, Request
 from flute_sync.sources.stow_ledger import UploadIntent

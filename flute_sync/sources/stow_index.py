@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from flute_sync.errors import PermanentError, StudyUidMismatch
+from flute_sync.errors import PermanentError
 from flute_sync.intake import Received, Refused
 from flute_sync.sources.http_messages import Reply, Request
 from flute_sync.sources.stow_ledger import LedgerDoor
 from flute_sync.sources.stow_parts import Parts, Tally, refused
 from flute_sync.sources.stow_response import StoreResponse
+from flute_sync.upload_errors import StudyUidMismatch
 
 _BATCH: Final = 1000
 

@@ -4,18 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from flute_sync.errors import (
-    HeaderError,
-    MultipartError,
-    PermanentError,
-    UnsupportedMediaType,
-    UploadTooLarge,
-)
+from flute_sync.dicom_errors import HeaderError
+from flute_sync.errors import PermanentError
 from flute_sync.intake import Received, Refused
 from flute_sync.sources.http_messages import Request
 from flute_sync.sources.multipart import MultipartReader, PartHead, media_type
 from flute_sync.sources.stow_settings import StowRsSettings
 from flute_sync.study import StudyInstanceUID
+from flute_sync.upload_errors import MultipartError, UnsupportedMediaType, UploadTooLarge
 
 _DICOM: Final = "application/dicom"
 _PLAIN_ENCODINGS: Final = frozenset({b"", b"binary", b"8bit", b"7bit", b"identity"})

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import orjson
 
-from flute_sync.errors import ArchiveServerError, HeaderError, PermanentError
+from flute_sync.archive_errors import ArchiveServerError
+from flute_sync.dicom_errors import HeaderError
+from flute_sync.errors import PermanentError
 from flute_sync.sources.http_messages import Reply, Representation
 from flute_sync.sources.multipart import media_type
 from flute_sync.sources.native_model import Json, from_xml, to_xml

@@ -16,13 +16,8 @@ from typing import Final
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from flute_sync.errors import (
-    ArchiveUnavailable,
-    FluteSyncError,
-    RequestRefused,
-    TooManyUploads,
-    UploadInterrupted,
-)
+from flute_sync.archive_errors import ArchiveUnavailable
+from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
 from flute_sync.intake import Intake
 from flute_sync.sources.dicomweb import ArchiveSettings
@@ -42,6 +37,7 @@ from flute_sync.sources.stow_ledger import SOURCE, LedgerDoor, UploadIntent
 from flute_sync.sources.stow_parts import Headers, Parts, Tally, open_upload
 from flute_sync.sources.stow_settings import StowRsSettings
 from flute_sync.transport import async_client, upload_client
+from flute_sync.upload_errors import RequestRefused, TooManyUploads, UploadInterrupted
 
 __all__ = ["StowRs", "StowRsSettings"]
 

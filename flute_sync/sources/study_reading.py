@@ -8,7 +8,8 @@ PS3.18 10.4.1.1.2 (metadata), 10.6 (search) and F (DICOM JSON) (2026b).
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from flute_sync.errors import ArchiveForeignInstance, ArchiveRefused, HeaderError
+from flute_sync.archive_errors import ArchiveForeignInstance, ArchiveRefused
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.intake import Received, Refused
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import received_from_json, uid_in

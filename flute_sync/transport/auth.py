@@ -6,7 +6,7 @@ from typing import Protocol, assert_never
 
 import httpx
 
-from flute_sync.errors import SecretUnreadable
+from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.transport.credentials import (
     AuthSettings,
     BasicAuth,

@@ -9,8 +9,8 @@ import httpx
 from pydantic import model_validator
 
 from flute_sync import __version__
-from flute_sync.errors import ConfigurationError, SecretUnreadable
 from flute_sync.settings import HttpUrl, PositiveDuration, SecretFile, Settings
+from flute_sync.settings_errors import ConfigurationError, SecretUnreadable
 from flute_sync.transport.auth import OriginAuth, credentials
 from flute_sync.transport.credentials import AuthSettings, NoAuth, is_private
 from flute_sync.transport.secret import secret_path

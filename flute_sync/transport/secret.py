@@ -5,8 +5,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from flute_sync.errors import SecretUnreadable
 from flute_sync.settings import SecretFile
+from flute_sync.settings_errors import SecretUnreadable
 
 _LARGEST_BYTES: Final = 64 * 1024
 _CREDENTIAL: Final = "credential:"

@@ -14,7 +14,8 @@ from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from joserfc.errors import JoseError
 from joserfc.jwk import import_key
 
-from flute_sync.errors import SecretUnreadable, TokenRefused, TokenUnavailable
+from flute_sync.auth_errors import TokenRefused, TokenUnavailable
+from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.transport.credentials import OAuth2Auth, SmartAuth, is_private
 from flute_sync.transport.failure import retry_after, what_failed
 from flute_sync.transport.secret import Secret

@@ -7,23 +7,20 @@ from typing import Any
 
 import pytest
 
-from flute_sync.errors import (
-    FhirAmbiguous,
-    FhirConflict,
-    FhirGone,
-    FhirRejected,
-    PatientAbsent,
-    PatientAmbiguous,
-    PatientContradicted,
-    PatientInactive,
-)
 from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.endpoints import Endpoints
 from flute_sync.fhir.imaging_studies import ImagingStudies, hash_id
 from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.fhir.patients import Patients
 from flute_sync.fhir.queries import identifier_search, study_search
+from flute_sync.fhir_errors import FhirAmbiguous, FhirConflict, FhirGone, FhirRejected
 from flute_sync.patient import PatientKey
+from flute_sync.patient_errors import (
+    PatientAbsent,
+    PatientAmbiguous,
+    PatientContradicted,
+    PatientInactive,
+)
 from tests.contract.fhir_rest import created, new_patient, reference, update
 from tests.contract.fhir_site import (
     CREATE,

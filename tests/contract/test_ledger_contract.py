@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from flute_sync.errors import HeaderUidInvalid
+from flute_sync.dicom_errors import HeaderUidInvalid
 from flute_sync.events import Event
 from flute_sync.intake import Cursor, Notice, Received, Refused
 from flute_sync.ledger import Settlement

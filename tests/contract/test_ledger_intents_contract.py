@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from flute_sync.errors import LedgerUnavailable
 from flute_sync.events import Event
+from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.task import State
 from tests.contract.ledger_site import OTHER, SECOND, STUDY, Site, received
 

@@ -11,10 +11,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect
 
-from flute_sync.errors import LedgerAbsent, LedgerCorrupt, LedgerRefused, LedgerSchemaError
 from flute_sync.events import Event
 from flute_sync.ledger import LedgerSettings, upgrade
 from flute_sync.ledger.tables import metadata
+from flute_sync.ledger_errors import LedgerAbsent, LedgerCorrupt, LedgerRefused, LedgerSchemaError
 from tests.contract.ledger_site import OTHER, STUDY, Site, received
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from flute_sync.errors import ArchiveForeignInstance
+from flute_sync.archive_errors import ArchiveForeignInstance
 from flute_sync.events import Event
 from flute_sync.study import Study
 from flute_sync.task import State

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from flute_sync.errors import LeaseLost, LedgerTargetChanged, StudyUnknown
 from flute_sync.events import Event
 from flute_sync.ledger import WAITING_FOR_PATIENT, FhirRow, Settlement
+from flute_sync.ledger_errors import LeaseLost, LedgerTargetChanged, StudyUnknown
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent
 from tests.contract.ledger_site import (

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
-from flute_sync.errors import ListenerUnavailable, SecretUnreadable
+from flute_sync.settings_errors import ListenerUnavailable, SecretUnreadable
 
 GRACE = timedelta(seconds=2)
 

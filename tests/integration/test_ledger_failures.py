@@ -10,13 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy.pool import QueuePool
 
-from flute_sync.errors import (
-    ConfigurationError,
-    LedgerAbsent,
-    LedgerBusy,
-    LedgerCorrupt,
-    LedgerUnavailable,
-)
+from flute_sync.ledger_errors import LedgerAbsent, LedgerBusy, LedgerCorrupt, LedgerUnavailable
+from flute_sync.settings_errors import ConfigurationError
 from tests.contract.ledger_site import STUDY, Clock, Site, received, synced
 from tests.services.process import free_port
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydicom import dcmread
 
-from flute_sync.errors import ArchiveUnauthorized, ArchiveUnavailable
+from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
 from flute_sync.study import StudyInstanceUID

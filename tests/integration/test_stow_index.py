@@ -5,7 +5,7 @@ import orjson
 import pytest
 from pydicom.dataset import Dataset
 
-from flute_sync.errors import LedgerUnavailable
+from flute_sync.ledger_errors import LedgerUnavailable
 from tests.stow import (
     BOUNDARY,
     MR,

@@ -14,15 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flute_sync.errors import (
-    ConfigurationError,
-    FhirUnauthorized,
-    FhirUnavailable,
-    SecretUnreadable,
-    TokenRefused,
-    TokenUnavailable,
-)
+from flute_sync.auth_errors import TokenRefused, TokenUnavailable
 from flute_sync.fhir.client import FhirClient, FhirSettings
+from flute_sync.fhir_errors import FhirUnauthorized, FhirUnavailable
+from flute_sync.settings_errors import ConfigurationError, SecretUnreadable
 from tests.integration.tls import Authority, https
 
 SECRET = "very secret"

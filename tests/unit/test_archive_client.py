@@ -6,16 +6,15 @@ import httpx
 import orjson
 import pytest
 
-from flute_sync.errors import (
+from flute_sync.archive_errors import (
     ArchiveCapabilityMissing,
     ArchiveForeignInstance,
     ArchiveRefused,
     ArchiveServerError,
     ArchiveUnauthorized,
     ArchiveUnavailable,
-    HeaderUidInvalid,
-    HeaderUidMissing,
 )
+from flute_sync.dicom_errors import HeaderUidInvalid, HeaderUidMissing
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings, Verdict
 from flute_sync.study import StudyInstanceUID
 

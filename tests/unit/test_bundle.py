@@ -24,7 +24,7 @@ from flute_sync.bundle import (
     version_of_etag,
     witnessed,
 )
-from flute_sync.errors import FhirServerError
+from flute_sync.fhir_errors import FhirServerError
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, 1000, tzinfo=timezone(timedelta(hours=1)))
 STUDY = {"resourceType": "ImagingStudy", "status": "available", "subject": {"display": "x"}}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flute_sync.errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
+from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import received_from_json, uid_in
 from flute_sync.sources.header import HeaderSettings

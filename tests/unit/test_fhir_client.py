@@ -10,8 +10,14 @@ import httpx
 import pytest
 
 from flute_sync.bundle import Entry
-from flute_sync.errors import (
-    ConfigurationError,
+from flute_sync.errors import FluteSyncError
+from flute_sync.fhir.capability import capabilities
+from flute_sync.fhir.client import FhirClient, FhirSettings
+from flute_sync.fhir.endpoints import Endpoints
+from flute_sync.fhir.imaging_studies import ImagingStudies
+from flute_sync.fhir.patient_watch import PatientWatch
+from flute_sync.fhir.patients import Patients
+from flute_sync.fhir_errors import (
     FhirAmbiguous,
     FhirBusy,
     FhirCapabilityMissing,
@@ -21,15 +27,9 @@ from flute_sync.errors import (
     FhirServerError,
     FhirUnauthorized,
     FhirUnavailable,
-    FluteSyncError,
 )
-from flute_sync.fhir.capability import capabilities
-from flute_sync.fhir.client import FhirClient, FhirSettings
-from flute_sync.fhir.endpoints import Endpoints
-from flute_sync.fhir.imaging_studies import ImagingStudies
-from flute_sync.fhir.patient_watch import PatientWatch
-from flute_sync.fhir.patients import Patients
 from flute_sync.patient import Identity, PatientKey, PatientSettings
+from flute_sync.settings_errors import ConfigurationError
 
 BASE = "http://fhir.example/fhir"
 UID = "1.2.3"

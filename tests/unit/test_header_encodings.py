@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.charset import convert_encodings, encode_string
 
-from flute_sync.errors import HeaderError, HeaderTruncated
+from flute_sync.dicom_errors import HeaderError, HeaderTruncated
 from flute_sync.sources.header import HeaderReader, HeaderSettings
 from flute_sync.sources.header_text import character_set
 from flute_sync.study import Header

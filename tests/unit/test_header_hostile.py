@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 
-from flute_sync.errors import HeaderError, HeaderTooLarge
+from flute_sync.dicom_errors import HeaderError, HeaderTooLarge
 from flute_sync.sources.header import HeaderReader, HeaderSettings
 from tests.headers import element, example, part10, pieces, real_files
 

@@ -8,7 +8,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from flute_sync.errors import HeaderError
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.intake import Received
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import received_from_json

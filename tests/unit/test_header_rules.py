@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from flute_sync.errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
+from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
 from flute_sync.intake import Received
 from flute_sync.sources.dicom_json import received_from_json
 from flute_sync.sources.header import HeaderReader, HeaderSettings

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flute_sync.errors import MultipartError, SecretUnreadable, TooManyUploads
+from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.sources.dicomweb_gateway import Rewriter
 from flute_sync.sources.http_access import Access
 from flute_sync.sources.http_messages import Request, status_report
 from flute_sync.sources.stow_settings import StowRsSettings
 from flute_sync.transport import BasicAuth, BearerAuth, NoAuth
+from flute_sync.upload_errors import MultipartError, TooManyUploads
 
 
 def request(query: str = "", **headers: str) -> Request:

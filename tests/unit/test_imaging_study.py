@@ -6,7 +6,7 @@ from datetime import date, time
 import pytest
 from pydantic import ValidationError
 
-from flute_sync.errors import MappingError
+from flute_sync.fhir_errors import MappingError
 from flute_sync.imaging_study import ImagingStudySettings, map_study
 from flute_sync.study import Accession, Code, Issuer, Person
 from flute_sync.terminology import FLUTE_SYNC_TAG

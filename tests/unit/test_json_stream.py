@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flute_sync.errors import ArchiveAnswerTooLarge, ArchiveServerError
+from flute_sync.archive_errors import ArchiveAnswerTooLarge, ArchiveServerError
 from flute_sync.sources.json_stream import objects
 
 MIB = 1 << 20

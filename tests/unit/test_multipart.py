@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flute_sync.errors import MultipartError
 from flute_sync.sources.multipart import (
     MediaType,
     MultipartReader,
@@ -15,6 +14,7 @@ from flute_sync.sources.multipart import (
     PartHead,
     media_type,
 )
+from flute_sync.upload_errors import MultipartError
 
 BCHARS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'()+_,-./:=?"
 boundaries = st.text(BCHARS + " ", max_size=69).flatmap(

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flute_sync.errors import (
+from flute_sync.archive_errors import (
     ArchiveCapabilityMissing,
     ArchiveServerError,
     ArchiveUnauthorized,
     ArchiveUnavailable,
-    LedgerUnavailable,
 )
+from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
 from tests.intake import MemoryIntake
 

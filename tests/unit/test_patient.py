@@ -7,18 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flute_sync.errors import (
-    IdentityError,
-    PatientAbsent,
-    PatientAmbiguous,
-    PatientConflict,
-    PatientContradicted,
-    PatientIdMissing,
-    PatientIdUnusable,
-    PatientInactive,
-    PatientIssuerUnknown,
-    PatientSystemUnknown,
-)
 from flute_sync.patient import (
     CreatePatient,
     Demographics,
@@ -30,6 +18,18 @@ from flute_sync.patient import (
     identify,
     judge,
     minimal_patient,
+)
+from flute_sync.patient_errors import (
+    IdentityError,
+    PatientAbsent,
+    PatientAmbiguous,
+    PatientConflict,
+    PatientContradicted,
+    PatientIdMissing,
+    PatientIdUnusable,
+    PatientInactive,
+    PatientIssuerUnknown,
+    PatientSystemUnknown,
 )
 from flute_sync.study import (
     Header,

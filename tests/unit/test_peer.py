@@ -5,7 +5,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from flute_sync.errors import (
+from flute_sync.archive_errors import (
     ArchiveAnswerTooLarge,
     ArchiveRefused,
     ArchiveServerError,

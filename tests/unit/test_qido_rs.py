@@ -8,7 +8,8 @@ import httpx
 import orjson
 import pytest
 
-from flute_sync.errors import ArchiveCapabilityMissing, ArchiveUnavailable, LedgerUnavailable
+from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveUnavailable
+from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
 from flute_sync.sources.qido_rs import QidoRsPoller, QidoRsSettings
 from flute_sync.study import StudyInstanceUID

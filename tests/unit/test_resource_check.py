@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from flute_sync.errors import MappingError
+from flute_sync.fhir_errors import MappingError
 from flute_sync.imaging_study import ImagingStudySettings, map_study
 from flute_sync.resource_check import check
 from tests.studies import EU_STRICT, context, mpmri

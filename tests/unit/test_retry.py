@@ -4,17 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flute_sync.errors import (
-    FhirBusy,
-    FhirUnauthorized,
-    FhirUnavailable,
-    FluteSyncError,
-    OperatorError,
-    PatientAmbiguous,
-    PermanentError,
-    TransientError,
-    every_error,
-)
+from flute_sync.fhir_errors import FhirBusy, FhirUnauthorized, FhirUnavailable
+from flute_sync.patient_errors import PatientAmbiguous
 from flute_sync.retry import RetrySettings, backoff, decide
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -51,14 +42,3 @@ def test_a_permanent_error_is_held() -> None:
 
 def test_an_operator_error_comes_back_without_a_person_touching_the_study() -> None:
     assert decide(FhirUnauthorized(), 7, NOW, SETTINGS, 0.5).at == NOW + SETTINGS.operator
-
-
-def test_codes_are_unique_and_every_leaf_says_what_to_do() -> None:
-    errors = list(every_error())
-    assert len({error.code for error in errors}) == len(errors)
-    for error in errors:
-        assert error.hint
-        assert error.message()
-        assert error in {FluteSyncError} or issubclass(
-            error, TransientError | PermanentError | OperatorError
-        )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flute_sync.errors import ArchiveRefused, ArchiveServerError
+from flute_sync.archive_errors import ArchiveRefused, ArchiveServerError
 from flute_sync.sources.peer import Peer, PeerSettings
 from flute_sync.sources.search import Search, StudyRow
 from flute_sync.study import StudyInstanceUID

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from flute_sync.errors import ArchiveServerError, HeaderUidMissing, UnsupportedMediaType
+from flute_sync.archive_errors import ArchiveServerError
+from flute_sync.dicom_errors import HeaderUidMissing
 from flute_sync.sources.http_messages import Representation
 from flute_sync.sources.native_model import from_xml, to_xml
 from flute_sync.sources.stow_response import StoreResponse
+from flute_sync.upload_errors import UnsupportedMediaType
 from tests.stow import MR, store_answer
 
 JSON = "application/dicom+json"

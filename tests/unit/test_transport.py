@@ -15,7 +15,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from pydantic import ValidationError
 
-from flute_sync.errors import SecretUnreadable, TokenRefused, TokenUnavailable
+from flute_sync.auth_errors import TokenRefused, TokenUnavailable
+from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.transport import (
     HttpSettings,
     async_client,

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from flute_sync.errors import HeaderError, HeaderUidInvalid, LedgerCorrupt
+from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
 from flute_sync.ledger.columns import HeaderStore, UtcTime, load_header, pack_uid, unpack_uid
+from flute_sync.ledger_errors import LedgerCorrupt
 from flute_sync.study import Code, Header, SeriesAttributes, StudyAttributes
 
 DIALECT = sqlite.dialect()

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flute_sync.errors import HeaderError, LedgerBusy, LedgerUnavailable
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.ledger.commit import GroupCommit
+from flute_sync.ledger_errors import LedgerBusy, LedgerUnavailable
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

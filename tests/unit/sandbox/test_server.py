@@ -9,8 +9,8 @@ import time
 import httpx
 import pytest
 
-from flute_sync.errors import ListenerUnavailable
 from flute_sync.sandbox.server import Sandbox
+from flute_sync.settings_errors import ListenerUnavailable
 
 
 def test_it_answers_at_once_and_is_gone_after_stop(tmp_path):

@@ -1,0 +1,71 @@
+"""What can go wrong with the ledger."""
+
+from flute_sync.errors import OperatorError, PermanentError, TransientError
+
+
+class LedgerUnavailable(TransientError):
+    """The ledger cannot be written."""
+
+    code = "LEDGER-UNAVAILABLE"
+    hint = "Free disk space or start the database; senders get 503 meanwhile and lose nothing."
+
+
+class LedgerBusy(TransientError):
+    """The ledger is locked by another process."""
+
+    code = "LEDGER-BUSY"
+
+
+class LeaseLost(TransientError):
+    """Another worker took the study over, or it changed during the step."""
+
+    code = "LEDGER-LEASE-LOST"
+
+
+class StudyUnknown(PermanentError):
+    """The ledger does not know this study."""
+
+    code = "STUDY-UNKNOWN"
+    hint = "Check the UID; `flute-sync status` shows what is known."
+
+
+class LedgerRefused(PermanentError):
+    """The ledger refuses what cannot be."""
+
+    code = "LEDGER-REFUSED"
+    hint = "Report this with the study's UID: the values contradict what the ledger holds."
+
+
+class LedgerSchemaError(OperatorError):
+    """The ledger has another schema revision than this version needs."""
+
+    code = "LEDGER-SCHEMA"
+    hint = "Stop the service and run `flute-sync ledger upgrade`."
+
+
+class LedgerTargetChanged(OperatorError):
+    """The ledger was written for another FHIR server."""
+
+    code = "LEDGER-TARGET"
+    hint = "Restore fhir.base_url, or start a new ledger for the new server."
+
+
+class LedgerAbsent(OperatorError):
+    """There is no ledger yet."""
+
+    code = "LEDGER-ABSENT"
+    hint = "`flute-sync run` and `flute-sync import` create it; check ledger.url otherwise."
+
+
+class LedgerUnauthorized(OperatorError):
+    """The ledger's database refuses our credentials or rights."""
+
+    code = "LEDGER-UNAUTHORIZED"
+    hint = "Correct user and ledger.password_file, and let the user own the database."
+
+
+class LedgerCorrupt(OperatorError):
+    """The ledger's database is damaged or not a ledger."""
+
+    code = "LEDGER-CORRUPT"
+    hint = "Restore the ledger from backup, or set it aside and import the archive anew."
