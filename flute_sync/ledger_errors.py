@@ -54,7 +54,7 @@ class LedgerAbsent(OperatorError):
     """There is no ledger yet."""
 
     code = "LEDGER-ABSENT"
-    hint = "`flute-sync run` and `flute-sync import` create it; check ledger.url otherwise."
+    hint = "`flute-sync run` makes it; where it runs already, check ledger.url."
 
 
 class LedgerUnauthorized(OperatorError):
@@ -68,4 +68,4 @@ class LedgerCorrupt(OperatorError):
     """The ledger's database is damaged or not a ledger."""
 
     code = "LEDGER-CORRUPT"
-    hint = "Restore the ledger from backup, or set it aside and import the archive anew."
+    hint = "Restore it from backup, or set it aside and start: docs/operations.md tells the rest."
