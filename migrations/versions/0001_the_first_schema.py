@@ -82,6 +82,15 @@ def _study() -> None:
         sa.Column("waiting_for", sa.Text(), nullable=True),
         sa.Column("patient_reference", sa.Text(), nullable=True),
         sa.Column("rules", sa.Text(), nullable=True),
+        *_study_checks(),
+        sa.PrimaryKeyConstraint("id", name="pk_study"),
+        sa.UniqueConstraint("study_instance_uid", name="uq_study_study_instance_uid"),
+    )
+    _study_indexes()
+
+
+def _study_checks() -> list[sa.CheckConstraint]:
+    return [
         sa.CheckConstraint(
             "(state = 'in-progress') = (lease_owner IS NOT NULL)", name=op.f("ck_study_lease")
         ),
@@ -117,9 +126,10 @@ def _study() -> None:
             " AND last_series >= series_count AND last_header >= 0",
             name=op.f("ck_study_counts"),
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_study"),
-        sa.UniqueConstraint("study_instance_uid", name="uq_study_study_instance_uid"),
-    )
+    ]
+
+
+def _study_indexes() -> None:
     op.create_index(
         "ix_study_due",
         "study",
