@@ -54,46 +54,7 @@ def flute_variables(
     ----------
     FLUTE guide 0.1.0, profiles PR-*.
     """
-    age_years = (mri - patient.birth_date) // timedelta(days=365.25)
-    read = (mri + timedelta(days=1)).isoformat()
-    variables = [
-        _observation(
-            "PR-ProstateSpecificAntigen",
-            (LOINC, "2857-1", "Prostate specific Ag [Mass/volume] in Serum or Plasma"),
-            valueQuantity={"value": 5.1, "unit": "ng/mL", "system": UCUM, "code": "ng/mL"},
-            effectiveDateTime=(mri - timedelta(days=10)).isoformat(),
-        ),
-        _observation(
-            "PR-PIRADSScore",
-            (SNOMED_CT, "719178004", "Multiparametric magnetic resonance imaging of prostate"),
-            valueInteger=4,
-            effectiveDateTime=read,
-        ),
-        _observation(
-            "PR-ProstateVolume",
-            (SNOMED_CT, "1297142007", "Volume of prostate"),
-            valueQuantity={"value": 42.5, "unit": "cc", "system": UCUM, "code": "cm3"},
-            effectiveDateTime=read,
-        ),
-        _procedure(
-            "PR-DigitalRectalExamination",
-            (SNOMED_CT, "410006001", "DRE - Digital rectal examination"),
-            performedDateTime=(mri - timedelta(days=10)).isoformat(),
-            outcome=_concept(SNOMED_CT, "131196009", "susceptible"),
-        ),
-        _procedure(
-            "PR-Biopsy",
-            (SNOMED_CT, "86273004", "Biopsy"),
-            performedAge={"value": age_years, "unit": "a", "system": UCUM, "code": "a"},
-            category=_concept(SNOMED_CT, "884001", "Initial"),
-        ),
-        _observation(
-            "PR-OutcomeBCN-RC2",
-            (LOINC, "LL5543-5", "ISUP grade"),
-            valueCodeableConcept=_concept(LOINC, "LA30795-1", "Grade group 2"),
-            effectiveDateTime=(mri + timedelta(days=30)).isoformat(),
-        ),
-    ]
+    variables = [*_findings(mri), *_procedures(mri, patient.birth_date)]
     for variable in variables:
         variable["subject"] = {"reference": subject}
     variables.append(_family_history(subject))
@@ -136,6 +97,54 @@ def _create(resource: Resource) -> dict[str, str]:
         "url": resource["resourceType"],
         "ifNoneExist": f"identifier={identifier['system']}|{identifier['value']}",
     }
+
+
+def _findings(mri: date) -> list[Resource]:
+    read = (mri + timedelta(days=1)).isoformat()
+    return [
+        _observation(
+            "PR-ProstateSpecificAntigen",
+            (LOINC, "2857-1", "Prostate specific Ag [Mass/volume] in Serum or Plasma"),
+            valueQuantity={"value": 5.1, "unit": "ng/mL", "system": UCUM, "code": "ng/mL"},
+            effectiveDateTime=(mri - timedelta(days=10)).isoformat(),
+        ),
+        _observation(
+            "PR-PIRADSScore",
+            (SNOMED_CT, "719178004", "Multiparametric magnetic resonance imaging of prostate"),
+            valueInteger=4,
+            effectiveDateTime=read,
+        ),
+        _observation(
+            "PR-ProstateVolume",
+            (SNOMED_CT, "1297142007", "Volume of prostate"),
+            valueQuantity={"value": 42.5, "unit": "cc", "system": UCUM, "code": "cm3"},
+            effectiveDateTime=read,
+        ),
+        _observation(
+            "PR-OutcomeBCN-RC2",
+            (LOINC, "LL5543-5", "ISUP grade"),
+            valueCodeableConcept=_concept(LOINC, "LA30795-1", "Grade group 2"),
+            effectiveDateTime=(mri + timedelta(days=30)).isoformat(),
+        ),
+    ]
+
+
+def _procedures(mri: date, birth_date: date) -> list[Resource]:
+    age_years = (mri - birth_date) // timedelta(days=365.25)
+    return [
+        _procedure(
+            "PR-DigitalRectalExamination",
+            (SNOMED_CT, "410006001", "DRE - Digital rectal examination"),
+            performedDateTime=(mri - timedelta(days=10)).isoformat(),
+            outcome=_concept(SNOMED_CT, "131196009", "susceptible"),
+        ),
+        _procedure(
+            "PR-Biopsy",
+            (SNOMED_CT, "86273004", "Biopsy"),
+            performedAge={"value": age_years, "unit": "a", "system": UCUM, "code": "a"},
+            category=_concept(SNOMED_CT, "884001", "Initial"),
+        ),
+    ]
 
 
 def _observation(profile: str, code: tuple[str, str, str], **elements: Any) -> Resource:
