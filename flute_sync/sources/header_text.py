@@ -2,17 +2,16 @@
 
 References
 ----------
-PS3.3 C.12.1.1.2 and PS3.5 6.1 (2026b). The tables of terms and escape sequences are pydicom's.
+PS3.3 C.12.1.1.2 and PS3.5 6.1 (2026b).
 """
 
 import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS, python_encoding
+from flute_sync.sources.character_sets import CODEC_OF_ESCAPE, CODEC_OF_TERM, STAND_ALONE
 
 _REPERTOIRE: Final = re.compile(r"ISO[ _-]?(2022[ _-]?)?IR[ _-]?(\d+)", re.ASCII | re.IGNORECASE)
-_ASCII_TERMS: Final = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 _UTF_8_TERMS: Final = frozenset({"UTF8", "UTF-8"})
 _READ_ESCAPES: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})  # Python's own, among the codecs
 _FRAGMENT: Final = re.compile(rb"[^\x1b]+|\x1b[^\x1b]*")
@@ -50,7 +49,7 @@ class CharacterSet(NamedTuple):
         if not raw.startswith(b"\x1b"):
             return _strictly(raw, self.codecs[0])
         length = 4 if raw[:3] in (b"\x1b$(", b"\x1b$)") else 3
-        codec = CODES_TO_ENCODINGS.get(raw[:length])
+        codec = CODEC_OF_ESCAPE.get(raw[:length])
         if codec is None or (codec not in self.codecs and raw[:length] != b"\x1b(B"):
             return _strictly(raw[length:], self.codecs[0])[0], False
         if codec in _READ_ESCAPES:
@@ -67,7 +66,7 @@ def character_set(terms: tuple[str, ...]) -> CharacterSet | None:
 
     Terms that are only written a little wrong (``ISO-IR 100``, ``UTF8``) are understood.
     """
-    if terms and _standard(terms[0]) in STAND_ALONE_ENCODINGS:
+    if terms and _standard(terms[0]) in STAND_ALONE:
         terms = terms[:1]
     codecs = tuple(_codec(term) for term in terms or ("",))
     return None if "" in codecs else CharacterSet(codecs)
@@ -84,8 +83,7 @@ def _standard(term: str) -> str:
 
 
 def _codec(term: str) -> str:
-    term = _standard(term)
-    return "ascii" if term in _ASCII_TERMS else python_encoding.get(term, "")
+    return CODEC_OF_TERM.get(_standard(term) or "ISO_IR 6", "")
 
 
 def _strictly(raw: bytes, codec: str) -> tuple[str, bool]:
