@@ -225,7 +225,7 @@ class Daemon:
 
     def _periodics(self) -> Iterator[Periodic]:
         lease = self._config.ledger.lease
-        yield Periodic("leases", lambda: lease / 4, self._keep_leases)
+        yield Periodic("leases", lambda: lease / 4, self._keep_leases, longest_wait=lease / 4)
         alarm = PatientAlarm(
             self.ledger,
             PatientWatch(self._fhir),
@@ -249,7 +249,7 @@ class Daemon:
             yield changes
 
     def _keep_leases(self, _now: datetime, _stop: Callable[[], bool]) -> None:
-        self.ledger.renew(self._owner)
+        self._workers.renew()
         recovered = self.ledger.recover_intents()
         if recovered:
             log.warning(
@@ -288,7 +288,7 @@ class Daemon:
         self._server.stop(GRACE)
         supervisor.join(GRACE)  # a step that takes longer is handed back below
         try:
-            self.ledger.release(self._owner)
+            self._workers.release()
         except FluteSyncError as error:
             # The leases run out by themselves.
             log.warning(error.sentence, extra=fields(Event.LEDGER_FAILED, code=error.code))

@@ -29,11 +29,14 @@ class Periodic:
         Asked before each wait, so that a reload takes effect.
     step
         One round of the work; it asks ``stop()`` between requests.
+    longest_wait
+        To which the wait grows while it fails; never below the interval.
     """
 
     name: str
     interval: Callable[[], timedelta]
     step: Callable[[datetime, Callable[[], bool]], None]
+    longest_wait: timedelta = LONGEST_WAIT
     _failures: int = 0
     _failing_code: str | None = None
 
@@ -51,7 +54,7 @@ class Periodic:
             self._failures += 1
             self._say_failed(error)
             interval = self.interval()
-            longest = max(interval, LONGEST_WAIT)
+            longest = max(interval, self.longest_wait)
             wait = min(
                 max(interval, timedelta(seconds=1)) * (1 << min(self._failures, 16)), longest
             )

@@ -4,11 +4,12 @@ Idle workers queue behind one scout that watches the ledger, so that an idle dae
 times a second whatever the number of workers.
 """
 
+import itertools
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -35,6 +36,9 @@ class Workers:
 
     Parameters
     ----------
+    owner
+        The name of this process. Each claim has an owner of its own: what nobody has in hand any
+        more, because it could not be settled, must not be renewed with the others.
     pipeline
         Asked before each step, so that a reload takes effect.
     """
@@ -48,14 +52,42 @@ class Workers:
     sentence: str = "Nothing to do."
     _scout: threading.Lock = field(default_factory=threading.Lock)
     _ledger_pause: Pause = field(default_factory=lambda: Pause("ledger"))
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _in_hand: set[str] = field(default_factory=set)
 
     def run(self, pulse: Pulse) -> None:
         """Work until the pulse says stop."""
         while not pulse.stopping:
             claim = self._next(pulse)
             if claim is not None:
-                self._work(claim)
+                self._in_hand.add(claim.owner)
+                try:
+                    self._work(claim)
+                finally:
+                    self._in_hand.discard(claim.owner)
             pulse.beat()
+
+    def renew(self) -> None:
+        """Prolong the leases of the studies in hand.
+
+        Raises
+        ------
+        FluteSyncError
+            When the ledger does not do its part.
+        """
+        for owner in list(self._in_hand):
+            self.ledger.renew(owner)
+
+    def release(self) -> None:
+        """Hand back the studies in hand.
+
+        Raises
+        ------
+        FluteSyncError
+            When the ledger does not do its part; the leases run out by themselves.
+        """
+        for owner in list(self._in_hand):
+            self.ledger.release(owner)
 
     def _next(self, pulse: Pulse) -> Claim | None:
         """Wait, as the one scout, until a study may be worked on."""
@@ -69,7 +101,7 @@ class Workers:
                 wait = max(self.fhir_pause.remaining(now), self._ledger_pause.remaining(now))
                 if not wait:
                     try:
-                        claim = self.ledger.claim(self.owner)
+                        claim = self.ledger.claim(f"{self.owner}/{next(self._numbers)}")
                         wait = POLL if claim is None else wait
                         if claim is not None:
                             return claim
