@@ -1,13 +1,10 @@
 """Instances of one study that arrive: which are new, which are known, which contradict."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from sqlalchemy import Connection
 
 from flute_sync.intake import Received
 from flute_sync.ledger import instances
-from flute_sync.ledger.columns import pack_uid
+from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import Held
 from flute_sync.ledger.places import Kind, Place, Places, kind_of
 from flute_sync.ledger.rows import StudyRow
@@ -22,7 +19,7 @@ class Arrival:
     number and series stay as they are.
     """
 
-    connection: Connection
+    driver: Driver
     study: StudyRow
     places: Places
     _stored: dict[bytes, Held] = field(default_factory=dict)
@@ -30,29 +27,26 @@ class Arrival:
     _changed: dict[bytes, Held] = field(default_factory=dict)
     _places: dict[Kind, Place] = field(default_factory=dict)
 
-    def look_up(self, shares: Iterable[list[Received]]) -> None:
-        """Find which of the instances are known."""
-        if self.study.is_new:
-            return
-        uids = [pack_uid(item.instance.sop_instance_uid) for share in shares for item in share]
-        self._stored = instances.known(self.connection, self.study.id, uids)
+    def look_up(self, uids: list[bytes]) -> None:
+        """Find which of the instances are known; by packed UID."""
+        if not self.study.is_new:
+            self._stored = instances.known(self.driver, self.study.id, uids)
 
-    def take(self, received: list[Received], bit: int) -> tuple[int, int]:
+    def take(self, received: list[Received], uids: list[bytes], bit: int) -> tuple[int, int]:
         """Take instances that one archive holds; return how many are facts and contradictions."""
         facts = contradictions = 0
         study_id, generation = self.study.id, self.study.next_generation
         stored, new, places = self._stored, self._new, self._places
-        for item in received:
-            instance = item.instance
-            uid = pack_uid(instance.sop_instance_uid)
+        for item, uid in zip(received, uids, strict=True):
             held = stored.get(uid) or new.get(uid)
             if held is not None:
                 is_fact, is_contradiction = self._again(held, item, bit)
                 facts += is_fact
                 contradictions += is_contradiction
                 continue
-            place = places.get(kind_of(item)) or self._make_place(item)
-            new[uid] = Held(study_id, uid, *place, instance.number, generation, bit)
+            series, header = places.get(kind_of(item)) or self._make_place(item)
+            number = item.instance.number
+            new[uid] = Held(study_id, uid, series, header, number, generation, bit)
             facts += 1
         return facts, contradictions
 
@@ -84,8 +78,8 @@ class Arrival:
 
     def write(self) -> None:
         """Write what is new or changed; series and headers are written."""
-        instances.add(self.connection, self._new.values())
-        instances.change(self.connection, self._changed.values())
+        instances.add(self.driver, self._new.values())
+        instances.change(self.driver, self._changed.values())
 
     @property
     def new_count(self) -> int:

@@ -1,12 +1,14 @@
 """How values are stored, alike in both databases: times, UIDs, headers."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import BigInteger, Dialect
+from sqlalchemy import BigInteger, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
 from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
@@ -15,7 +17,7 @@ from flute_sync.study import Header, SOPInstanceUID
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_LONGEST_UID: Final = 64
+_UID: Final = re.compile(r"[0-9][0-9.]{0,63}").fullmatch
 _DIGEST_BYTES: Final = 16
 _REMEMBERED: Final = 1024
 
@@ -27,19 +29,55 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def to_stored(time: datetime | None) -> int | None:
+    """Return a time as it is stored: whole microseconds since 1970-01-01T00:00Z.
+
+    Raises
+    ------
+    TypeError
+        When the time is naive.
+    """
+    return None if time is None else (time - _EPOCH) // _MICROSECOND
+
+
+def from_stored(stored: int) -> datetime:
+    """Return a stored time, aware, in UTC."""
+    return _EPOCH + stored * _MICROSECOND
+
+
+def maybe_from_stored(stored: int | None) -> datetime | None:
+    """Return a stored time, or None where none is stored."""
+    return None if stored is None else from_stored(stored)
+
+
 class UtcTime(TypeDecorator[datetime]):
-    """An aware time, stored as whole microseconds since 1970-01-01T00:00Z."""
+    """An aware time."""
 
     impl = BigInteger
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Refuse a naive time: subtraction does."""
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return to_stored(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Return UTC."""
-        return None if value is None else _EPOCH + value * _MICROSECOND
+        return maybe_from_stored(value)
+
+
+class JsonText(TypeDecorator[Any]):
+    """A small value as JSON, which both databases keep as text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Write the value."""
+        return json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Read the value; None where an outer join found none."""
+        return None if value is None else json.loads(value)
 
 
 def pack_uid(uid: str) -> bytes:
@@ -54,8 +92,7 @@ def pack_uid(uid: str) -> bytes:
     ----------
     PS3.5 9.1 (2026b)
     """
-    bare = uid.replace(".", "")
-    if len(uid) > _LONGEST_UID or not (bare.isascii() and bare.isdigit()):
+    if _UID(uid) is None:
         raise HeaderUidInvalid("(0008,0018)")
     digits = uid.replace(".", "a")
     return bytes.fromhex(digits if len(digits) % 2 == 0 else digits + "f")

@@ -40,8 +40,8 @@ class Database:
         self._turn = threading.Lock()
         if self.is_sqlite:
             _prepare_file(Path(url.database or ""), create=create)
-        with translated():
-            self._engine = self._open(url, settings)
+        self._engine = self._open(url, settings)
+        self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._reader = self._engine.execution_options(
             **({} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
         )
@@ -64,9 +64,9 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Read one consistent state, without locks."""
-        with translated(), self._reader.connect() as connection:
+        with translated(self._driver_error), self._reader.connect() as connection:
             if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN")
+                connection.connection.cursor().execute("BEGIN")
             yield connection
 
     @contextmanager
@@ -76,9 +76,9 @@ class Database:
         On SQLite it begins IMMEDIATE, and the threads of this process queue here: waiting for
         the database's own lock is polling.
         """
-        with translated(), self._queue(), self._engine.begin() as connection:
+        with translated(self._driver_error), self._queue(), self._engine.begin() as connection:
             if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.connection.cursor().execute("BEGIN IMMEDIATE")
             yield connection
 
     def transact(self, work: Callable[[Connection], _T]) -> _T:
@@ -114,7 +114,7 @@ class Database:
         deadline = time.monotonic() + self._patience.total_seconds()
         while True:
             try:
-                with translated(), self._engine.connect() as connection:
+                with translated(self._driver_error), self._engine.connect() as connection:
                     cursor = connection.connection.cursor()
                     cursor.execute("PRAGMA journal_mode = WAL")
                     cursor.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from flute_sync.errors import FluteSyncError
@@ -42,16 +42,26 @@ _POSTGRESQL: Final[tuple[tuple[str, type[FluteSyncError]], ...]] = (
     ("22", LedgerRefused),
     ("23", LedgerRefused),
 )
+_REFUSALS: Final = ("DataError", "IntegrityError", "NotSupportedError")
+"""Errors of PEP 249 that a driver raises by itself about a value."""
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what SQLAlchemy and the drivers raise into our errors."""
+def translated(driver_error: type[Exception]) -> Iterator[None]:
+    """Turn what SQLAlchemy and the drivers raise into our errors.
+
+    Parameters
+    ----------
+    driver_error
+        The root of the driver's own errors (PEP 249).
+    """
     try:
         yield
     except PoolTimeout as error:
         raise LedgerBusy("all its connections are in use") from error
     except DBAPIError as error:
+        raise _meaning(error.orig) from error
+    except driver_error as error:
         raise _meaning(error) from error
     except SQLAlchemyError as error:
         raise LedgerUnavailable(type(error).__name__) from error
@@ -59,18 +69,16 @@ def translated() -> Iterator[None]:
         raise LedgerRefused("a value has no place in the database") from error
 
 
-def _meaning(error: DBAPIError) -> FluteSyncError:
-    driver = error.orig
-    code = getattr(driver, "sqlite_errorcode", None)
+def _meaning(error: BaseException | None) -> FluteSyncError:
+    code = getattr(error, "sqlite_errorcode", None)
     if code is not None:
         found = _SQLITE.get(code & 0xFF, LedgerUnavailable)  # the low byte is the primary code
-        return found(getattr(driver, "sqlite_errorname", ""))
-    state = getattr(driver, "sqlstate", None)
-    if state is not None:
-        for prefix, meaning in _POSTGRESQL:
-            if state.startswith(prefix):
-                return meaning(f"SQLSTATE {state}")
-        return LedgerUnavailable(f"SQLSTATE {state}")
-    if isinstance(error, IntegrityError):
-        return LedgerRefused(type(driver).__name__)
-    return LedgerUnavailable(type(driver).__name__)
+        return found(getattr(error, "sqlite_errorname", ""))
+    state = getattr(error, "sqlstate", None)
+    name = type(error).__name__
+    if state is None:
+        return LedgerRefused(name) if name in _REFUSALS else LedgerUnavailable(name)
+    for prefix, meaning in _POSTGRESQL:
+        if state.startswith(prefix):
+            return meaning(f"SQLSTATE {state}")
+    return LedgerUnavailable(f"SQLSTATE {state}")

@@ -17,6 +17,7 @@ from flute_sync.ledger.archives import Archives
 from flute_sync.ledger.columns import HeaderStore
 from flute_sync.ledger.commit import GroupCommit
 from flute_sync.ledger.database import Database
+from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.record import News, Recorder
 from flute_sync.ledger.tables import archive, source_cursor
 from flute_sync.ledger_errors import LedgerUnavailable
@@ -118,7 +119,7 @@ class IntakeWriter:
         return self._group.led_for()
 
     def _recorder(self, connection: Connection) -> Recorder:
-        return Recorder(connection, self.headers, self.settings, self.events_kept)
+        return Recorder(Driver(connection), self.headers, self.settings, self.events_kept)
 
     def _commit(self, jobs: Sequence[_Job]) -> Sequence[_Done | FluteSyncError]:
         return self.database.transact(lambda connection: self._write(connection, jobs))

@@ -8,12 +8,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, select
-
 from flute_sync.intake import Received
 from flute_sync.ledger.columns import HeaderStore, Stored
+from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.rows import StudyRow, chunks
-from flute_sync.ledger.tables import header, series
 from flute_sync.study import EXTRACTION_VERSION, SeriesInstanceUID
 
 Kind = tuple[SeriesInstanceUID, int]
@@ -21,12 +19,15 @@ Kind = tuple[SeriesInstanceUID, int]
 Place = tuple[int, int]
 """Number of the series, number of the header."""
 
-_SERIES: Final = select(series.c.study_id, series.c.series_instance_uid, series.c.series).where(
-    series.c.series_instance_uid.in_(bindparam("uids", expanding=True))
+_SERIES: Final = (
+    "SELECT study_id, series_instance_uid, series FROM series WHERE series_instance_uid IN (?)"
 )
-_HEADERS: Final = select(header.c.study_id, header.c.digest, header.c.header).where(
-    header.c.study_id.in_(bindparam("studies", expanding=True)),
-    header.c.digest.in_(bindparam("digests", expanding=True)),
+_HEADERS: Final = (
+    "SELECT study_id, digest, header FROM header WHERE study_id IN (?) AND digest IN (?)"
+)
+_ADD_SERIES: Final = "INSERT INTO series (study_id, series, series_instance_uid) VALUES (?, ?, ?)"
+_ADD_HEADER: Final = (
+    "INSERT INTO header (study_id, header, digest, extraction_version, text) VALUES (?, ?, ?, ?, ?)"
 )
 
 
@@ -39,13 +40,13 @@ def kind_of(received: Received) -> Kind:
 class Places:
     """The places in some studies: looked up for what arrives, and added for what is new."""
 
-    connection: Connection
+    driver: Driver
     headers: HeaderStore
     _series: dict[tuple[int, str], int] = field(default_factory=dict)
     _headers: dict[tuple[int, bytes], int] = field(default_factory=dict)
     _elsewhere: dict[str, set[int]] = field(default_factory=dict)
-    _new_series: list[dict[str, object]] = field(default_factory=list)
-    _new_headers: list[dict[str, object]] = field(default_factory=list)
+    _new_series: list[tuple[int, int, str]] = field(default_factory=list)
+    _new_headers: list[tuple[object, ...]] = field(default_factory=list)
 
     def look_up(self, arriving: Iterable[tuple[StudyRow, Iterable[Received]]]) -> None:
         """Find the series and headers that are there; one instance of each kind is enough."""
@@ -66,7 +67,7 @@ class Places:
 
     def _find_series(self, studies: Collection[int], uids: Sequence[str]) -> None:
         for part in chunks(uids):
-            for study_id, uid, number in self.connection.execute(_SERIES, {"uids": part}):
+            for study_id, uid, number in self.driver.rows(_SERIES, list(part)):
                 if study_id in studies:
                     self._series[study_id, uid] = number
                 else:
@@ -74,7 +75,7 @@ class Places:
 
     def _find_headers(self, studies: Sequence[int], digests: Sequence[bytes]) -> None:
         for part in chunks(digests):
-            found = self.connection.execute(_HEADERS, {"studies": studies, "digests": part})
+            found = self.driver.rows(_HEADERS, list(studies), list(part))
             for study_id, digest, number in found:
                 self._headers[study_id, digest] = number
 
@@ -100,33 +101,22 @@ class Places:
         study.last_series += 1
         study.series_count += 1
         self._series[study.id, uid] = study.last_series
-        self._new_series.append(
-            {"study_id": study.id, "series": study.last_series, "series_instance_uid": uid}
-        )
+        self._new_series.append((study.id, study.last_series, uid))
         return study.last_series
 
     def _give_header(self, study: StudyRow, stored: Stored) -> int:
         study.last_header += 1
         self._headers[study.id, stored.digest] = study.last_header
-        self._new_headers.append(
-            {
-                "study_id": study.id,
-                "header": study.last_header,
-                "digest": stored.digest,
-                "extraction_version": EXTRACTION_VERSION,
-                "text": stored.text,
-            }
-        )
+        row = (study.id, study.last_header, stored.digest, EXTRACTION_VERSION, stored.text)
+        self._new_headers.append(row)
         return study.last_header
 
     def moved_from(self) -> set[int]:
         """Return the other studies that have a series which is new here."""
-        new = {str(row["series_instance_uid"]) for row in self._new_series}
+        new = {uid for _, _, uid in self._new_series}
         return set[int]().union(*(ids for uid, ids in self._elsewhere.items() if uid in new))
 
     def write(self) -> None:
         """Insert what was given out."""
-        if self._new_series:
-            self.connection.execute(insert(series), self._new_series)
-        if self._new_headers:
-            self.connection.execute(insert(header), self._new_headers)
+        self.driver.run(_ADD_SERIES, self._new_series)
+        self.driver.run(_ADD_HEADER, self._new_headers)

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Final, NamedTuple
-
-from sqlalchemy import Connection, bindparam, select
 
 from flute_sync.completeness import StudySettings
 from flute_sync.events import Event
 from flute_sync.intake import Delivery, Notice, Noticed, Received
 from flute_sync.ledger import trail
 from flute_sync.ledger.arrival import Arrival
-from flute_sync.ledger.columns import HeaderStore
+from flute_sync.ledger.columns import HeaderStore, pack_uid
+from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.places import Places, kind_of
 from flute_sync.ledger.rows import (
     ArchiveRow,
@@ -28,7 +28,6 @@ from flute_sync.ledger.rows import (
     write_studies,
     write_study_archives,
 )
-from flute_sync.ledger.tables import study as study_table
 from flute_sync.study import StudyInstanceUID
 
 MOST_CALLERS: Final = 64
@@ -37,12 +36,8 @@ MOST_CALLERS: Final = 64
 OWN_READ: Final = ""
 """The source under which what our own read saw is kept among the fingerprints."""
 
-_STUDY_IDS: Final = select(study_table.c.study_instance_uid, study_table.c.id).where(
-    study_table.c.study_instance_uid.in_(bindparam("uids", expanding=True))
-)
-_STUDY_UIDS: Final = select(study_table.c.study_instance_uid).where(
-    study_table.c.id.in_(bindparam("ids", expanding=True))
-)
+_STUDY_IDS: Final = "SELECT study_instance_uid, id FROM study WHERE study_instance_uid IN (?)"
+_STUDY_UIDS: Final = "SELECT study_instance_uid FROM study WHERE id IN (?)"
 
 
 class News(NamedTuple):
@@ -66,7 +61,7 @@ Share = tuple[News, list[Received]]
 class Recorder:
     """Records one group; each transaction makes its own."""
 
-    connection: Connection
+    driver: Driver
     headers: HeaderStore
     settings: StudySettings
     events_kept: int
@@ -83,24 +78,24 @@ class Recorder:
         for news in group:
             for noticed in news.delivery.noticed:
                 self._notice(news, noticed)
-        write_studies(self.connection, self._studies.values())
-        write_study_archives(self.connection, self._archives.values())
+        write_studies(self.driver, self._studies.values())
+        write_study_archives(self.driver, self._archives.values())
         self._refusals(group)
-        trail.append(self.connection, self._events, kept=self.events_kept)
+        trail.append(self.driver, self._events, kept=self.events_kept)
 
     def _lock(self, group: Sequence[News], shares: dict[StudyInstanceUID, list[Share]]) -> None:
         noticed = {item.study_instance_uid for news in group for item in news.delivery.noticed}
         uids = shares.keys() | noticed
         if not uids:
             return
-        self._studies = lock_studies(self.connection, uids, group[0].delivery.at)
+        self._studies = lock_studies(self.driver, uids, group[0].delivery.at)
         old = [study.id for study in self._studies.values() if not study.is_new]
-        self._archives = study_archives(self.connection, old)
+        self._archives = study_archives(self.driver, old)
 
     # -- instances ---------------------------------------------------------------------------
 
     def _take(self, shares: dict[StudyInstanceUID, list[Share]]) -> None:
-        places = Places(self.connection, self.headers)
+        places = Places(self.driver, self.headers)
         places.look_up(
             (self._studies[uid], {kind_of(item): item for item in received}.values())
             for uid, parts in shares.items()
@@ -109,11 +104,12 @@ class Recorder:
         arrivals = []
         for uid, parts in shares.items():
             study = self._studies[uid]
-            arrival = Arrival(self.connection, study, places)
-            arrival.look_up(received for _, received in parts)
-            for news, received in parts:
+            arrival = Arrival(self.driver, study, places)
+            packed = [_packed(received) for _, received in parts]
+            arrival.look_up(list(chain.from_iterable(packed)))
+            for (news, received), uids in zip(parts, packed, strict=True):
                 is_first = study.is_quiet
-                facts, contradictions = arrival.take(received, news.bit)
+                facts, contradictions = arrival.take(received, uids, news.bit)
                 self._arrived(study, news, facts, contradictions, is_first=is_first)
             study.instance_count += arrival.new_count
             arrivals.append(arrival)
@@ -163,11 +159,11 @@ class Recorder:
         uids = [
             uid
             for ids in chunks(sorted(others))
-            for uid in self.connection.scalars(_STUDY_UIDS, {"ids": ids})
+            for (uid,) in self.driver.rows(_STUDY_UIDS, list(ids))
         ]
-        rows = lock_studies(self.connection, (uid for uid in uids if uid not in self._studies), at)
+        rows = lock_studies(self.driver, (uid for uid in uids if uid not in self._studies), at)
         self._studies |= rows
-        self._archives |= study_archives(self.connection, [row.id for row in rows.values()])
+        self._archives |= study_archives(self.driver, [row.id for row in rows.values()])
         for study in (self._studies[uid] for uid in uids):
             self._news(study, at)
             self._owe_reads(study)
@@ -197,8 +193,7 @@ class Recorder:
         uids = sorted({item.study_instance_uid for _, item in refused})
         ids: dict[str, int] = {}
         for part in chunks(uids):
-            found = self.connection.execute(_STUDY_IDS, {"uids": part})
-            ids |= {row.study_instance_uid: row.id for row in found}
+            ids |= dict(self.driver.rows(_STUDY_IDS, list(part)))
         for (at, item), count in refused.items():
             where = f" ({item.tag})" if item.tag else ""
             sentence = f"{count} instances of {item.study_instance_uid} were refused{where}."
@@ -245,6 +240,10 @@ def _by_study(group: Sequence[News]) -> dict[StudyInstanceUID, list[Share]]:
         for uid, items in own.items():
             shares.setdefault(uid, []).append((news, items))
     return shares
+
+
+def _packed(received: list[Received]) -> list[bytes]:
+    return [pack_uid(item.instance.sop_instance_uid) for item in received]
 
 
 def _is_news(archive: ArchiveRow, source: str, noticed: Noticed) -> bool:

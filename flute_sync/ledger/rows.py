@@ -1,15 +1,14 @@
 """Rows that are locked, changed in memory and written back by one statement for all of them."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, TypeVar
-
-from sqlalchemy import Connection, Row, Select, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from typing import Final, TypeVar
 
 from flute_sync.completeness import StudySettings, due_at
-from flute_sync.ledger import tables
+from flute_sync.ledger.columns import from_stored, maybe_from_stored, to_stored
+from flute_sync.ledger.driver import Driver, Row
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, after
 
@@ -86,73 +85,20 @@ class ArchiveRow:
     changed: bool = False
 
 
-_STUDY: Final[Select[Any]] = (
-    select(
-        tables.study.c.id,
-        tables.study.c.study_instance_uid,
-        tables.study.c.state,
-        tables.study.c.generation,
-        tables.study.c.received_at,
-        tables.study.c.news_since,
-        tables.study.c.unsynced_since,
-        tables.study.c.next_attempt_at,
-        tables.study.c.series_count,
-        tables.study.c.instance_count,
-        tables.study.c.last_series,
-        tables.study.c.last_header,
-        tables.study.c.calling_ae_titles,
-        tables.study.c.pruned,
-    )
-    .where(tables.study.c.study_instance_uid.in_(bindparam("uids", expanding=True)))
-    .order_by(tables.study.c.id)
-    .with_for_update()
-)
-_STUDY_INSERT: Final = {
-    "sqlite": sqlite.insert(tables.study).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(tables.study).on_conflict_do_nothing(),
-}
-_STUDY_UPDATE: Final = (
-    update(tables.study)
-    .where(tables.study.c.id == bindparam("of"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "state",
-                "generation",
-                "received_at",
-                "news_since",
-                "unsynced_since",
-                "next_attempt_at",
-                "series_count",
-                "instance_count",
-                "last_series",
-                "last_header",
-                "calling_ae_titles",
-                "pruned",
-            )
-        }
-        | {"waiting_for": None}
-    )
-)
-
-
 def lock_studies(
-    connection: Connection, uids: Iterable[StudyInstanceUID], at: datetime
+    driver: Driver, uids: Iterable[StudyInstanceUID], at: datetime
 ) -> dict[StudyInstanceUID, StudyRow]:
     """Lock the rows of studies, in one order for everybody; make those that are not there.
 
     A row that is made has generation 0: nothing is known of it yet.
     """
     wanted = sorted(set(uids))
-    found = _select_studies(connection, wanted)
+    found = _select_studies(driver, wanted)
     absent = [uid for uid in wanted if uid not in found]
     if absent:
-        connection.execute(
-            _STUDY_INSERT[connection.dialect.name],
-            [_blank(uid, at) for uid in absent],
-        )
-        made = _select_studies(connection, absent)
+        since = to_stored(at)
+        driver.run(_STUDY_INSERT, [(uid, since, since, since, since) for uid in absent])
+        made = _select_studies(driver, absent)
         for row in made.values():
             row.is_new = row.generation == 0
         found |= made
@@ -160,100 +106,127 @@ def lock_studies(
 
 
 def _select_studies(
-    connection: Connection, uids: Sequence[StudyInstanceUID]
+    driver: Driver, uids: Sequence[StudyInstanceUID]
 ) -> dict[StudyInstanceUID, StudyRow]:
     return {
-        row.study_instance_uid: _as_study_row(row)
+        row[1]: _as_study_row(row)
         for part in chunks(uids)
-        for row in connection.execute(_STUDY, {"uids": part})
+        for row in driver.rows(_STUDY_SELECT + driver.for_update, list(part))
     }
 
 
-def _as_study_row(row: Row[Any]) -> StudyRow:
-    values: dict[str, Any] = {**row._mapping, "state": State(row.state)}
-    return StudyRow(**values)
+def _as_study_row(row: Row) -> StudyRow:
+    *head, received_at, news, unsynced, due = row[:8]
+    *counts, callers, pruned = row[8:]
+    return StudyRow(
+        id=head[0],
+        study_instance_uid=head[1],
+        state=State(head[2]),
+        generation=head[3],
+        received_at=from_stored(received_at),
+        news_since=maybe_from_stored(news),
+        unsynced_since=maybe_from_stored(unsynced),
+        next_attempt_at=maybe_from_stored(due),
+        series_count=counts[0],
+        instance_count=counts[1],
+        last_series=counts[2],
+        last_header=counts[3],
+        calling_ae_titles=json.loads(callers),
+        pruned=bool(pruned),
+    )
 
 
-def _blank(uid: StudyInstanceUID, at: datetime) -> dict[str, object]:
-    return {
-        "study_instance_uid": uid,
-        "state": State.RECEIVED.value,
-        "generation": 0,
-        "received_at": at,
-        "news_since": at,
-        "unsynced_since": at,
-        "next_attempt_at": at,
-        "attempts": 0,
-        "series_count": 0,
-        "instance_count": 0,
-        "last_series": 0,
-        "last_header": 0,
-        "calling_ae_titles": [],
-        "pruned": False,
-    }
+def write_studies(driver: Driver, rows: Iterable[StudyRow]) -> None:
+    """Write back the rows that have news; who has news waits for nothing."""
+    driver.run(_STUDY_UPDATE, [_as_values(row) for row in rows if row.has_news])
 
 
-def write_studies(connection: Connection, rows: Iterable[StudyRow]) -> None:
-    """Write back the rows that have news."""
-    changed = [
-        {
-            "of": row.id,
-            "state": row.state.value,
-            "generation": row.generation,
-            "received_at": row.received_at,
-            "news_since": row.news_since,
-            "unsynced_since": row.unsynced_since,
-            "next_attempt_at": row.next_attempt_at,
-            "series_count": row.series_count,
-            "instance_count": row.instance_count,
-            "last_series": row.last_series,
-            "last_header": row.last_header,
-            "calling_ae_titles": row.calling_ae_titles,
-            "pruned": row.pruned,
-        }
-        for row in rows
-        if row.has_news
-    ]
-    if changed:
-        connection.execute(_STUDY_UPDATE, changed)
+def _as_values(row: StudyRow) -> Row:
+    return (
+        row.state.value,
+        row.generation,
+        to_stored(row.received_at),
+        to_stored(row.news_since),
+        to_stored(row.unsynced_since),
+        to_stored(row.next_attempt_at),
+        row.series_count,
+        row.instance_count,
+        row.last_series,
+        row.last_header,
+        json.dumps(row.calling_ae_titles),
+        row.pruned,
+        row.id,
+    )
 
 
-_ARCHIVES: Final = select(tables.study_archive).where(
-    tables.study_archive.c.study_id.in_(bindparam("studies", expanding=True))
-)
-
-
-def study_archives(
-    connection: Connection, studies: Sequence[int]
-) -> dict[tuple[int, int], ArchiveRow]:
+def study_archives(driver: Driver, studies: Sequence[int]) -> dict[tuple[int, int], ArchiveRow]:
     """Return how archives stand to studies, by (study id, archive id)."""
-    return {
-        (row.study_id, row.archive_id): ArchiveRow(*row)
-        for part in chunks(studies)
-        for row in connection.execute(_ARCHIVES, {"studies": part})
-    }
+    rows = (row for part in chunks(studies) for row in driver.rows(_ARCHIVE_SELECT, list(part)))
+    return {(row[0], row[1]): _as_archive_row(row) for row in rows}
 
 
-def write_study_archives(connection: Connection, rows: Iterable[ArchiveRow]) -> None:
+def _as_archive_row(row: Row) -> ArchiveRow:
+    study_id, archive_id, read_owed, unverified, series, instances, prints, since, absences = row
+    return ArchiveRow(
+        study_id=study_id,
+        archive_id=archive_id,
+        read_owed=read_owed,
+        unverified=unverified,
+        series_count=series,
+        instance_count=instances,
+        fingerprints=json.loads(prints),
+        absent_since=maybe_from_stored(since),
+        absences=absences,
+    )
+
+
+def write_study_archives(driver: Driver, rows: Iterable[ArchiveRow]) -> None:
     """Write the rows that changed, whether they were there or not."""
     changed = [
-        {name: getattr(row, name) for name in _ARCHIVE_COLUMNS} for row in rows if row.changed
+        (
+            row.study_id,
+            row.archive_id,
+            row.read_owed,
+            row.unverified,
+            row.series_count,
+            row.instance_count,
+            json.dumps(row.fingerprints),
+            to_stored(row.absent_since),
+            row.absences,
+        )
+        for row in rows
+        if row.changed
     ]
-    if changed:
-        connection.execute(_ARCHIVE_UPSERT[connection.dialect.name], changed)
+    driver.run(_ARCHIVE_UPSERT, changed)
 
 
-_ARCHIVE_COLUMNS: Final = tuple(tables.study_archive.c.keys())
-_ARCHIVE_KEY: Final = ("study_id", "archive_id")
-_sqlite_upsert = sqlite.insert(tables.study_archive)
-_postgresql_upsert = postgresql.insert(tables.study_archive)
-_ARCHIVE_UPSERT: Final = {
-    "sqlite": _sqlite_upsert.on_conflict_do_update(
-        index_elements=_ARCHIVE_KEY,
-        set_={n: _sqlite_upsert.excluded[n] for n in _ARCHIVE_COLUMNS if n not in _ARCHIVE_KEY},
-    ),
-    "postgresql": _postgresql_upsert.on_conflict_do_update(
-        index_elements=_ARCHIVE_KEY,
-        set_={n: _postgresql_upsert.excluded[n] for n in _ARCHIVE_COLUMNS if n not in _ARCHIVE_KEY},
-    ),
-}
+_STUDY_SELECT: Final = (
+    "SELECT id, study_instance_uid, state, generation, received_at, news_since, unsynced_since,"
+    " next_attempt_at, series_count, instance_count, last_series, last_header,"
+    " calling_ae_titles, pruned FROM study WHERE study_instance_uid IN (?) ORDER BY id"
+)
+_STUDY_INSERT: Final = (
+    "INSERT INTO study (study_instance_uid, received_at, news_since, unsynced_since,"
+    " next_attempt_at, state, generation, attempts, series_count, instance_count, last_series,"
+    " last_header, calling_ae_titles, pruned)"
+    " VALUES (?, ?, ?, ?, ?, 'received', 0, 0, 0, 0, 0, 0, '[]', FALSE)"
+    " ON CONFLICT (study_instance_uid) DO NOTHING"
+)
+_STUDY_UPDATE: Final = (
+    "UPDATE study SET state = ?, generation = ?, received_at = ?, news_since = ?,"
+    " unsynced_since = ?, next_attempt_at = ?, series_count = ?, instance_count = ?,"
+    " last_series = ?, last_header = ?, calling_ae_titles = ?, pruned = ?, waiting_for = NULL"
+    " WHERE id = ?"
+)
+_ARCHIVE_SELECT: Final = (
+    "SELECT study_id, archive_id, read_owed, unverified, series_count, instance_count,"
+    " fingerprints, absent_since, absences FROM study_archive WHERE study_id IN (?)"
+)
+_ARCHIVE_UPSERT: Final = (
+    "INSERT INTO study_archive (study_id, archive_id, read_owed, unverified, series_count,"
+    " instance_count, fingerprints, absent_since, absences) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (study_id, archive_id) DO UPDATE SET read_owed = excluded.read_owed,"
+    " unverified = excluded.unverified, series_count = excluded.series_count,"
+    " instance_count = excluded.instance_count, fingerprints = excluded.fingerprints,"
+    " absent_since = excluded.absent_since, absences = excluded.absences"
+)

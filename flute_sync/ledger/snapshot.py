@@ -9,6 +9,7 @@ from flute_sync.events import Event
 from flute_sync.intake import Received
 from flute_sync.ledger import instances, trail
 from flute_sync.ledger.columns import HeaderStore, pack_uid
+from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import Held
 from flute_sync.ledger.places import Places, kind_of
 from flute_sync.ledger.record import OWN_READ
@@ -39,6 +40,10 @@ class SnapshotWriter:
     _changed: list[Held] = field(default_factory=list)
     _removed: list[Held] = field(default_factory=list)
     _is_doubtful: bool = False
+    _driver: Driver = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._driver = Driver(self.connection)
 
     @property
     def _bit(self) -> int:
@@ -55,16 +60,16 @@ class SnapshotWriter:
         """
         study = _held_study(self.connection, claim)
         listed = self._listed(study, snapshot)
-        known = instances.all_known(self.connection, study.id)
-        places = Places(self.connection, self.headers)
+        known = instances.all_known(self._driver, study.id)
+        places = Places(self._driver, self.headers)
         places.look_up([(study, {kind_of(item): item for item in listed.values()}.values())])
         for uid, item in listed.items():
             self._keep(study, uid, item, known.get(uid), places, snapshot.generation)
         stays = self._drop_unlisted(known, listed, snapshot.generation)
         places.write()
-        instances.add(self.connection, self._added)
-        instances.change(self.connection, self._changed)
-        instances.remove(self.connection, self._removed)
+        instances.add(self._driver, self._added)
+        instances.change(self._driver, self._changed)
+        instances.remove(self._driver, self._removed)
         study.instance_count = len(known) + len(self._added) - len(self._removed)
         study.series_count = instances.forget_unused(self.connection, study.id)
         _write_counts(self.connection, study)
@@ -81,7 +86,7 @@ class SnapshotWriter:
         if repeated:
             sentence = f"{snapshot.archive} lists {repeated} SOP Instance UIDs more than once."
             entry = trail.Entry(study.id, snapshot.started_at, Event.STUDY_REMARK, sentence)
-            trail.append(self.connection, [entry], kept=self.events_kept)
+            trail.append(self._driver, [entry], kept=self.events_kept)
         return listed
 
     def _keep(
@@ -135,7 +140,7 @@ class SnapshotWriter:
             row.absences += 1
         else:
             row.absent_since, row.absences = None, 0
-        write_study_archives(self.connection, [row])
+        write_study_archives(self._driver, [row])
 
 
 def verify(
@@ -159,18 +164,18 @@ def verify(
     row.series_count, row.instance_count = series_count, instance_count
     _keep_fingerprint(row, fingerprint)
     row.absent_since, row.absences = None, 0
-    write_study_archives(connection, [row])
+    write_study_archives(Driver(connection), [row])
 
 
 def _held_study(connection: Connection, claim: Claim) -> StudyRow:
     row = lock_held(connection, claim)
     uid = claim.study_instance_uid
-    return lock_studies(connection, [uid], row.received_at)[uid]
+    return lock_studies(Driver(connection), [uid], row.received_at)[uid]
 
 
 def _archive_row(connection: Connection, study_id: int, archive_id: int) -> ArchiveRow:
     key = study_id, archive_id
-    row = study_archives(connection, [study_id]).get(key, ArchiveRow(*key))
+    row = study_archives(Driver(connection), [study_id]).get(key, ArchiveRow(*key))
     row.changed = True
     return row
 

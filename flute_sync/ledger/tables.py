@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -30,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-from flute_sync.ledger.columns import UtcTime
+from flute_sync.ledger.columns import JsonText, UtcTime
 from flute_sync.task import CLAIMABLE, UNSYNCED, State
 
 LARGEST_ARCHIVE_ID: Final = 63
@@ -87,7 +86,7 @@ study: Final = Table(
     Column("instance_count", Integer, nullable=False),
     Column("last_series", Integer, nullable=False),  # numbers given out so far
     Column("last_header", Integer, nullable=False),
-    Column("calling_ae_titles", JSON, nullable=False),
+    Column("calling_ae_titles", JsonText, nullable=False),
     Column("pruned", Boolean, nullable=False),
     Column("code", Text),
     Column("sentence", Text),
@@ -119,7 +118,6 @@ study: Final = Table(
 Index("ix_study_totals", study.c.state, study.c.series_count, study.c.instance_count)
 _partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
 _partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
-_partial("ix_study_lease_owner", study.c.lease_owner, "lease_owner IS NOT NULL")
 _partial(
     "ix_study_unsynced",
     study.c.unsynced_since,
@@ -135,7 +133,7 @@ study_archive: Final = Table(
     Column("unverified", Integer),  # generation since which its counts were not compared
     Column("series_count", Integer),
     Column("instance_count", Integer),
-    Column("fingerprints", JSON, nullable=False),  # by source; "" is what our own read saw
+    Column("fingerprints", JsonText, nullable=False),  # by source; "" is what our own read saw
     Column("absent_since", UtcTime),
     Column("absences", Integer, nullable=False),
     PrimaryKeyConstraint("study_id", "archive_id"),

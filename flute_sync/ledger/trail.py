@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Delete, bindparam, delete, insert, select
-
 from flute_sync.events import Event
-from flute_sync.ledger.tables import event
+from flute_sync.ledger.columns import to_stored
+from flute_sync.ledger.driver import Driver
 
 
 class Entry(NamedTuple):
@@ -20,41 +19,25 @@ class Entry(NamedTuple):
     code: str | None = None
 
 
-def append(connection: Connection, entries: Iterable[Entry], *, kept: int) -> None:
+def append(driver: Driver, entries: Iterable[Entry], *, kept: int) -> None:
     """Append events; of a study that has more than ``kept``, the oldest are dropped."""
     rows = [
-        {
-            "study_id": entry.study_id,
-            "at": entry.at,
-            "event": entry.event.value,
-            "sentence": entry.sentence,
-            "code": entry.code,
-        }
+        (entry.study_id, to_stored(entry.at), entry.event.value, entry.sentence, entry.code)
         for entry in entries
     ]
-    if not rows:
-        return
-    connection.execute(_INSERT, rows)
-    studies = {row["study_id"] for row in rows}
+    driver.run(_INSERT, rows)
+    studies = {study for study, *_ in rows}
+    driver.run(_TRIM, [(study, study, kept) for study in studies if study is not None])
     if None in studies:
-        connection.execute(_TRIM_OTHERS, {"kept": kept})
-    of_studies = [{"of": study, "kept": kept} for study in studies if study is not None]
-    if of_studies:
-        connection.execute(_TRIM, of_studies)
+        driver.run(_TRIM_OTHERS, [(kept,)])
 
 
-def _trim(whose: ColumnElement[bool]) -> Delete:
-    newest_dropped = (
-        select(event.c.id)
-        .where(whose)
-        .order_by(event.c.id.desc())
-        .limit(1)
-        .offset(bindparam("kept"))
-        .scalar_subquery()
-    )
-    return delete(event).where(whose, event.c.id <= newest_dropped)
-
-
-_INSERT: Final = insert(event)
-_TRIM: Final = _trim(event.c.study_id == bindparam("of"))
-_TRIM_OTHERS: Final = _trim(event.c.study_id.is_(None))
+_INSERT: Final = "INSERT INTO event (study_id, at, event, sentence, code) VALUES (?, ?, ?, ?, ?)"
+_TRIM: Final = (
+    "DELETE FROM event WHERE study_id = ? AND id <="
+    " (SELECT id FROM event WHERE study_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)"
+)
+_TRIM_OTHERS: Final = (
+    "DELETE FROM event WHERE study_id IS NULL AND id <="
+    " (SELECT id FROM event WHERE study_id IS NULL ORDER BY id DESC LIMIT 1 OFFSET ?)"
+)

@@ -27,6 +27,7 @@ from flute_sync.completeness import StudySettings, due_at
 from flute_sync.events import Event
 from flute_sync.ledger import trail
 from flute_sync.ledger.columns import UtcTime
+from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import forget_all
 from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.tables import archive, fhir_study, fhir_target, study, study_archive
@@ -215,7 +216,7 @@ class Settler:
         entry = trail.Entry(
             row.id, self.now, settlement.log_event, settlement.sentence, settlement.code
         )
-        trail.append(self.connection, [entry], kept=self.events_kept)
+        trail.append(Driver(self.connection), [entry], kept=self.events_kept)
         return state
 
     def _next_attempt(self, row: Row[Any], state: State, settlement: Settlement) -> datetime | None:
@@ -353,7 +354,7 @@ def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_
     connection.execute(_make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))
     sentence = "A person asked for another attempt."
     trail.append(
-        connection,
+        Driver(connection),
         [trail.Entry(row.id, now, Event.STUDY_REPLAYED, sentence)],
         kept=events_kept,
     )

@@ -75,7 +75,7 @@ def _study() -> None:
         sa.Column("instance_count", sa.Integer(), nullable=False),
         sa.Column("last_series", sa.Integer(), nullable=False),
         sa.Column("last_header", sa.Integer(), nullable=False),
-        sa.Column("calling_ae_titles", sa.JSON(), nullable=False),
+        sa.Column("calling_ae_titles", sa.Text(), nullable=False),
         sa.Column("pruned", sa.Boolean(), nullable=False),
         sa.Column("code", sa.Text(), nullable=True),
         sa.Column("sentence", sa.Text(), nullable=True),
@@ -136,13 +136,6 @@ def _study_indexes() -> None:
         ["next_attempt_at"],
         sqlite_where=sa.text("next_attempt_at IS NOT NULL"),
         postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_study_lease_owner",
-        "study",
-        ["lease_owner"],
-        sqlite_where=sa.text("lease_owner IS NOT NULL"),
-        postgresql_where=sa.text("lease_owner IS NOT NULL"),
     )
     op.create_index("ix_study_totals", "study", ["state", "series_count", "instance_count"])
     op.create_index(
@@ -265,7 +258,7 @@ def _study_archive() -> None:
         sa.Column("unverified", sa.Integer(), nullable=True),
         sa.Column("series_count", sa.Integer(), nullable=True),
         sa.Column("instance_count", sa.Integer(), nullable=True),
-        sa.Column("fingerprints", sa.JSON(), nullable=False),
+        sa.Column("fingerprints", sa.Text(), nullable=False),
         sa.Column("absent_since", sa.BigInteger(), nullable=True),
         sa.Column("absences", sa.Integer(), nullable=False),
         sa.CheckConstraint(
