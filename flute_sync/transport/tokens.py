@@ -10,18 +10,13 @@ from urllib.parse import quote_plus
 
 import httpx
 import orjson
-from authlib.oauth2.rfc7523 import private_key_jwt_sign
-from joserfc.errors import JoseError
-from joserfc.jwk import import_key
 
 from flute_sync.auth_errors import TokenRefused, TokenUnavailable
-from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.transport.credentials import OAuth2Auth, SmartAuth, is_private
 from flute_sync.transport.failure import retry_after, what_failed
 from flute_sync.transport.secret import Secret
 
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_ASSERTION_SECONDS: Final = 240  # SMART allows at most five minutes
 _DEFAULT_SECONDS: Final = 300.0  # where the server does not say; SMART recommends no more
 _LARGEST_BYTES: Final = 256 * 1024
 _REFUSALS: Final = frozenset(
@@ -78,6 +73,9 @@ def client_credentials(settings: OAuth2Auth) -> Grant:
 
 def backend_services(settings: SmartAuth, base_url: str) -> Grant:
     """Ask with a signed assertion (SMART App Launch 2.2.0, Backend Services; RFC 7523)."""
+    # Few sites need the libraries that sign, and they take 10 MB.
+    from flute_sync.transport.assertion import assertion  # noqa: PLC0415
+
     key = Secret(settings.key_file)
 
     def request(http: httpx.Client) -> TokenRequest:
@@ -86,30 +84,11 @@ def backend_services(settings: SmartAuth, base_url: str) -> Grant:
             "grant_type": "client_credentials",
             "scope": settings.scope,
             "client_assertion_type": _ASSERTION,
-            "client_assertion": _assertion(settings, key, url),
+            "client_assertion": assertion(settings, key, url),
         }
         return TokenRequest(url, form, {})
 
     return request
-
-
-def _assertion(settings: SmartAuth, key: Secret, url: str) -> str:
-    try:
-        text = key.read()
-        written = orjson.loads(text) if text.lstrip().startswith("{") else text  # JWK or PEM
-        imported = import_key(written, "RSA" if settings.alg == "RS384" else "EC")
-        signed: str = private_key_jwt_sign(
-            imported,
-            settings.client_id,
-            url,
-            alg=settings.alg,
-            header={"kid": settings.kid},
-            expires_in=_ASSERTION_SECONDS,
-        )
-    except (JoseError, ValueError, TypeError):
-        # The library's texts may quote the key.
-        raise SecretUnreadable(f"{key.name}: not a private key for {settings.alg}") from None
-    return signed
 
 
 def _discovered(http: httpx.Client, base_url: str) -> str:
