@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from pydicom.datadict import keyword_for_tag
-
 from flute_sync.archive_errors import ArchiveServerError
 
 Json = dict[str, Any]
@@ -14,6 +12,25 @@ Json = dict[str, Any]
 _NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _INTEGERS: Final = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 _DECIMALS: Final = frozenset({"DS", "FD", "FL"})
+KEYWORDS: Final[Mapping[str, str]] = {
+    "00080005": "SpecificCharacterSet",
+    "00081150": "ReferencedSOPClassUID",
+    "00081155": "ReferencedSOPInstanceUID",
+    "00081190": "RetrieveURL",
+    "00081196": "WarningReason",
+    "00081197": "FailureReason",
+    "00081198": "FailedSOPSequence",
+    "00081199": "ReferencedSOPSequence",
+    "0008119A": "OtherFailuresSequence",
+    "04000550": "ModifiedAttributesSequence",
+    "04000561": "OriginalAttributesSequence",
+    "04000562": "AttributeModificationDateTime",
+    "04000563": "ModifyingSystem",
+    "04000564": "SourceOfPreviousValues",
+    "04000565": "ReasonForTheAttributeModification",
+}
+"""Of the Store Instances Response Module (PS3.18 I, 2026b), all that is written here."""
+
 _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _NAME_PARTS: Final = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 _NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -30,9 +47,8 @@ def to_xml(dataset: Mapping[str, Any]) -> bytes:
 def _write(parent: ElementTree.Element, dataset: Mapping[str, Any]) -> None:
     for tag, element in sorted(dataset.items()):
         attributes = {"tag": tag, "vr": str(element.get("vr", "UN"))}
-        keyword = keyword_for_tag(int(tag, 16))
-        if keyword:
-            attributes["keyword"] = keyword
+        if tag in KEYWORDS:
+            attributes["keyword"] = KEYWORDS[tag]
         attribute = ElementTree.SubElement(parent, "DicomAttribute", attributes)
         if "InlineBinary" in element:
             ElementTree.SubElement(attribute, "InlineBinary").text = _text(element["InlineBinary"])

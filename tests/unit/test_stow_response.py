@@ -7,12 +7,13 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
 from flute_sync.archive_errors import ArchiveServerError
 from flute_sync.dicom_errors import HeaderUidMissing
 from flute_sync.sources.http_messages import Representation
-from flute_sync.sources.native_model import from_xml, to_xml
+from flute_sync.sources.native_model import KEYWORDS, from_xml, to_xml
 from flute_sync.sources.stow_response import StoreResponse
 from flute_sync.upload_errors import UnsupportedMediaType
 from tests.stow import MR, store_answer
@@ -162,3 +163,7 @@ def test_attributes_we_do_not_know_are_kept() -> None:
     values = [v.text for a in tree.iter() if a.get("keyword") == "WarningReason" for v in a]
     assert values == ["45056"]
     assert reply.content_type == "application/dicom+xml"
+
+
+def test_keywords_are_those_of_the_dictionary() -> None:
+    assert {tag: keyword_for_tag(int(tag, 16)) for tag in KEYWORDS} == KEYWORDS
