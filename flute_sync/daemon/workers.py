@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 POLL = timedelta(milliseconds=400)
 """How soon a change made by another process is seen."""
 
+SHORTEST_NAP = timedelta(milliseconds=5)
+LONGEST_NAP = timedelta(seconds=1)
+
 
 @dataclass
 class Workers:
@@ -96,26 +99,30 @@ class Workers:
             if pulse.stopping:
                 return None
         try:
-            while not pulse.stopping:
-                now = datetime.now(UTC)
-                wait = max(self.fhir_pause.remaining(now), self._ledger_pause.remaining(now))
-                if not wait:
-                    try:
-                        claim = self.ledger.claim(f"{self.owner}/{next(self._numbers)}")
-                        wait = POLL if claim is None else wait
-                        if claim is not None:
-                            return claim
-                        due = self.ledger.next_due()
-                    except FluteSyncError as error:
-                        self._ledger_pause.begin(error, now)
-                        continue
-                    self._ledger_pause.end()
-                    if due is not None:
-                        wait = min(POLL, max(due - datetime.now(UTC), timedelta(milliseconds=5)))
-                pulse.wait(min(wait, timedelta(seconds=1)))
-            return None
+            claim = None
+            while claim is None and not pulse.stopping:
+                claim, wait = self._look(datetime.now(UTC))
+                if claim is None:
+                    pulse.wait(wait)
+            return claim
         finally:
             self._scout.release()
+
+    def _look(self, now: datetime) -> tuple[Claim | None, timedelta]:
+        """Claim a study that is due, or tell how long to wait before looking again."""
+        paused = max(self.fhir_pause.remaining(now), self._ledger_pause.remaining(now))
+        if paused:
+            return None, min(paused, LONGEST_NAP)
+        claim = None
+        try:
+            due = self.ledger.next_due()
+            if due is not None and due <= now:
+                claim = self.ledger.claim(f"{self.owner}/{next(self._numbers)}")
+        except FluteSyncError as error:
+            self._ledger_pause.begin(error, now)
+            return None, SHORTEST_NAP
+        self._ledger_pause.end()
+        return claim, POLL if due is None else min(POLL, max(due - now, SHORTEST_NAP))
 
     def _work(self, claim: Claim) -> None:
         began = time.monotonic()

@@ -147,11 +147,11 @@ class Ledger:
     # -- work ----------------------------------------------------------------------------------
 
     def claim(self, owner: str) -> Claim | None:
-        """Take the study that is due longest, or none; also one whose lease ended."""
+        """Take the study that is due longest, or none; also one whose lease ended.
+
+        It writes even when there is none: `next_due` tells for less whether it is worth it.
+        """
         now = self._clock()
-        due = self.next_due()
-        if due is None or due > now:
-            return None
         return self._database.transact(lambda c: work.claim(c, owner, now, self._settings.lease))
 
     def next_due(self) -> datetime | None:

@@ -72,11 +72,14 @@ def _since(column: ColumnElement[datetime], now: datetime) -> ColumnElement[date
 # -- claim ---------------------------------------------------------------------------------------
 
 
+_NEXT_DUE: Final = select(func.min(study.c.next_attempt_at)).where(
+    study.c.next_attempt_at.is_not(None)
+)
+
+
 def next_due(connection: Connection) -> datetime | None:
     """Return when the next study may be claimed, or a lease ends."""
-    due: datetime | None = connection.scalar(
-        select(func.min(study.c.next_attempt_at)).where(study.c.next_attempt_at.is_not(None))
-    )
+    due: datetime | None = connection.scalar(_NEXT_DUE)
     return due
 
 
