@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
-from flute_sync.daemon.pauses import Pause
+from flute_sync.daemon.pauses import FHIR_PAUSES, Pause
 from flute_sync.daemon.periodic import Periodic
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.sd_notify import SystemdNotifier, watchdog_interval
@@ -25,6 +25,7 @@ from flute_sync.errors import EXIT_OK, EXIT_SOFTWARE, FluteSyncError, TransientE
 from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.patient_watch import PatientWatch
+from flute_sync.fhir_errors import FhirCapabilityMissing
 from flute_sync.ledger import Ledger
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.header import HeaderReader
@@ -162,7 +163,10 @@ class Daemon:
         self.stats.request(interaction, "error" if status is None else str(status))
 
     def _probe(self) -> None:
-        """Refuse a FHIR server that answers and lacks a must-have; one that is down may come."""
+        """Refuse a FHIR server that answers and lacks a must-have.
+
+        One that is down may come, and credentials may be renewed: uploads need neither.
+        """
         config = self._config
         try:
             self._fhir.capabilities().require(
@@ -170,7 +174,9 @@ class Daemon:
                 create_patients=config.patient.policy == "create",
                 transactions=config.fhir.provenance,
             )
-        except TransientError as error:
+        except FhirCapabilityMissing:
+            raise
+        except (TransientError, *FHIR_PAUSES) as error:
             self.fhir_pause.begin(error, datetime.now(UTC))
 
     def _build_pipeline(self, config: Config) -> Pipeline:
@@ -179,16 +185,16 @@ class Daemon:
 
     def _listeners(self) -> Iterator[Listener]:
         config = self._config
-        if config.stow.enabled:
+        if config.stow_rs.enabled:
             headers = HeaderReader(config.header)
-            application = StowRs(config.stow, self.ledger, headers, config.pacs)
+            application = StowRs(config.stow_rs, self.ledger, headers, config.pacs)
             yield Listener(
                 name="stow_rs",
                 app=counted(application, self.stats),
-                host=config.stow.host,
-                port=config.stow.port,
-                tls=_tls(config.stow),
-                header_timeout=config.stow.header_timeout,
+                host=config.stow_rs.host,
+                port=config.stow_rs.port,
+                tls=_tls(config.stow_rs),
+                header_timeout=config.stow_rs.header_timeout,
             )
         if config.console.enabled:
             yield Listener(
@@ -230,7 +236,7 @@ class Daemon:
             self.ledger,
             PatientWatch(self._fhir),
             self.fhir_pause,
-            self._config.identifier_system,
+            lambda: self._config.identifier_system,
         )
         yield Periodic("patient_watch", lambda: self._config.patient.watch_interval, alarm.step)
         group = GroupAlarm(self.ledger, lambda: self._pipeline.subjects, self.fhir_pause)
@@ -258,15 +264,20 @@ class Daemon:
             )
 
     def _reload(self) -> None:
+        """Take over what can be; whatever is wrong with the settings, work goes on."""
         try:
-            fresh = self._read_settings()
+            self._take_over(self._read_settings())
+            self._server.reload()
         except FluteSyncError as error:
             log.error(
-                "%s; those in force stay.",
+                "%s; what was in force stays.",
                 error.sentence,
                 extra=fields(Event.SETTINGS_WARNING, code=error.code, hint=error.hint),
             )
             return
+        log.info("The settings were read again.", extra=fields(Event.DAEMON_RELOADED))
+
+    def _take_over(self, fresh: Config) -> None:
         for name in sorted(type(fresh).model_fields.keys() - RELOADED):
             if getattr(fresh, name) != getattr(self._config, name):
                 log.warning(
@@ -278,8 +289,6 @@ class Daemon:
         self._config = self._config.model_copy(update=kept)
         self._pipeline = self._build_pipeline(self._config)
         self.ledger.rejudge(self._pipeline.rules)
-        self._server.reload()
-        log.info("The settings were read again.", extra=fields(Event.DAEMON_RELOADED))
 
     def _stop(self, supervisor: Supervisor, *, well: bool) -> int:
         log.info("flute-sync stops.", extra=fields(Event.DAEMON_STOPPING))

@@ -34,13 +34,14 @@ class PatientAlarm:
     pause
         While the FHIR server is down nothing is asked.
     system
-        The site's own identifier system, as for `wake_key`.
+        The site's own identifier system, as for `wake_key`; asked anew, since a reload may change
+        it.
     """
 
     ledger: Ledger
     watch: PatientWatch
     pause: Pause
-    system: str
+    system: Callable[[], str]
     _recent: dict[str, datetime] = field(default_factory=dict)
 
     def step(self, now: datetime, stop: Callable[[], bool]) -> None:
@@ -57,7 +58,8 @@ class PatientAlarm:
         before = self.ledger.cursor(SOURCE, TARGET)
         cursor = before
         for arrivals in self.watch.look(before):
-            keys = (wake_key(key, self.system) for key in arrivals.keys)
+            system = self.system()
+            keys = (wake_key(key, system) for key in arrivals.keys)
             self._recent.update(dict.fromkeys(keys, now))
             cursor = arrivals.cursor
             if stop():

@@ -28,10 +28,13 @@ class Step:
     """Stands where the pipeline stands."""
 
     take: Callable[[Claim], Settlement]
-    retry: RetrySettings = RetrySettings()
 
     def step(self, claim: Claim) -> Settlement:
         return self.take(claim)
+
+    @property
+    def retry(self) -> RetrySettings:
+        return RetrySettings()
 
 
 @pytest.fixture

@@ -1,0 +1,69 @@
+"""What a person gets wrong while it runs does not stop it: uploads go on, and it is said."""
+
+import signal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from flute_sync.sandbox.server import Sandbox
+from tests.acceptance.conftest import Upload, create_patient, imaging_studies
+from tests.acceptance.site import Site, eventually, running, store
+from tests.integration.tls import Authority
+
+
+def test_an_unusable_certificate_does_not_stop_what_runs(
+    sandbox_site: Site, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    pair = Authority(tmp_path).pair("127.0.0.1")
+    sandbox_site.settings["console"]["tls"] = {
+        "cert_file": str(pair.certificate),
+        "key_file": str(pair.key),
+    }
+    upload = Upload(slices=1)
+    create_patient(sandbox.fhir_url, upload.patient)
+    with running(sandbox_site) as site:
+        pair.certificate.write_text("half a certificate")
+        site.signal(signal.SIGHUP)
+        eventually(
+            lambda: any(r.get("code") == "CONFIG-SECRET" for r in site.logged("settings.warning")),
+            within=30,
+        )
+        assert store(site.stow_url, upload.files).status_code == 200
+        eventually(lambda: imaging_studies(sandbox.fhir_url, upload.uid), within=30)
+        assert site.stop() == 0
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A FHIR server to which nobody's credentials are good enough."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing() -> str:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/fhir"
+        server.shutdown()
+        thread.join()
+
+
+def test_refused_credentials_do_not_keep_uploads_out(
+    make_site, sandbox: Sandbox, refusing: str
+) -> None:
+    """They are renewed by a person some day; the archive needs the images today."""
+    site = make_site(refusing, sandbox.dicomweb_url)
+    upload = Upload(slices=1)
+    with running(site):
+        assert [r["code"] for r in site.logged("target.paused")] == ["FHIR-UNAUTHORIZED"]
+        assert store(site.stow_url, upload.files).status_code == 200
+        assert site.stop() == 0
