@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
+
+from tests.services.process import GUARD
 
 PROGRAM = Path(sys.executable).with_name("flute-sync")
 
@@ -77,6 +79,7 @@ class Site:
             self.settings["archive"] = {"dicomweb_url": dicomweb_url}
         self.program = PROGRAM
         self.process: subprocess.Popen[str] | None = None
+        self.pid = 0
         self.lines: list[str] = []
         self._reader: threading.Thread | None = None
 
@@ -103,22 +106,26 @@ class Site:
         assert not self.ended(), "\n".join(self.lines)
 
     def launch(self, environment: Mapping[str, str] | None = None) -> None:
-        """Start ``flute-sync run`` without waiting."""
+        """Start ``flute-sync run`` without waiting; it ends with this process at the latest."""
+        self.close()
         self.lines = []
+        program = [str(self.program), "run", "--config", str(self.config)]
         self.process = subprocess.Popen(
-            [str(self.program), "run", "--config", str(self.config)],
+            [sys.executable, "-S", str(GUARD), *program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
             text=True,
             env={**os.environ, **(environment or {})},
         )
-        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.pid = int(self.process.stdout.readline())
+        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,))
         self._reader.start()
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with contextlib.suppress(ValueError):
-            self.lines.extend(iter(process.stderr.readline, ""))
+    def _read(self, stream: IO[str]) -> None:
+        self.lines.extend(iter(stream.readline, ""))
 
     def ended(self) -> bool:
         return self.process is None or self.process.poll() is not None
@@ -129,8 +136,8 @@ class Site:
         return [record for record in records if record["event"] == event]
 
     def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
+        assert not self.ended(), "\n".join(self.lines)
+        os.kill(self.pid, number)
 
     def stop(self, *, within: float = 30) -> int:
         """End the daemon by SIGTERM and return its exit code."""
@@ -143,17 +150,23 @@ class Site:
         self.wait(within=10)
 
     def wait(self, *, within: float) -> int:
+        """Wait until the daemon ended; its exit code, or the signal that ended it, negative."""
         assert self.process is not None
+        assert self._reader is not None
         code = self.process.wait(within)
-        if self._reader is not None:
-            self._reader.join(5)
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-        return code
+        self._reader.join()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+        self.process = None
+        return code if code < 128 else code - 256
 
     def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
+        """End the daemon where it still runs; leave nothing of it behind."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait(within=10)
 
     def ask(self, *arguments: str, code: int = 0) -> Any:
         """Run a verb with ``--json`` and return its answer."""

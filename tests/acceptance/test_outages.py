@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -39,9 +40,7 @@ def test_a_fhir_server_that_is_down_pauses_work_which_resumes_by_itself(
         half.stop()
         with servers() as sandbox:
             for upload in uploads:
-                eventually(
-                    lambda upload=upload: imaging_studies(sandbox.fhir_url, upload.uid), within=60
-                )
+                eventually(partial(imaging_studies, sandbox.fhir_url, upload.uid), within=60)
             assert site.logged("target.resumed")
             assert all(site.ask("study", upload.uid)["attempts"] == 0 for upload in uploads)
 

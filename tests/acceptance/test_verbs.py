@@ -39,7 +39,7 @@ def test_the_shapes_that_scripts_rely_on(sandbox_site: Site, sandbox: Sandbox) -
         assert again["state"] in {"ready", "in-progress", "completed"}
         eventually(lambda: site.logged("study.unchanged"), within=10)
         # --config before and after the arguments
-        config = site.config
+        config = str(site.config)
         for order in (
             ["study", "--config", config, upload.uid],
             ["study", upload.uid, "--config", config],

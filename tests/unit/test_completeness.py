@@ -27,4 +27,4 @@ def test_a_later_fact_never_makes_it_due_earlier(one: timedelta, other: timedelt
 
 def test_a_longest_wait_below_the_quiet_period_is_refused() -> None:
     with pytest.raises(ValidationError, match="shorter than"):
-        StudySettings(quiet_period="20s", longest_wait="10s")  # type: ignore[arg-type]
+        StudySettings(quiet_period="20s", longest_wait="10s")
