@@ -74,7 +74,7 @@ def vanishing(next_look: datetime) -> Settlement:
     error = ArchiveStudyAbsent()
     return Settlement(
         event=TaskEvent.FAIL,
-        sentence=f"{error.sentence}; it is looked for again before FHIR says so.",
+        sentence=f"{error.sentence}; it is looked for again before that is believed.",
         log_event=Event.STUDY_RETRY,
         code=error.code,
         next_attempt_at=next_look,

@@ -5,7 +5,7 @@ the ledger hold now.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -23,7 +23,7 @@ from flute_sync.fhir.imaging_studies import Found, ImagingStudies, Key, literal_
 from flute_sync.fhir.patients import Patients
 from flute_sync.fhir_errors import FhirRejected
 from flute_sync.imaging_study import Context, map_study
-from flute_sync.ledger import Claim, Ledger, Settlement
+from flute_sync.ledger import Absence, Claim, Ledger, Settlement
 from flute_sync.patient import Identity, Subject, identify
 from flute_sync.patient_errors import IdentityError, PatientAbsent
 from flute_sync.retry import RetrySettings
@@ -37,6 +37,8 @@ MAPPING_VERSION: Final = 1
 ABSENCE_CONFIRMATIONS: Final = 3
 ABSENCE_PERIOD: Final = timedelta(hours=24)
 """A study has vanished when that many reads, over that long, did not find it."""
+UNWRITTEN_PERIOD: Final = timedelta(hours=1)
+"""The same for one that an archive accepted from us, but that FHIR does not know yet."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,10 @@ class Pipeline:
         return replace(settlement, rules=self.rules)
 
     def _step(self, claim: Claim) -> Settlement:
-        study = self.reader.study(claim)
-        if not study.series and claim.absences:
-            return self._absent(claim, study)
+        read = self.reader.study(claim)
+        study = read.study
+        if not study.series and read.absences:
+            return self._absent(claim, study, read.absences)
         verdict = judge(study, self.config.select)
         if not verdict.wanted:
             return left_out(verdict.reason, prune=bool(self.archives))
@@ -181,17 +184,19 @@ class Pipeline:
             if (system := issuer_system(accession.issuer, systems, default)) is not None
         }
 
-    def _absent(self, claim: Claim, study: Study) -> Settlement:
+    def _absent(self, claim: Claim, study: Study, absences: Collection[Absence]) -> Settlement:
         """Judge a study that its archives do not find: a moment's gap is no deletion."""
-        if claim.fhir is None:
-            return left_out("no archive holds it and FHIR never knew it", prune=True)
+        accepted = bool(claim.unverified or claim.absences)
+        period = ABSENCE_PERIOD if claim.fhir else UNWRITTEN_PERIOD
         now = datetime.now(UTC)
         confirmed = all(
-            absence.confirmations >= ABSENCE_CONFIRMATIONS and now - absence.since >= ABSENCE_PERIOD
-            for absence in claim.absences
+            absence.confirmations >= ABSENCE_CONFIRMATIONS and now - absence.since >= period
+            for absence in absences
         )
-        if not confirmed:
-            return vanishing(now + ABSENCE_PERIOD / (ABSENCE_CONFIRMATIONS - 1))
+        if not confirmed and (claim.fhir or accepted):
+            return vanishing(now + period / (ABSENCE_CONFIRMATIONS - 1))
+        if claim.fhir is None:
+            return left_out("no archive holds it and FHIR never knew it", prune=True)
         found = self.studies.find(study.study_instance_uid, known_id=claim.fhir.resource_id)
         if found.study is None or not isinstance(found.study.get("subject"), dict):
             return left_out("no archive holds it and FHIR holds it no more", prune=True)

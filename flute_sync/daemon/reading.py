@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from flute_sync.archive_errors import (
@@ -12,7 +12,7 @@ from flute_sync.archive_errors import (
 )
 from flute_sync.daemon.agreement import agrees, held_instances
 from flute_sync.events import Event, fields
-from flute_sync.ledger import Claim, Ledger, Snapshot
+from flute_sync.ledger import Absence, Claim, Ledger, Snapshot
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.study import Study, StudyInstanceUID
 
@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 
 INDEXING_ATTEMPTS = 6
 """How often an archive that shows less than it accepted is asked again before it is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A study as the ledger knows it now, and the archives that do not find it."""
+
+    study: Study
+    absences: tuple[Absence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Reader:
     ledger: Ledger
     archives: Mapping[str, Archive]
 
-    def study(self, claim: Claim) -> Study:
+    def study(self, claim: Claim) -> Found:
         """Return the study, after the archives were read or compared where that is owed.
 
         Raises
@@ -46,14 +54,20 @@ class Reader:
             When an archive does not show yet what it accepted.
         """
         owed = {*claim.reads_owed, *(absence.archive for absence in claim.absences)}
+        absences = {absence.archive: absence for absence in claim.absences}
         for name in sorted(owed & self.archives.keys()):
-            self._read(claim, self.archives[name])
+            self._read(claim, self.archives[name], absences)
         study = self.ledger.load(claim)
         unread = sorted((set(claim.unverified) - owed) & self.archives.keys())
-        read = [name for name in unread if self._compare(claim, study, self.archives[name])]
-        return self.ledger.load(claim) if read else study
+        read = [
+            name for name in unread if self._compare(claim, study, self.archives[name], absences)
+        ]
+        study = self.ledger.load(claim) if read else study
+        return Found(study, tuple(absences.values()))
 
-    def _compare(self, claim: Claim, study: Study, archive: Archive) -> bool:
+    def _compare(
+        self, claim: Claim, study: Study, archive: Archive, absences: dict[str, Absence]
+    ) -> bool:
         """Compare with the archive; return True when it had to be read."""
         try:
             row = archive.counts(study.study_instance_uid)
@@ -71,13 +85,15 @@ class Reader:
         missing = stated is not None and stated < held_instances(study, archive.name)
         if missing and claim.attempts < INDEXING_ATTEMPTS:
             raise ArchiveIncomplete(study_instance_uid=claim.study_instance_uid)
-        self._read(claim, archive)
+        self._read(claim, archive, absences)
         return True
 
-    def _read(self, claim: Claim, archive: Archive) -> None:
+    def _read(self, claim: Claim, archive: Archive, absences: dict[str, Absence]) -> None:
         started_at = datetime.now(UTC)
         found = archive.read(StudyInstanceUID(claim.study_instance_uid))
+        before = absences.pop(archive.name, Absence(archive.name, started_at, 0))
         if found is None:
+            absences[archive.name] = replace(before, confirmations=before.confirmations + 1)
             self.ledger.snapshot(
                 claim, Snapshot(archive.name, started_at, claim.generation, absent=True)
             )
