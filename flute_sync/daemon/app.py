@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from starlette.types import ASGIApp
 
-from flute_sync.daemon.config import Config
+from flute_sync.daemon.config import Config, ConsoleSettings
 from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
 from flute_sync.daemon.pauses import FHIR_PAUSES, Pause
 from flute_sync.daemon.periodic import Periodic
@@ -82,6 +82,11 @@ class Daemon:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._notifier = SystemdNotifier.from_environment()
         self._console = console
+
+    @property
+    def console_settings(self) -> ConsoleSettings:
+        """``[console]``, as it was at start."""
+        return self._config.console
 
     @property
     def pauses(self) -> tuple[Pause, Pause]:

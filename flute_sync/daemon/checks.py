@@ -55,8 +55,8 @@ def every_check(config: Config) -> Iterator[Verdict]:
         yield _tried("archive", lambda: _archive(pacs))
     if config.orthanc_changes.enabled:
         yield _tried("orthanc_changes", lambda: _orthanc(config))
-    if config.stow.enabled:
-        yield _listener("stow_rs", config.stow)
+    if config.stow_rs.enabled:
+        yield _listener("stow_rs", config.stow_rs)
     if config.console.enabled:
         yield _listener("console", config.console)
 
@@ -90,7 +90,7 @@ def _advice(config: Config) -> Iterator[Verdict]:
             "No identifier system is set: only Patient IDs with a universal issuer can match.",
             "Set patient.default_system, and patient.systems for other issuers.",
         )
-    if not config.stow.loopback and config.stow.enabled and config.stow.insecure:
+    if not config.stow_rs.loopback and config.stow_rs.enabled and config.stow_rs.insecure:
         yield Verdict(
             "stow_rs.insecure",
             "warning",
@@ -130,7 +130,7 @@ def _ledger(config: Config) -> Verdict:
     try:
         Ledger.open(config.ledger, config.study, create=False).close()
     except LedgerAbsent as error:
-        return Verdict("ledger", "ok", f"{error.message()} yet; `flute-sync run` makes it.")
+        return Verdict("ledger", "ok", f"{error.message()}; `flute-sync run` makes it.")
     return Verdict("ledger", "ok", "It is there, with the schema of this version.")
 
 

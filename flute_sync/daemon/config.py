@@ -19,7 +19,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from flute_sync.command_errors import InputUnreadable
 from flute_sync.completeness import StudySettings
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.imaging_study import ImagingStudySettings
@@ -117,7 +116,7 @@ class Config(BaseSettings):
     site: SiteSettings = SiteSettings()
     ledger: LedgerSettings = LedgerSettings()
     archive: ArchiveSettings | None = None
-    stow_rs: StowRsSettings | None = None
+    stow_rs: StowRsSettings = StowRsSettings()
     qido_rs: QidoRsSettings = QidoRsSettings()
     orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
     header: HeaderSettings = HeaderSettings()
@@ -132,7 +131,7 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        if not (self.stow.enabled or self.qido_rs.enabled or self.orthanc_changes.enabled):
+        if not (self.stow_rs.enabled or self.qido_rs.enabled or self.orthanc_changes.enabled):
             raise ValueError("no source is enabled: set enabled = true in [stow_rs] or another")
         return self
 
@@ -149,19 +148,11 @@ class Config(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @property
-    def stow(self) -> StowRsSettings:
-        """``[stow_rs]``, which is the source of a site that names none."""
-        if self.stow_rs is not None:
-            return self.stow_rs
-        others = self.qido_rs.enabled or self.orthanc_changes.enabled
-        return StowRsSettings(enabled=not others)
-
-    @property
     def pacs(self) -> ArchiveSettings | None:
         """The archive to read from; None where nothing is behind us (``index`` without one)."""
         if self.archive is not None:
             return self.archive
-        alone = self.stow.enabled and self.stow.mode == "index"
+        alone = self.stow_rs.enabled and self.stow_rs.mode == "index"
         pollers = self.qido_rs.enabled or self.orthanc_changes.enabled
         return None if alone and not pollers else ArchiveSettings()
 
@@ -184,9 +175,7 @@ def load(path: Path | None) -> Config:
     Raises
     ------
     ConfigurationError
-        Names each setting that is wrong and why, never its value.
-    InputUnreadable
-        When the file cannot be read.
+        Names each setting that is wrong and why, never its value; or the file cannot be read.
     """
     _check_readable(path)
 
@@ -207,7 +196,7 @@ def _check_readable(path: Path | None) -> None:
     try:
         tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputUnreadable(f"{path}: {error.strerror}") from None
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
 

@@ -3,6 +3,7 @@
 A sentence never holds patient data, nor the study's UID: the log may have to hide that.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,13 +14,19 @@ from flute_sync.fhir.imaging_studies import IMAGING_STUDY, Written
 from flute_sync.imaging_study import Mapped
 from flute_sync.ledger import FhirRow, Settlement
 from flute_sync.patient import Subject
-from flute_sync.study import Study
+from flute_sync.study import Remark, Study
 from flute_sync.task import TaskEvent
 
 MOST_REMARKS: Final = 5
 
 
-def synced(study: Study, mapped: Mapped, written: Written, subject: Subject) -> Settlement:
+def synced(
+    study: Study,
+    mapped: Mapped,
+    written: Written,
+    subject: Subject,
+    remarks: Sequence[Remark] = (),
+) -> Settlement:
     """FHIR now says what the ledger knows."""
     reference = f"{IMAGING_STUDY}/{written.resource_id}"
     verb = "Adopted" if written.adopted else written.outcome.capitalize()
@@ -27,7 +34,7 @@ def synced(study: Study, mapped: Mapped, written: Written, subject: Subject) -> 
     logical = "" if "reference" in subject.reference else ", subject logical"
     sentence = (
         f"{verb} {reference} version {written.version_id}: {mapped.resource['status']}, "
-        f"{series} series, {instances} instances{logical}{_remarks(mapped)}."
+        f"{series} series, {instances} instances{logical}{_remarks(mapped, remarks)}."
     )
     unchanged = written.outcome == "unchanged"
     return Settlement(
@@ -39,8 +46,9 @@ def synced(study: Study, mapped: Mapped, written: Written, subject: Subject) -> 
     )
 
 
-def _remarks(mapped: Mapped) -> str:
-    said = [f"{remark.code} {remark.tag} x{remark.count}" for remark in mapped.remarks]
+def _remarks(mapped: Mapped, remarks: Sequence[Remark]) -> str:
+    said = [f"{remark.code} {remark.tag}" for remark in remarks]
+    said += [f"{remark.code} {remark.tag} x{remark.count}" for remark in mapped.remarks]
     if not said:
         return ""
     more = f" and {len(said) - MOST_REMARKS} more" if len(said) > MOST_REMARKS else ""

@@ -5,7 +5,7 @@ the ledger hold now.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -29,7 +29,7 @@ from flute_sync.patient_errors import IdentityError, PatientAbsent
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.study import EXTRACTION_VERSION, Accession, Study, union
+from flute_sync.study import EXTRACTION_VERSION, Accession, Remark, Study, union
 
 MAPPING_VERSION: Final = 1
 """Raised when the mapping says the same study in another way: studies are judged again then."""
@@ -131,7 +131,7 @@ class Pipeline:
         verdict = self.subjects.judge(subject)
         if not verdict.wanted:
             return left_out(verdict.reason, prune=bool(self.archives), waiting_for=waiting_for)
-        return self._write(claim, study, found, subject, orders)
+        return self._write(claim, study, found, subject, orders, identity.remarks)
 
     def _write(
         self,
@@ -140,6 +140,7 @@ class Pipeline:
         found: Found,
         subject: Subject,
         orders: Mapping[Accession, Key],
+        remarks: Sequence[Remark] = (),
     ) -> Settlement:
         mapped = map_study(study, self._context(subject, found, orders), self.config.imaging_study)
         try:
@@ -153,7 +154,7 @@ class Pipeline:
         except FhirRejected:
             self.endpoints.forget()  # one of them may be gone: the next attempt looks again
             raise
-        return synced(study, mapped, written, subject)
+        return synced(study, mapped, written, subject, remarks)
 
     def _context(self, subject: Subject, found: Found, orders: Mapping[Accession, Key]) -> Context:
         reference = str(subject.reference.get("reference", ""))

@@ -53,6 +53,7 @@ class Workers:
     archive_pause: Pause
     stats: Stats
     sentence: str = "Nothing to do."
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _scout: threading.Lock = field(default_factory=threading.Lock)
     _ledger_pause: Pause = field(default_factory=lambda: Pause("ledger"))
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -101,7 +102,7 @@ class Workers:
         try:
             claim = None
             while claim is None and not pulse.stopping:
-                claim, wait = self._look(datetime.now(UTC))
+                claim, wait = self._look(self.clock())
                 if claim is None:
                     pulse.wait(wait)
             return claim
@@ -127,9 +128,14 @@ class Workers:
     def _work(self, claim: Claim) -> None:
         began = time.monotonic()
         needs_archive = bool(claim.reads_owed or claim.unverified or claim.absences)
+        if claim.confirmed:
+            log.info(
+                "A person asked for another attempt.",
+                extra=fields(Event.STUDY_REPLAYED, study_instance_uid=claim.study_instance_uid),
+            )
         try:
             if needs_archive:
-                self.archive_pause.refuse(datetime.now(UTC))
+                self.archive_pause.refuse(self.clock())
             settlement = self.pipeline().step(claim)
         except FluteSyncError as error:
             settlement = self._failed(claim, error)
@@ -150,7 +156,7 @@ class Workers:
         self._settle(claim, settlement, time.monotonic() - began)
 
     def _failed(self, claim: Claim, error: FluteSyncError) -> Settlement:
-        now = datetime.now(UTC)
+        now = self.clock()
         if isinstance(error, FHIR_PAUSES):
             return handed_back(error, self.fhir_pause.begin(error, now))
         if isinstance(error, ARCHIVE_PAUSES):
@@ -181,7 +187,7 @@ class Workers:
                 ),
             )
             if not isinstance(error, LeaseLost):
-                self._ledger_pause.begin(error, datetime.now(UTC))
+                self._ledger_pause.begin(error, self.clock())
             return
         self.sentence = settlement.sentence
         self.stats.step(settlement.log_event, seconds)

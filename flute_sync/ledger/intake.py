@@ -1,5 +1,6 @@
 """The ledger as `flute_sync.intake.Intake`: what sources deliver, committed in groups."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flute_sync.completeness import StudySettings
 from flute_sync.errors import FluteSyncError
-from flute_sync.events import Event
+from flute_sync.events import Event, fields
 from flute_sync.intake import Cursor, Delivery, IntentId
 from flute_sync.ledger import intents
 from flute_sync.ledger.archives import Archives
@@ -18,10 +19,12 @@ from flute_sync.ledger.columns import HeaderStore
 from flute_sync.ledger.commit import GroupCommit
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.driver import Driver
-from flute_sync.ledger.record import News, Recorder
+from flute_sync.ledger.record import News, Recorder, Told
 from flute_sync.ledger.tables import archive, source_cursor
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.study import StudyInstanceUID
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +125,28 @@ class IntakeWriter:
         return Recorder(Driver(connection), self.headers, self.settings, self.events_kept)
 
     def _commit(self, jobs: Sequence[_Job]) -> Sequence[_Done | FluteSyncError]:
-        return self.database.transact(lambda connection: self._write(connection, jobs))
+        done, told = self.database.transact(lambda connection: self._write(connection, jobs))
+        for uid, entry in told:
+            about = fields(entry.event, study_instance_uid=uid, code=entry.code)
+            log.info(entry.sentence, extra=about)
+        return done
 
     def _write(
         self, connection: Connection, jobs: Sequence[_Job]
-    ) -> Sequence[_Done | FluteSyncError]:
+    ) -> tuple[Sequence[_Done | FluteSyncError], list[Told]]:
         done = [self._write_intent(connection, job) for job in jobs]
         news = [job for job in jobs if isinstance(job, News)]
         abandoned = [job.intent for job in jobs if isinstance(job, _Abandon)]
         if abandoned:
             taken = intents.take_abandoned(connection, self.owner, abandoned)
             news += [_as_news(intent, self.clock()) for intent in taken]
-        if news:
-            self._recorder(connection).record(news)
+        told = self._recorder(connection).record(news) if news else []
         closed = [item.delivery.closes for item in news if item.delivery.closes is not None]
         intents.close(connection, self.owner, closed)
         for item in news:
             if item.delivery.cursor is not None:
                 write_cursor(connection, item.delivery.cursor, item.archive_id)
-        return done
+        return done, told
 
     def _write_intent(self, connection: Connection, job: _Job) -> _Done | FluteSyncError:
         if isinstance(job, _Intend):

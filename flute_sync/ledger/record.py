@@ -53,6 +53,12 @@ class News(NamedTuple):
         return 1 << (self.archive_id - 1)
 
 
+Told = tuple[StudyInstanceUID, trail.Entry]
+"""An event, and the study it is about."""
+
+_SAID: Final = frozenset({Event.STUDY_RECEIVED, Event.STUDY_NOTICED, Event.STUDY_REMARK})
+"""What the log repeats of the trail; the rest is said by who delivered it."""
+
 Share = tuple[News, list[Received]]
 """What one delivery says of one study."""
 
@@ -69,8 +75,11 @@ class Recorder:
     _archives: dict[tuple[int, int], ArchiveRow] = field(default_factory=dict)
     _events: list[trail.Entry] = field(default_factory=list)
 
-    def record(self, group: Sequence[News]) -> None:
-        """Record everything, or raise and let the transaction be rolled back."""
+    def record(self, group: Sequence[News]) -> list[Told]:
+        """Record everything, or raise and let the transaction be rolled back.
+
+        Returns what happened to which study, to be said once the transaction is committed.
+        """
         shares = _by_study(group)
         self._lock(group, shares)
         if shares:
@@ -82,6 +91,12 @@ class Recorder:
         write_study_archives(self.driver, self._archives.values())
         self._refusals(group)
         trail.append(self.driver, self._events, kept=self.events_kept)
+        uids = {study.id: uid for uid, study in self._studies.items()}
+        return [
+            (uids[entry.study_id], entry)
+            for entry in self._events
+            if entry.study_id in uids and entry.event in _SAID
+        ]
 
     def _lock(self, group: Sequence[News], shares: dict[StudyInstanceUID, list[Share]]) -> None:
         noticed = {item.study_instance_uid for news in group for item in news.delivery.noticed}
@@ -129,7 +144,7 @@ class Recorder:
         archive = self._archive(study, news.archive_id)
         if archive.absences:
             archive.absent_since, archive.absences, archive.changed = None, 0, True
-        if news.delivery.closes is not None:
+        if news.delivery.under is not None:
             archive.unverified, archive.changed = study.generation, True
         if contradictions:
             archive.read_owed, archive.changed = study.generation, True

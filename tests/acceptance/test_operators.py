@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
 
 from flute_sync.sandbox.server import Sandbox
@@ -67,3 +68,38 @@ def test_refused_credentials_do_not_keep_uploads_out(
         assert [r["code"] for r in site.logged("target.paused")] == ["FHIR-UNAUTHORIZED"]
         assert store(site.stow_url, upload.files).status_code == 200
         assert site.stop() == 0
+
+
+def test_the_console_asks_for_credentials_where_the_settings_say_so(
+    sandbox_site: Site, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    sandbox_site.settings["console"]["auth"] = {"method": "bearer", "token_file": str(token)}
+    with running(sandbox_site) as site:
+        for page in ("/live", "/ready", "/metrics"):
+            url = site.console_url + page
+            assert httpx.get(url).status_code == 401
+            assert httpx.get(url, headers={"Authorization": "Bearer wrong"}).status_code == 401
+            assert httpx.get(url, headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        assert site.logged("http.refused")
+
+
+def test_a_start_that_fails_says_so_in_the_log(sandbox_site: Site) -> None:
+    sandbox_site.settings["ledger"]["url"] = "sqlite:////nowhere/at/all/ledger.db"
+    sandbox_site.launch()
+    assert sandbox_site.wait(within=30) == 78
+    (line,) = sandbox_site.logged("daemon.failed")
+    assert line["code"].startswith(("LEDGER-", "CONFIG-"))
+    assert line["hint"]
+
+
+def test_received_studies_are_in_the_log(sandbox_site: Site, sandbox: Sandbox) -> None:
+    upload = Upload(slices=1)
+    create_patient(sandbox.fhir_url, upload.patient)
+    with running(sandbox_site) as site:
+        store(site.stow_url, upload.files)
+        (line,) = eventually(lambda: site.logged("study.received"), within=20)
+        assert line["study_instance_uid"] == upload.uid
+        site.run("retry", upload.uid)
+        eventually(lambda: site.logged("study.replayed"), within=20)

@@ -58,6 +58,7 @@ def _workers(site: Site, take: Callable[[Claim], Settlement]) -> Workers:
         fhir_pause=Pause("fhir"),
         archive_pause=Pause("pacs"),
         stats=Stats(),
+        clock=site.clock,
     )
 
 

@@ -1,5 +1,6 @@
 """``flute-sync run``: the daemon, until SIGTERM."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -9,6 +10,10 @@ from flute_sync.console.output import config_option, load_config
 from flute_sync.console.web import console_app
 from flute_sync.daemon.app import Daemon
 from flute_sync.daemon.config import Config, load
+from flute_sync.errors import FluteSyncError
+from flute_sync.events import Event, fields
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -26,4 +31,12 @@ def run(config_path: Path | None) -> int:
         log.configure(fresh.log)
         return fresh
 
-    return Daemon(config, console_app, reload).run()
+    try:
+        return Daemon(config, console_app, reload).run()
+    except FluteSyncError as error:
+        # The journal is where people look when a service does not start.
+        logger.critical(
+            error.sentence,
+            extra=fields(Event.DAEMON_FAILED, code=error.code, hint=error.hint),
+        )
+        return error.exit_code
