@@ -63,8 +63,9 @@ class Cursor(NamedTuple):
 class Delivery:
     """News of one source about one archive, committed whole.
 
-    ``archive`` is the name of the archive that holds what is received. ``closes`` ends the intent
-    under which an upload was forwarded. ``calling_ae_title`` is who sent it, where that is known.
+    ``archive`` is the name of the archive that holds what is received. ``under`` is the intent
+    under which an upload was forwarded to it, ``closes`` an intent that ends. ``calling_ae_title``
+    is who sent it, where that is known.
     """
 
     source: str
@@ -74,6 +75,7 @@ class Delivery:
     noticed: tuple[Noticed, ...] = ()
     refused: tuple[Refused, ...] = ()
     cursor: Cursor | None = None
+    under: IntentId | None = None
     closes: IntentId | None = None
     calling_ae_title: str | None = None
 

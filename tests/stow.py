@@ -88,7 +88,10 @@ class FakeIntake:
             self.calls.append((name, what))
 
     def deliver(self, delivery: Delivery) -> None:
-        self._told("deliver", delivery)
+        if delivery.received or delivery.noticed or delivery.refused or delivery.under:
+            self._told("deliver", delivery)
+        else:
+            self._told("close", delivery.closes)
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         self._told("intend", tuple(studies))

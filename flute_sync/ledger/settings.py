@@ -3,11 +3,11 @@
 from datetime import timedelta
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from flute_sync.settings import PositiveDuration, SecretFile, Settings
+from flute_sync.settings import PositiveDuration, SecretFile, Settings, parse_duration
 
 _POSTGRESQL: Final = "postgresql+psycopg"
 _DRIVERS: Final = {
@@ -16,6 +16,8 @@ _DRIVERS: Final = {
     "postgresql": _POSTGRESQL,
     _POSTGRESQL: _POSTGRESQL,
 }
+
+_Lease = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(seconds=10))]
 
 
 def _known_url(text: str) -> str:
@@ -49,7 +51,7 @@ class LedgerSettings(Settings):
     password_file: SecretFile | None = None
     """The password of the user in ``url``: an absolute file or ``credential:NAME``."""
 
-    lease: PositiveDuration = timedelta(seconds=20)
+    lease: _Lease = timedelta(seconds=20)
     """How long a study or an upload stays with a process that is not heard of any more."""
 
     busy_timeout: PositiveDuration = timedelta(seconds=10)

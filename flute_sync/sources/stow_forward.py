@@ -19,7 +19,7 @@ from flute_sync.dicom_errors import HeaderTooLarge
 from flute_sync.errors import PermanentError
 from flute_sync.intake import Noticed, Received, Refused
 from flute_sync.sources.http_messages import Reply, Request
-from flute_sync.sources.stow_ledger import UploadIntent
+from flute_sync.sources.stow_intents import UploadIntent
 from flute_sync.sources.stow_parts import Part, Parts, Tally, refused
 from flute_sync.sources.stow_response import StoreResponse
 from flute_sync.study import StudyInstanceUID

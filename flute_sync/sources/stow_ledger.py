@@ -1,4 +1,4 @@
-"""The intake as the event loop uses it: commits in threads, intents that are never forgotten."""
+"""The intake as the event loop uses it: commits in threads, what fails is done later."""
 
 import asyncio
 import logging
@@ -44,6 +44,7 @@ class LedgerDoor:
         *,
         noticed: tuple[Noticed, ...] = (),
         refused: tuple[Refused, ...] = (),
+        under: IntentId | None = None,
         closes: IntentId | None = None,
     ) -> None:
         """Commit news of instances.
@@ -60,6 +61,7 @@ class LedgerDoor:
             received=received,
             noticed=noticed,
             refused=refused,
+            under=under,
             closes=closes,
         )
         await asyncio.shield(self.run(lambda: self._intake.deliver(delivery)))
@@ -110,72 +112,3 @@ class LedgerDoor:
         for task in self._background:
             task.cancel()
         self._threads.shutdown(wait=False)
-
-
-class UploadIntent:
-    """Which studies one upload is about to change in the archive."""
-
-    def __init__(self, door: LedgerDoor) -> None:
-        self._door = door
-        self._id: IntentId | None = None
-        self._studies: set[StudyInstanceUID] = set()
-        self._commit: asyncio.Future[None] | None = None
-        self._closed = False
-
-    def begin(self, study: StudyInstanceUID) -> None:
-        """Start to commit a study that is new to the upload."""
-        if study not in self._studies:
-            self._studies.add(study)
-            self._commit = self._door.run(lambda: self._cover(study))
-
-    def _cover(self, study: StudyInstanceUID) -> None:
-        if self._id is None:
-            self._id = self._door.intend(study)
-        else:
-            self._door.extend(self._id, study)
-
-    @property
-    def pending(self) -> bool:
-        """Whether a commit is under way."""
-        return self._commit is not None and not self._commit.done()
-
-    async def committed(self) -> None:
-        """Wait until all studies named so far are committed.
-
-        Raises
-        ------
-        LedgerUnavailable, LedgerBusy
-            When the last one is not.
-        """
-        if self._commit is not None:
-            await asyncio.shield(self._commit)
-            self._commit = None
-
-    async def close(
-        self,
-        received: tuple[Received, ...],
-        noticed: tuple[Noticed, ...],
-        refused: tuple[Refused, ...],
-    ) -> None:
-        """Commit what came of the upload, and end the intent with it.
-
-        Raises
-        ------
-        LedgerUnavailable, LedgerBusy
-            When nothing was committed: the intent is still open.
-        """
-        await self._door.deliver(received, noticed=noticed, refused=refused, closes=self._id)
-        self._closed = True
-
-    async def release(self) -> None:
-        """Turn an intent that is still open into notices, even if the request is cancelled."""
-        if not self._closed and (self._commit is not None or self._id is not None):
-            self._closed = True
-            await asyncio.shield(self._door.in_background(self._release()))
-
-    async def _release(self) -> None:
-        if self._commit is not None:
-            with suppress(FluteSyncError):
-                await self._commit
-        if self._id is not None:
-            await self._door.abandon(self._id)

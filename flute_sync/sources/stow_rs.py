@@ -33,7 +33,8 @@ from flute_sync.sources.http_messages import (
 )
 from flute_sync.sources.stow_forward import ForwardedUpload
 from flute_sync.sources.stow_index import IndexedUpload
-from flute_sync.sources.stow_ledger import SOURCE, LedgerDoor, UploadIntent
+from flute_sync.sources.stow_intents import Intents, UploadIntent
+from flute_sync.sources.stow_ledger import SOURCE, LedgerDoor
 from flute_sync.sources.stow_parts import Headers, Parts, Tally, open_upload
 from flute_sync.sources.stow_settings import StowRsSettings
 from flute_sync.transport import async_client, upload_client
@@ -82,6 +83,7 @@ class StowRs:
         self._access = Access(settings.auth)
         self._root = settings.path.encode()
         self._door = LedgerDoor(intake, self._archive.name, min(settings.max_uploads, 64))
+        self._intents = Intents(self._door)
         self._uploads = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -118,6 +120,7 @@ class StowRs:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS.total_seconds()):
                 await self._idle.wait()
+        self._intents.close()
         await self._door.close()
         for client in (self._upload_client, reader):
             if client is not None:
@@ -191,7 +194,7 @@ class StowRs:
         upload = ForwardedUpload(
             request,
             parts,
-            UploadIntent(self._door),
+            UploadIntent(self._intents),
             self._upload_client,
             tally,
             target=f"{self._archive.dicomweb_url.rstrip('/')}/studies"

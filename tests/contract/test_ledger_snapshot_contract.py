@@ -167,7 +167,7 @@ def test_another_study_is_refused(site: Site) -> None:
 
 def test_forwarded_instances_are_unverified_until_compared(site: Site) -> None:
     intent = site.ledger.intend("stow_rs", "pacs", [STUDY])
-    site.deliver(received([1]), closes=intent)
+    site.deliver(received([1]), under=intent)
     site.deliver(received([1]), archive="copy")
     claimed = site.claim()
     assert claimed.unverified == ("pacs",)
@@ -176,18 +176,18 @@ def test_forwarded_instances_are_unverified_until_compared(site: Site) -> None:
     before = site.unchanged()
     site.notice("1/1")
     assert site.unchanged() == before
-    site.deliver(received([1]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
+    site.deliver(received([1]), under=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     assert site.view().state == State.COMPLETED
-    site.deliver(received([2]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
+    site.deliver(received([2]), under=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     claimed = site.claim()
     assert claimed.unverified == ("pacs",)
     assert site.ledger.load(claimed).instance_count == 1
 
 
 def test_comparing_does_not_cover_what_came_later(site: Site) -> None:
-    site.deliver(received([1]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
+    site.deliver(received([1]), under=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     claimed = site.claim()
-    site.deliver(received([2]), closes=site.ledger.intend("stow_rs", "pacs", [STUDY]))
+    site.deliver(received([2]), under=site.ledger.intend("stow_rs", "pacs", [STUDY]))
     site.ledger.verified(claimed, "pacs", 1, 1)
     site.ledger.settle(claimed, synced())
     assert site.claim().unverified == ("pacs",)

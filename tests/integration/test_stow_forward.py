@@ -67,10 +67,10 @@ def test_what_the_archive_took_is_recorded_before_success_is_said() -> None:
     with ScriptedArchive(takes_all) as archive, serving(intake, archive.settings) as url:
         answer = post(url, FILES)
     assert answer.status_code == 200
-    assert intake.names == ["intend", "deliver"]
+    assert intake.names == ["intend", "deliver", "close"]
     assert intake.calls[0][1] == (uid("study"),)
     (delivery,) = intake.deliveries
-    assert delivery.closes == IntentId(1)
+    assert delivery.under == IntentId(1)
     assert delivery.archive == "pacs"
     assert not delivery.noticed
     assert sorted(sop_uids(delivery.received)) == sorted(sent_uids(b"".join(FILES), FILES))
@@ -107,7 +107,7 @@ def test_a_part_is_not_completed_before_its_study_is_committed(pixel_bytes: int)
         intake.gate.set()
         assert answer.result(10).status_code == 200
         assert file in archive.raw
-    assert intake.names == ["intend", "deliver"]
+    assert intake.names == ["intend", "deliver", "close"]
 
 
 def test_each_further_study_extends_the_intent_before_its_part_is_completed() -> None:
@@ -442,7 +442,7 @@ def test_a_stopping_service_finishes_the_upload_in_hand() -> None:
         eventually(lambda: bool(archive.requests))
         threading.Timer(0.5, intake.gate.set).start()
     assert answer.result(10).status_code == 200
-    assert intake.names == ["intend", "deliver"]
+    assert intake.names == ["intend", "deliver", "close"]
 
 
 def test_an_upload_broken_off_by_the_end_of_the_service_leaves_a_notice() -> None:
@@ -512,5 +512,5 @@ def test_an_archive_behind_tls_is_known_by_its_certificate(tmp_path: Path) -> No
             refused = post(url, FILES)
     assert refused.status_code == 503
     assert "certificate" in refused.text
-    assert intake.names == ["intend", "deliver"] * 2
+    assert intake.names == ["intend", "deliver", "deliver", "close"]
     assert sop_uids(intake.received) == sop_uids(behind.received)

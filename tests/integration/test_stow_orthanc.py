@@ -164,7 +164,7 @@ def test_an_archive_with_a_password(
         assert "www-authenticate" not in refused.headers
         assert httpx.get(f"{url}/studies").status_code == 503
     server.stop()
-    assert intake.names == ["intend", "deliver", "intend", "abandon"]
+    assert intake.names == ["intend", "deliver", "abandon"]
 
 
 def test_orthanc_is_killed_during_an_upload_and_comes_back(

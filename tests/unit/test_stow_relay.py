@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.multipart import MultipartReader, PartEnd, PartHead, media_type
 from flute_sync.sources.stow_forward import Relay
-from flute_sync.sources.stow_ledger import LedgerDoor, UploadIntent
+from flute_sync.sources.stow_intents import Intents, UploadIntent
+from flute_sync.sources.stow_ledger import LedgerDoor
 from flute_sync.sources.stow_parts import Parts, Tally
 from flute_sync.sources.stow_settings import StowRsSettings
 from tests.stow import BOUNDARY, FakeIntake, dicom, multipart
@@ -25,7 +26,7 @@ async def relayed(intake: FakeIntake, cuts: Sequence[int]) -> tuple[bytes, list[
     """Return what was shown before the first intent was committed, and all files shown."""
     door = LedgerDoor(intake, "pacs", 2)
     parts = Parts(MultipartReader(BOUNDARY), HeaderReader(), StowRsSettings())
-    relay = Relay(parts, UploadIntent(door), Tally())
+    relay = Relay(parts, UploadIntent(Intents(door)), Tally())
     before, shown = b"", b""
 
     async def body() -> AsyncGenerator[bytes, None]:
