@@ -1,6 +1,7 @@
 """What a person gets wrong while it runs does not stop it: uploads go on, and it is said."""
 
 import signal
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -49,7 +50,7 @@ class _Refusing(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def refusing() -> str:
+def refusing() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
