@@ -262,7 +262,7 @@ def judge(
 def _survivor(patient: Resource, known: Mapping[str, Resource | None]) -> Resource | str:
     """Follow replaced-by links; return the last Patient, or the id that must be read first."""
     passed = {str(patient["id"])}
-    while successors := _replaced_by(patient):
+    while successors := replaced_by(patient):
         if len(successors) > 1:
             raise PatientAmbiguous("replaced by several Patients")
         (successor,) = successors
@@ -294,7 +294,8 @@ def followed(known: Mapping[str, Resource | None], patient_id: str) -> str | Non
     return str(end["id"]) if isinstance(end, dict) else end
 
 
-def _replaced_by(patient: Resource) -> set[str | None]:
+def replaced_by(patient: Resource) -> set[str | None]:
+    """Return the ids of the Patients that replace one; None for what names nobody on the server."""
     links = patient.get("link")
     return {
         _patient_id(link.get("other"))

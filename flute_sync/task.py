@@ -67,6 +67,7 @@ TRANSITIONS: Final[Mapping[tuple[State, TaskEvent], State]] = MappingProxyType(
         (_S.FAILED, _E.REJUDGE): _S.FAILED,
         (_S.COMPLETED, _E.NEWS): _S.RECEIVED,
         (_S.COMPLETED, _E.REPLAY): _S.READY,
+        (_S.COMPLETED, _E.WAKE): _S.READY,
         (_S.COMPLETED, _E.REJUDGE): _S.READY,
         (_S.CANCELLED, _E.NEWS): _S.RECEIVED,
         (_S.CANCELLED, _E.REPLAY): _S.READY,

@@ -131,7 +131,10 @@ class Pipeline:
         verdict = self.subjects.judge(subject)
         if not verdict.wanted:
             return left_out(verdict.reason, prune=bool(self.archives), waiting_for=waiting_for)
-        return self._write(claim, study, found, subject, orders, identity.remarks)
+        written = self._write(claim, study, found, subject, orders, identity.remarks)
+        # A logical subject becomes literal when the Patient arrives.
+        literal = "reference" in subject.reference
+        return written if literal else replace(written, waiting_for=waiting_for)
 
     def _write(
         self,

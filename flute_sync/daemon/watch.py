@@ -27,7 +27,7 @@ begin to wait just after."""
 
 @dataclass
 class PatientAlarm:
-    """Looks for new and changed Patients and wakes who waits for them.
+    """Looks for new and changed Patients, and wakes who waits for them or is of a merged one.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class PatientAlarm:
         for arrivals in self.watch.look(before):
             system = self.system()
             keys = (wake_key(key, system) for key in arrivals.keys)
-            self._recent.update(dict.fromkeys(keys, now))
+            self._recent.update(dict.fromkeys((*keys, *arrivals.merged), now))
             cursor = arrivals.cursor
             if stop():
                 return

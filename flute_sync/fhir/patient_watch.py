@@ -12,7 +12,7 @@ from typing import Final
 
 from flute_sync.bundle import Resource, last_updated, version_of
 from flute_sync.fhir.client import FhirClient
-from flute_sync.patient import PatientKey
+from flute_sync.patient import PatientKey, replaced_by
 
 _OVERLAP: Final = timedelta(minutes=2)
 _PAGE: Final = 200
@@ -20,10 +20,14 @@ _PAGE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Keys of Patients that arrived or changed, and where the watch stands after them."""
+    """Keys of Patients that arrived or changed, and where the watch stands after them.
+
+    ``merged`` are references of those who were replaced by another Patient.
+    """
 
     keys: frozenset[str]
     cursor: str
+    merged: frozenset[str] = frozenset()
 
 
 class PatientWatch:
@@ -51,7 +55,7 @@ class PatientWatch:
         parameters = [
             ("_lastUpdated", f"ge{_text(since)}"),
             ("_sort", "_lastUpdated"),
-            ("_elements", "identifier,meta"),
+            ("_elements", "identifier,link,meta"),
             ("_count", str(_PAGE)),
         ]
         newest = reached
@@ -62,7 +66,7 @@ class PatientWatch:
             fresh = {seen: one for seen, one in fresh.items() if times[seen] >= since}
             newest = max([newest, *times.values()])
             # Where a server does not sort, what is older may still come: the end alone counts.
-            yield Arrivals(_keys(fresh.values()), _text(reached))
+            yield Arrivals(_keys(fresh.values()), _text(reached), _merged(fresh.values()))
             self._said |= times  # only now has it been acted upon
         yield Arrivals(frozenset(), _text(newest))
 
@@ -82,6 +86,10 @@ def _keys(patients: Iterable[Resource]) -> frozenset[str]:
             if isinstance(system, str) and isinstance(value, str):
                 found.add(str(PatientKey(system, value)))
     return frozenset(found)
+
+
+def _merged(patients: Iterable[Resource]) -> frozenset[str]:
+    return frozenset(f"Patient/{one['id']}" for one in patients if replaced_by(one))
 
 
 def _text(at: datetime) -> str:

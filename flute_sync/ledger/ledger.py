@@ -230,7 +230,13 @@ class Ledger:
         )
 
     def wake_patients(self, keys: Collection[str]) -> int:
-        """Make ready the studies that wait for one of these Patients; return how many."""
+        """Make ready the studies of some Patients; return how many.
+
+        Parameters
+        ----------
+        keys
+            `Settlement.waiting_for` of studies that wait, `Settlement.patient_reference` of others.
+        """
         return self._database.transact(lambda c: work.wake(c, keys, self._clock()))
 
     def rejudge(self, rules: str) -> int:

@@ -102,7 +102,9 @@ study: Final = Table(
         f"({_one_of('state', UNSYNCED)}) = (unsynced_since IS NOT NULL)", name="unsynced"
     ),
     CheckConstraint("(state = 'in-progress') = (lease_owner IS NOT NULL)", name="lease"),
-    CheckConstraint("waiting_for IS NULL OR state IN ('cancelled', 'on-hold')", name="waiting"),
+    CheckConstraint(
+        "waiting_for IS NULL OR state IN ('cancelled', 'completed', 'on-hold')", name="waiting"
+    ),
     CheckConstraint("generation >= 0 AND attempts >= 0", name="generation"),
     CheckConstraint(
         "series_count >= 0 AND instance_count >= series_count"

@@ -18,6 +18,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    or_,
     select,
     update,
 )
@@ -25,6 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flute_sync.completeness import StudySettings, due_at
 from flute_sync.events import Event
+from flute_sync.fhir_errors import FhirGone
 from flute_sync.ledger import trail
 from flute_sync.ledger.columns import UtcTime
 from flute_sync.ledger.driver import Driver
@@ -33,11 +35,14 @@ from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.tables import archive, fhir_study, fhir_target, study, study_archive
 from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement
 from flute_sync.ledger_errors import LeaseLost, LedgerTargetChanged, StudyUnknown
+from flute_sync.patient_errors import PatientChanged
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, after, before
 
 _HELD: Final = study.c.state == State.IN_PROGRESS.value
-_WAITING: Final = (State.ON_HOLD, State.CANCELLED)
+_WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
+_CONFIRMABLE: Final = frozenset({PatientChanged.code, FhirGone.code})
+"""What a person confirms by asking for another attempt; other studies are only read anew."""
 _NOT_WAITING: Final = {"lease_owner": None, "waiting_for": None}
 
 
@@ -295,10 +300,10 @@ def _prune(connection: Connection, study_id: int) -> None:
 
 
 def wake(connection: Connection, keys: Collection[str], now: datetime) -> int:
-    """Make ready what waits for one of these Patients; return how many studies that are."""
+    """Make ready what waits for one of these Patients, or is of one; return how many that are."""
     woken = 0
     for part in chunks(sorted(set(keys))):
-        waiting = study.c.waiting_for.in_(part)
+        waiting = or_(study.c.waiting_for.in_(part), study.c.patient_reference.in_(part))
         _owe_reads_of_pruned(connection, waiting)
         woken += connection.execute(_make_ready(TaskEvent.WAKE, now).where(waiting)).rowcount
     return woken
@@ -308,7 +313,8 @@ def rejudge(connection: Connection, rules: str, now: datetime) -> int:
     """Make ready what other rules judged; a step in hand is taken again after it ends."""
     others = and_(study.c.rules.is_not(None), study.c.rules != rules)
     _owe_reads_of_pruned(connection, others)
-    connection.execute(update(study).where(others, _HELD).values(**_raised(now)))
+    # What a step in hand goes by is not known before it ends, least of all at a first step.
+    connection.execute(update(study).where(_HELD).values(**_raised(now)))
     return connection.execute(_make_ready(TaskEvent.REJUDGE, now).where(others)).rowcount
 
 
@@ -336,23 +342,28 @@ def _raised(now: datetime) -> dict[str, object]:
 def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_kept: int) -> None:
     """Make a study ready because a person asks for it, and read its archives again.
 
+    Where the study is held for a decision that only a person can take, this is the decision.
+
     Raises
     ------
     StudyUnknown
     """
     row = connection.execute(
-        select(study.c.id, study.c.state, study.c.generation)
+        select(study.c.id, study.c.generation, study.c.code, study.c.confirmed)
         .where(study.c.study_instance_uid == uid)
         .with_for_update()
     ).one_or_none()
     if row is None:
         raise StudyUnknown(study_instance_uid=uid)
     generation = row.generation + 1
+    confirms = row.code in _CONFIRMABLE or row.confirmed is not None
     connection.execute(
         update(study_archive).where(study_archive.c.study_id == row.id).values(read_owed=generation)
     )
     connection.execute(
-        update(study).where(study.c.id == row.id).values(**_raised(now), confirmed=generation)
+        update(study)
+        .where(study.c.id == row.id)
+        .values(**_raised(now), confirmed=generation if confirms else None)
     )
     connection.execute(_make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))
     sentence = "A person asked for another attempt."

@@ -110,7 +110,7 @@ def _study_checks() -> list[sa.CheckConstraint]:
             name=op.f("ck_study_state"),
         ),
         sa.CheckConstraint(
-            "waiting_for IS NULL OR state IN ('cancelled', 'on-hold')",
+            "waiting_for IS NULL OR state IN ('cancelled', 'completed', 'on-hold')",
             name=op.f("ck_study_waiting"),
         ),
         sa.CheckConstraint(

@@ -4,6 +4,7 @@ import signal
 import sqlite3
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -74,6 +75,31 @@ def test_a_study_waits_for_its_patient_and_goes_on_when_he_arrives(
         create_patient(sandbox.fhir_url, upload.patient)
         eventually(lambda: imaging_studies(sandbox.fhir_url, upload.uid), within=30)
         assert site.logged("patient.arrived")
+
+
+def test_a_logical_subject_becomes_literal_and_follows_a_merge(
+    sandbox_site: Site, sandbox: Sandbox
+) -> None:
+    upload = Upload(slices=1)
+    sandbox_site.settings["patient"] |= {"policy": "logical", "watch_interval": "1s"}
+
+    def subject() -> dict[str, Any]:
+        (found,) = imaging_studies(sandbox.fhir_url, upload.uid)
+        return dict(found["subject"])
+
+    with running(sandbox_site) as site:
+        store(site.stow_url, upload.files)
+        eventually(lambda: site.logged("study.synced"), within=30)
+        assert "reference" not in subject()
+        first = create_patient(sandbox.fhir_url, upload.patient)
+        eventually(lambda: subject().get("reference") == first, within=30)
+        survivor = create_patient(sandbox.fhir_url, upload.patient, identifier=[])
+        link = {"other": {"reference": survivor}, "type": "replaced-by"}
+        patient = httpx.get(f"{sandbox.fhir_url}/{first}", timeout=30).json()
+        merged = patient | {"active": False, "link": [link]}
+        assert httpx.put(f"{sandbox.fhir_url}/{first}", json=merged, timeout=30).is_success
+        eventually(lambda: subject().get("reference") == survivor, within=30)
+        assert site.ask("status")["counts"]["completed"] == 1
 
 
 def test_a_contradicting_birth_date_is_held_until_it_is_corrected(

@@ -83,7 +83,7 @@ SETTLED: dict[State, Callable[[Site], object]] = {
 HAPPENING: dict[TaskEvent, Callable[[Site], object]] = {
     TaskEvent.NEWS: lambda site: site.deliver(received([2])),
     TaskEvent.REPLAY: lambda site: site.ledger.replay(StudyInstanceUID("1.2.3")),
-    TaskEvent.WAKE: lambda site: site.ledger.wake_patients(["k"]),
+    TaskEvent.WAKE: lambda site: site.ledger.wake_patients(["k", "Patient/1"]),
     TaskEvent.REJUDGE: lambda site: site.ledger.rejudge("other"),
 }
 

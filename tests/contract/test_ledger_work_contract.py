@@ -182,6 +182,21 @@ def test_who_waits_for_a_patient_is_woken_by_it_alone(site: Site) -> None:
     assert site.ledger.wake_patients([f"urn:b|{number}" for number in range(40_000)]) == 0
 
 
+def test_a_study_whose_subject_is_logical_is_woken_by_its_patient(site: Site) -> None:
+    site.deliver(received([1]))
+    site.sync(waiting_for="key")
+    assert site.ledger.status(site.clock.now).counts[WAITING_FOR_PATIENT] == 0
+    assert site.ledger.wake_patients(["other"]) == 0
+    assert site.ledger.wake_patients(["key"]) == 1
+
+
+def test_a_study_is_woken_by_the_reference_of_its_patient(site: Site) -> None:
+    site.deliver(received([1]))
+    site.sync()
+    assert site.ledger.wake_patients(["Patient/2"]) == 0
+    assert site.ledger.wake_patients(["Patient/1"]) == 1
+
+
 def test_other_rules_judge_again(site: Site) -> None:
     site.deliver(received([1]) + received([1], study=OTHER))
     site.ledger.settle(site.claim(), synced(rules="r1"))
@@ -190,6 +205,13 @@ def test_other_rules_judge_again(site: Site) -> None:
     assert site.ledger.claim("worker") is not None
     assert site.ledger.claim("worker") is None
     assert site.ledger.status(site.clock.now).counts[State.CANCELLED] == 1
+
+
+def test_a_first_step_in_hand_is_judged_again_by_the_new_rules(site: Site) -> None:
+    site.deliver(received([1]))
+    claimed = site.claim()
+    site.ledger.rejudge("r2")
+    assert site.ledger.settle(claimed, synced(rules="r1")) is State.RECEIVED
 
 
 def test_a_step_in_hand_is_judged_again_by_the_new_rules(site: Site) -> None:
@@ -248,14 +270,26 @@ def test_a_pruned_study_that_is_looked_at_again_is_read(site: Site, rejudged: bo
     ids=lambda settlement: f"{settlement.event}-{settlement.waiting_for}",
 )
 def test_a_person_may_ask_for_another_attempt(site: Site, settlement: Settlement) -> None:
+    """It decides nothing that the person was not asked: another patient would need that."""
     site.deliver(received([1]))
     site.ledger.settle(site.claim(), settlement)
     site.ledger.replay(STUDY)
     claimed = site.ledger.claim("worker")
     assert claimed is not None
-    assert claimed.confirmed
+    assert not claimed.confirmed
     assert claimed.reads_owed == ("pacs",)
+
+
+@pytest.mark.parametrize("code", ["PATIENT-CHANGED", "FHIR-GONE"])
+def test_asking_confirms_what_the_study_is_held_for(site: Site, code: str) -> None:
+    site.deliver(received([1]))
+    site.ledger.settle(site.claim(), held(code))
+    site.ledger.replay(STUDY)
+    claimed = site.ledger.claim("worker")
+    assert claimed is not None
+    assert claimed.confirmed
     site.ledger.settle(claimed, failed(site.clock.now + SECOND))
+    site.ledger.replay(STUDY)
     assert site.claim("worker").confirmed
     site.ledger.release("worker")
     site.sync()
@@ -268,7 +302,7 @@ def test_asking_during_a_step_is_not_lost(site: Site) -> None:
     claimed = site.claim()
     site.ledger.replay(STUDY)
     assert site.ledger.settle(claimed, synced()) is State.RECEIVED
-    assert site.claim().confirmed
+    assert site.claim().reads_owed == ("pacs",)
 
 
 def test_asking_brings_a_failed_study_forward(site: Site) -> None:

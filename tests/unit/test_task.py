@@ -14,7 +14,7 @@ EXPECTED = {
     "supersede:received sync:completed fail:failed hold:on-hold leave-out:cancelled",
     "on-hold": "news:received replay:ready wake:ready rejudge:ready",
     "failed": "news:received claim:in-progress replay:ready rejudge:failed",
-    "completed": "news:received replay:ready rejudge:ready",
+    "completed": "news:received replay:ready wake:ready rejudge:ready",
     "cancelled": "news:received replay:ready wake:ready rejudge:ready",
 }
 PAIRS = {
