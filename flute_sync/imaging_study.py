@@ -319,7 +319,7 @@ class _Mapping:
 def _home(study: Study, context: Context) -> list[str]:
     """Name the archives that give the whole study, else the one that gives most series."""
     held = [archive for archive in context.endpoints if archive in study.archives]
-    series = [one for one in study.series if one.archives]
+    series = [one for one in study.series if one.archives and one.instances]
     whole = [archive for archive in held if all(archive in one.archives for one in series)]
     if whole or not held:
         return whole

@@ -266,6 +266,15 @@ def test_an_endpoint_stands_at_the_study_where_all_of_it_lives():
     assert all("endpoint" not in one for one in found["series"])
 
 
+def test_a_series_without_instances_says_nothing_of_where_the_study_lives():
+    empty = replace(series_of(1, header(), 1, ARCHIVE), instances=())
+    study = study_of(empty, series_of(2, header(), 1, frozenset()))
+    study = replace(study, archives=ARCHIVE | {"vna"})
+    told = {"pacs": ("Endpoint/p",), "vna": ("Endpoint/v",)}
+    found = resource(study, endpoints=told)
+    assert [one["reference"] for one in found["endpoint"]] == ["Endpoint/p", "Endpoint/v"]
+
+
 def test_a_study_no_archive_holds_has_no_endpoint():
     assert "endpoint" not in resource(replace(mpmri(), archives=frozenset()))
 
