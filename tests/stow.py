@@ -74,6 +74,7 @@ class FakeIntake:
     calls: list[tuple[str, Any]] = field(default_factory=list)
     failing: dict[str, Exception] = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
+    asked: int = 0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -81,6 +82,7 @@ class FakeIntake:
         self._intents = 0
 
     def _told(self, name: str, what: Any) -> None:
+        self.asked += 1
         assert self.gate.wait(30)
         with self._lock:
             if name in self.failing:
@@ -175,6 +177,7 @@ class ScriptedArchive:
         self.hang_up_at: int | None = None
         self.hang_up_after_answer = False
         self.connections = 0
+        self._writers: list[asyncio.StreamWriter] = []
 
     def __enter__(self) -> "ScriptedArchive":
         self._loop = asyncio.new_event_loop()
@@ -208,14 +211,28 @@ class ScriptedArchive:
         with self.seen:
             assert self.seen.wait_for(lambda: condition(bytes(self.raw)), within)
 
+    def hang_up(self) -> None:
+        """Say on every connection that nothing more comes; return when the other ends closed it."""
+
+        async def end() -> None:
+            writers = list(self._writers)
+            for writer in writers:
+                writer.write_eof()
+            closing = (writer.wait_closed() for writer in writers)
+            await asyncio.gather(*closing, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.append(writer)
         try:
             while await self._exchange(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._writers.remove(writer)
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()

@@ -80,6 +80,7 @@ class StowRs:
         self._headers = headers
         self._archive = ArchiveSettings() if archive is None else archive
         self._retrieve_base = None if archive is None else archive.endpoint_url
+        self._target = httpx.URL(f"{self._archive.dicomweb_url.rstrip('/')}/studies")
         self._access = Access(settings.auth)
         self._root = settings.path.encode()
         self._door = LedgerDoor(intake, self._archive.name, min(settings.max_uploads, 64))
@@ -197,8 +198,9 @@ class StowRs:
             UploadIntent(self._intents),
             self._upload_client,
             tally,
-            target=f"{self._archive.dicomweb_url.rstrip('/')}/studies"
-            + (f"/{study}" if study else ""),
+            target=self._target.copy_with(path=f"{self._target.path}/{study}")
+            if study
+            else self._target,
             public_base=self._public_base(request),
             timeout=httpx.Timeout(settings.answer_timeout.total_seconds(), connect=connect),
         )

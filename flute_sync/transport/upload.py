@@ -6,7 +6,7 @@ needs to store an image; the client above it (credentials, headers) is the same.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from datetime import timedelta
 from typing import Final, cast
 
@@ -22,7 +22,7 @@ class UploadTransport(httpx.AsyncBaseTransport):
     """Sends requests whose bodies are streamed, and reads answers whole.
 
     An answer that comes before the body was sent ends the sending. Bodies are asked for only once
-    the connection stands.
+    the connection stands, and nothing is sent before their first piece is there.
 
     Parameters
     ----------
@@ -49,7 +49,11 @@ class UploadTransport(httpx.AsyncBaseTransport):
         limits: dict[str, float | None] = request.extensions.get("timeout", {})
         connection = self._idle_to(request.url) or await self._open(request.url, limits)
         try:
-            whole = await connection.send(request, limits.get("write"))
+            body = _pieces(request)
+            first = await anext(body, b"")
+            if not connection.reusable:
+                connection = await self._open(request.url, limits)
+            whole = await connection.send(request, first, body, limits.get("write"))
             answer = await connection.answer(limits.get("read"))
         except BaseException:
             connection.close()
@@ -124,21 +128,22 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def send(self, request: httpx.Request, patience: float | None) -> bool:
+    async def send(
+        self,
+        request: httpx.Request,
+        first: bytes,
+        body: AsyncIterator[bytes],
+        patience: float | None,
+    ) -> bool:
         """Send a request; False when the answer came before its end."""
         if self._answer.done():
             self._answer = self._loop.create_future()
         chunked = b"chunked" in request.headers.get("transfer-encoding", "").encode()
-        await self._write([_head(request)], patience)
-        stream = request.stream
-        if not isinstance(stream, AsyncIterable):
-            raise TypeError("the body of an upload is an async stream")
-        async for chunk in stream:
+        await self._write([_head(request), *_framed(first, chunked)], patience)
+        async for piece in body:
             if self._answer.done():
                 return False
-            if chunk:
-                pieces = [b"%x\r\n" % len(chunk), chunk, b"\r\n"] if chunked else [chunk]
-                await self._write(pieces, patience)
+            await self._write(_framed(piece, chunked), patience)
         if chunked:
             await self._write([b"0\r\n\r\n"], patience)
         return not self._answer.done()
@@ -224,6 +229,18 @@ class _Connection(asyncio.Protocol):
         answer = httpx.Response(self._status, headers=self._headers, content=bytes(self._body))
         self._answer.set_result(answer)
         self._writable.set()
+
+
+def _pieces(request: httpx.Request) -> AsyncIterator[bytes]:
+    if not isinstance(request.stream, AsyncIterable):
+        raise TypeError("the body of an upload is an async stream")
+    return aiter(request.stream)
+
+
+def _framed(piece: bytes, chunked: bool) -> list[bytes]:
+    if chunked:
+        return [b"%x\r\n" % len(piece), piece, b"\r\n"] if piece else []
+    return [piece]
 
 
 def _head(request: httpx.Request) -> bytes:

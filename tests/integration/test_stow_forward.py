@@ -99,7 +99,7 @@ def test_a_part_is_not_completed_before_its_study_is_committed(pixel_bytes: int)
         ThreadPoolExecutor() as threads,
     ):
         answer = threads.submit(post, url, [file])
-        eventually(lambda: bool(archive.requests))
+        eventually(lambda: bool(archive.connections))
         if pixel_bytes > 1_000_000:
             archive.wait_for(lambda raw: len(raw) > 1_000_000)
         assert not answer.done()
@@ -355,6 +355,27 @@ def test_connections_to_the_archive_are_used_again() -> None:
     assert archive.connections < 3
 
 
+def test_a_connection_that_ends_before_anything_was_sent_is_replaced() -> None:
+    intake = FakeIntake()
+    other = dicom(study="other")
+    with (
+        ScriptedArchive(
+            lambda body: Answer(store_answer(sent_uids(body, [*FILES, other])))
+        ) as archive,
+        serving(intake, archive.settings) as url,
+        ThreadPoolExecutor() as threads,
+    ):
+        assert post(url, FILES).status_code == 200
+        asked = intake.asked
+        intake.gate.clear()
+        answer = threads.submit(post, url, [other])
+        eventually(lambda: intake.asked > asked)
+        archive.hang_up()
+        intake.gate.set()
+        assert answer.result(10).status_code == 200
+    assert len(archive.requests) == 2
+
+
 def test_a_chunked_upload_that_expects_leave_to_begin() -> None:
     intake = FakeIntake()
     body = multipart(FILES[:1])
@@ -420,7 +441,7 @@ def test_no_more_uploads_at_once_than_allowed() -> None:
         ThreadPoolExecutor() as threads,
     ):
         first = threads.submit(post, url, FILES)
-        eventually(lambda: bool(archive.requests))
+        eventually(lambda: bool(archive.connections))
         busy = post(url, FILES)
         assert busy.status_code == 503
         assert "STOW-BUSY" in busy.text
@@ -439,7 +460,7 @@ def test_a_stopping_service_finishes_the_upload_in_hand() -> None:
         serving(intake, archive.settings) as url,
     ):
         answer = threads.submit(post, url, FILES)
-        eventually(lambda: bool(archive.requests))
+        eventually(lambda: bool(archive.connections))
         threading.Timer(0.5, intake.gate.set).start()
     assert answer.result(10).status_code == 200
     assert intake.names == ["intend", "deliver", "close"]
