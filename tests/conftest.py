@@ -92,6 +92,12 @@ def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run_dcmtk
 
 
+@pytest.fixture(scope="session")
+def systemd() -> None:
+    """The tools of systemd, which judge the unit."""
+    _require("systemd")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests an absent service cost."""
     skipped: collections.Counter[str] = collections.Counter()

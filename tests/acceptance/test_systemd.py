@@ -1,6 +1,5 @@
 """How systemd sees the service: notifications, and the unit file."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.site import Site, eventually
-from tests.services.missing import must_be_complete
 
 UNIT = Path(__file__).parents[2] / "systemd" / "flute-sync.service"
 
@@ -39,23 +37,14 @@ def test_it_tells_systemd_how_it_is(sandbox_site: Site, tmp_path: Path) -> None:
         eventually(sandbox_site.ended, within=30)
 
 
-@pytest.fixture
-def systemd_analyze() -> str:
-    found = shutil.which("systemd-analyze")
-    if found is None and must_be_complete():
-        pytest.fail("missing systemd: install the package systemd")
-    if found is None:
-        pytest.skip("missing systemd: install the package systemd")
-    return found
-
-
-def test_the_unit_is_clean_and_closed(systemd_analyze: str) -> None:
+@pytest.mark.usefixtures("systemd")
+def test_the_unit_is_clean_and_closed() -> None:
     verified = subprocess.run(
-        [systemd_analyze, "verify", str(UNIT)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", str(UNIT)], capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stderr) == (0, "")
     judged = subprocess.run(
-        [systemd_analyze, "security", "--offline=true", "--threshold=20", str(UNIT)],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(UNIT)],
         capture_output=True,
         text=True,
         check=False,

@@ -51,6 +51,7 @@ REQUIREMENTS = (
     ),
     Requirement("dcmtk", ("dcmtk",), lambda: shutil.which("storescu") is not None),
     Requirement("postgresql", ("postgresql",), lambda: postgresql_tool("initdb") is not None),
+    Requirement("systemd", ("systemd",), lambda: shutil.which("systemd-analyze") is not None),
     Requirement("java", ("default-jdk-headless",), lambda: shutil.which("javac") is not None),
     Requirement("maven", ("maven",), lambda: shutil.which("mvn") is not None),
     Requirement(
