@@ -45,15 +45,17 @@ class Pause:
         self.target = target
         self._lock = threading.Lock()
         self._failures = 0
+        self._since: datetime | None = None
         self._until: datetime | None = None
         self._error: FluteSyncError | None = None
 
     def remaining(self, now: datetime) -> timedelta:
         """Return how long to wait before asking; zero when the target may be asked."""
         with self._lock:
-            if self._until is None or self._until <= now:
+            if self._since is None or self._until is None:
                 return timedelta()
-            return self._until - now
+            # A clock that was set back must not prolong a pause.
+            return max(self._until - now, timedelta()) if now >= self._since else timedelta()
 
     def refuse(self, now: datetime) -> None:
         """Spare a target that is known to be down.
@@ -63,8 +65,9 @@ class Pause:
         FluteSyncError
             What paused it, while the pause lasts.
         """
-        if self._error is not None and self.remaining(now):
-            raise self._error
+        error = self._error
+        if error is not None and self.remaining(now):
+            raise error.with_traceback(None)  # it is raised often: its trace must not grow
 
     @property
     def error(self) -> FluteSyncError | None:
@@ -74,11 +77,16 @@ class Pause:
     def begin(self, error: FluteSyncError, now: datetime) -> datetime:
         """Pause the target, twice as long each time; return until when."""
         with self._lock:
-            if self._until is not None and self._until > now:
+            if (
+                self._since is not None
+                and self._until is not None
+                and self._since <= now < self._until
+            ):
                 return self._until  # several workers met the same outage
             news = self._error is None or self._error.code != error.code
             self._error = error
             self._failures += 1
+            self._since = now
             wait = min(FIRST * (1 << min(self._failures - 1, 8)), LONGEST)
             self._until = now + max(wait, error.retry_after or timedelta())
             until = self._until

@@ -64,6 +64,8 @@ class Subjects:
         known = [one for one in stated if "identifier" in one]
         if known and not any(_bears(one, key) for one in known for key in keys):
             raise PatientChanged()
+        if not known and _is_elsewhere(current):
+            raise PatientChanged()
 
     def judge(self, subject: Subject) -> Verdict:
         """Judge whether ``select.patients`` wants this subject."""
@@ -106,6 +108,12 @@ def _contained(current: Mapping[str, Any], study: Mapping[str, Any]) -> list[dic
         for one in (contained if isinstance(contained, list) else [])
         if isinstance(one, dict) and name == f"#{one.get('id')}"
     ]
+
+
+def _is_elsewhere(current: Mapping[str, Any]) -> bool:
+    """Tell whether a subject is a Patient of another server: who that is cannot be told."""
+    named = current.get("reference")
+    return isinstance(named, str) and not named.startswith("#")
 
 
 def _bears(stated: Mapping[str, Any], key: tuple[str, str]) -> bool:

@@ -4,7 +4,9 @@ Every part is a function of a `Pulse`: it beats while it is well and returns whe
 The main thread watches the pulses, speaks to systemd and takes the signals.
 """
 
+import contextlib
 import logging
+import queue
 import signal
 import threading
 import time
@@ -96,8 +98,8 @@ class Supervisor:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _threads: list[tuple[Part, Pulse, threading.Thread]] = field(default_factory=list)
     _failed: threading.Event = field(default_factory=threading.Event)
-    _reload_asked: threading.Event = field(default_factory=threading.Event)
-    _wake: threading.Event = field(default_factory=threading.Event)
+    _reload_asked: bool = False
+    _wake: queue.SimpleQueue[None] = field(default_factory=queue.SimpleQueue)
 
     def start(self, part: Part) -> None:
         """Start a part in a thread of its own."""
@@ -111,7 +113,7 @@ class Supervisor:
     def stop(self) -> None:
         """Ask every part to end; callable from any thread."""
         self._stopping.set()
-        self._wake.set()
+        self._wake.put(None)
 
     def install_signals(self) -> None:
         """Take SIGTERM and SIGINT (stop; a second one kills) and SIGHUP (reload)."""
@@ -124,8 +126,8 @@ class Supervisor:
         period = min(TICK, self.watchdog) if self.watchdog else TICK
         since_status = timedelta.max
         while not self._stopping.is_set():
-            if self._reload_asked.is_set():
-                self._reload_asked.clear()
+            if self._reload_asked:
+                self._reload_asked = False
                 self._reload()
             if not self._all_well():
                 self._failed.set()
@@ -134,8 +136,8 @@ class Supervisor:
             if since_status >= STATUS_EVERY:
                 self.notifier.status(self.describe())
                 since_status = timedelta()
-            self._wake.wait(period.total_seconds())
-            self._wake.clear()
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=period.total_seconds())
             since_status += period
         return not self._failed.is_set()
 
@@ -183,8 +185,9 @@ class Supervisor:
         self.stop()
 
     def _on_reload_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._reload_asked.set()
-        self._wake.set()
+        # Of all that wakes a thread, only a SimpleQueue may be used where it may be interrupted.
+        self._reload_asked = True
+        self._wake.put(None)
 
 
 def whereabouts(error: BaseException) -> str:
