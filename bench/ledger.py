@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from bench.figures import Figure, table
 from flute_sync.completeness import StudySettings
 from flute_sync.intake import Delivery, Received
 from flute_sync.ledger import Ledger, LedgerSettings
@@ -170,35 +171,37 @@ def size_of(path: Path) -> int:
 
 def main() -> None:
     """Print the figures."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--instances", type=int, default=200_000)
     arguments.add_argument("--directory", type=Path)
     options = arguments.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        path = Path(directory) / "ledger.db"
+    print(table(figures(options.instances, options.directory)))
+
+
+def figures(instances: int = 200_000, directory: Path | None = None) -> Iterator[Figure]:
+    """Fill a ledger with a realistic mix, and the raw table with the same instances."""
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        path = Path(folder) / "ledger.db"
         ledger = Ledger.open(LedgerSettings(url=f"sqlite:///{path}"), StudySettings(), create=True)
-        mix = deliveries(options.instances)
+        mix = deliveries(instances)
         measured = full(mix)
-        rest = [delivery for delivery in mix if len(delivery.received) != COMMIT]
         records = COMMIT * len(measured)
         wall, cpu = timed(measured, ledger)
-        raw_wall, raw_cpu = timed_raw(measured, Path(directory) / "raw.db")
+        raw_wall, raw_cpu = timed_raw(measured, Path(folder) / "raw.db")
         again, _ = timed(measured, ledger)
-        timed(rest, ledger)
+        timed([delivery for delivery in mix if len(delivery.received) != COMMIT], ledger)
         total = ledger.status(datetime.now(UTC))
         ledger.close()
         size = size_of(path)
-    print(f"{records} records, {COMMIT} a commit, synchronous=FULL")
-    print(f"ledger      {records / wall:10.0f} records/s  {cpu / records * 1e6:6.1f} us CPU each")
-    raw_each = raw_cpu / records * 1e6
-    print(f"raw sqlite3 {records / raw_wall:10.0f} records/s  {raw_each:6.1f} us CPU each")
-    print(f"ratio       {raw_wall / wall:10.2f} of raw (CPU {raw_cpu / cpu:.2f})")
-    print(f"repeated    {records / again:10.0f} records/s")
-    studies_known = sum(total.counts.values())
-    print(
-        f"size        {size / total.instances:10.1f} MB per million instances"
-        f" ({studies_known} studies, {total.series} series, {total.instances} instances)"
-    )
+    detail = f"{cpu / records * 1e6:.1f} us CPU each, synchronous=FULL; "
+    detail += f"raw sqlite3 {records / raw_wall:.0f}/s, {raw_cpu / records * 1e6:.1f} us"
+    rate = records / wall / 1000
+    yield Figure("ledger, 100 a commit", rate, "thousand/s", at_least=50, detail=detail)
+    yield Figure("ledger, against raw sqlite3", raw_wall / wall)
+    yield Figure("ledger, known instances again", records / again / 1000, "thousand/s")
+    detail = f"{sum(total.counts.values())} studies, {total.series} series"
+    each = size / total.instances
+    yield Figure("ledger, a million instances", each, "MB", at_most=120, detail=detail)
 
 
 if __name__ == "__main__":

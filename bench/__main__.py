@@ -1,0 +1,31 @@
+"""All benches in one run, as one table: ``python -m bench [NAME...]``; ``make bench``."""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from bench import header, ledger, mapping, resident, stow_rs, sync
+from bench.figures import Figure, table
+
+BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
+    "header": header.figures,
+    "mapping": mapping.figures,
+    "ledger": ledger.figures,
+    "stow_rs": stow_rs.figures,
+    "resident": resident.figures,
+    "sync": sync.figures,
+}
+
+
+def main() -> None:
+    """Run the benches named, or all, and print what they found."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    names = parser.parse_args().names or list(BENCHES)
+    if unknown := [name for name in names if name not in BENCHES]:
+        parser.error(f"no bench is named {unknown[0]}; there are {', '.join(BENCHES)}")
+    print(table(figure for name in names for figure in BENCHES[name]()))
+
+
+if __name__ == "__main__":
+    main()
