@@ -15,6 +15,7 @@ from flute_sync.fhir_errors import (
     FhirRejected,
     FhirServerError,
     FhirUnauthorized,
+    FhirUnavailable,
 )
 from flute_sync.settings_errors import ConfigurationError
 from flute_sync.transport import retry_after
@@ -77,6 +78,7 @@ _BY_STATUS: Final[Mapping[int, type[FluteSyncError]]] = {
     421: FhirServerError,
     425: FhirServerError,
     501: FhirCapabilityMissing,
+    502: FhirUnavailable,  # a proxy says that nobody is behind it
 }
 
 

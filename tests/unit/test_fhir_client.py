@@ -107,7 +107,7 @@ CALLS: dict[str, Callable[[FhirClient], Any]] = {
         (429, FhirBusy),
         (500, FhirServerError),
         (501, FhirCapabilityMissing),
-        (502, FhirServerError),
+        (502, FhirUnavailable),
         (503, FhirBusy),
         (504, FhirServerError),
         (599, FhirServerError),
