@@ -117,6 +117,9 @@ class Daemon:
             self.ledger.status(datetime.now(UTC))
         except FluteSyncError as error:
             problems.append(f"{error.code}: {error.sentence}")
+        else:
+            if (trouble := self.ledger.trouble) is not None:
+                problems.append(f"{trouble.code}: {trouble.sentence}")
         if not self._server.alive():
             problems.append("a listener is down")
         warnings = [

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from flute_sync.errors import FluteSyncError
 from flute_sync.ledger.failures import translated
 from flute_sync.ledger.settings import LedgerSettings
-from flute_sync.ledger_errors import LedgerAbsent, LedgerBusy, LedgerUnavailable
+from flute_sync.ledger_errors import LedgerAbsent, LedgerBusy, LedgerCorrupt, LedgerUnavailable
 from flute_sync.settings_errors import ConfigurationError
 from flute_sync.transport.secret import read_secret
 
@@ -38,6 +39,8 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._patience = settings.busy_timeout
         self._turn = threading.Lock()
+        self.trouble: FluteSyncError | None = None
+        """Why the last transaction could not be written; None when it was."""
         if self.is_sqlite:
             _prepare_file(Path(url.database or ""), create=create)
         self._engine = self._open(url, settings)
@@ -87,7 +90,12 @@ class Database:
         while True:
             try:
                 with self.write() as connection:
-                    return work(connection)
+                    done = work(connection)
+                self.trouble = None
+                return done
+            except (LedgerUnavailable, LedgerCorrupt) as error:
+                self.trouble = error
+                raise
             except LedgerBusy:
                 if self.is_sqlite or time.monotonic() > deadline:
                     raise

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flute_sync.completeness import StudySettings
+from flute_sync.errors import FluteSyncError
 from flute_sync.intake import Cursor, Delivery, IntentId
 from flute_sync.ledger import ask, target, work
 from flute_sync.ledger.archives import Archives
@@ -98,6 +99,11 @@ class Ledger:
         """Finish commits in hand and close all connections; open intents stay for recovery."""
         self._intake.close()
         self._database.close()
+
+    @property
+    def trouble(self) -> FluteSyncError | None:
+        """Why the last commit failed, as a full disk; None while commits succeed."""
+        return self._database.trouble
 
     def alive(self) -> bool:
         """Return whether commits come to an end; no thread of the ledger's own could die."""

@@ -46,6 +46,7 @@ def test_a_full_disk_is_said_and_recovered_from(site: Site) -> None:
     with pytest.raises(LedgerUnavailable) as raised:
         site.deliver(received(range(2, 5000)))
     assert "SQLITE_FULL" in str(raised.value)
+    assert "SQLITE_FULL" in str(site.ledger.trouble)
     assert site.view().instances == 1
     claimed = site.claim()
     with pytest.raises(LedgerUnavailable):
@@ -53,6 +54,7 @@ def test_a_full_disk_is_said_and_recovered_from(site: Site) -> None:
     _limit_pages(site, 2**30)
     site.deliver(received(range(2, 5000)))
     assert site.view().instances == 4999
+    assert site.ledger.trouble is None
 
 
 def test_the_files_are_private(site: Site, path: Path) -> None:
