@@ -1,78 +1,63 @@
 """Reading a study back as the frozen value it is."""
 
+import json
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import BindParameter, Connection, bindparam, select
+from sqlalchemy import Connection
 
 from flute_sync.ledger.columns import load_header, unpack_uid
-from flute_sync.ledger.tables import archive, header, instance, series, study, study_archive
-from flute_sync.study import Instance, Series, SeriesInstanceUID, Study
+from flute_sync.ledger.driver import Driver
+from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
-_OF: Final[BindParameter[int]] = bindparam("of")
-_STUDY: Final = select(study.c.study_instance_uid, study.c.calling_ae_titles).where(
-    study.c.id == _OF
-)
+_STUDY: Final = "SELECT study_instance_uid, calling_ae_titles FROM study WHERE id = ?"
 _ARCHIVES: Final = (
-    select(
-        archive.c.id,
-        archive.c.name,
-        study_archive.c.series_count,
-        study_archive.c.instance_count,
-        study_archive.c.absences,
-    )
-    .join(study_archive, study_archive.c.archive_id == archive.c.id)
-    .where(study_archive.c.study_id == _OF)
+    "SELECT archive.id, archive.name, series_count, instance_count, absences FROM study_archive"
+    " JOIN archive ON archive.id = study_archive.archive_id WHERE study_id = ?"
 )
-_HEADERS: Final = select(header.c.header, header.c.text).where(header.c.study_id == _OF)
+_HEADERS: Final = "SELECT header, text FROM header WHERE study_id = ?"
 _SERIES: Final = (
-    select(series.c.series, series.c.series_instance_uid)
-    .where(series.c.study_id == _OF)
-    .order_by(series.c.series_instance_uid)
+    "SELECT series, series_instance_uid FROM series WHERE study_id = ? ORDER BY series_instance_uid"
 )
 _INSTANCES: Final = (
-    select(
-        instance.c.sop_instance_uid,
-        instance.c.series,
-        instance.c.header,
-        instance.c.number,
-        instance.c.archives,
-    )
-    .where(instance.c.study_id == _OF)
-    .order_by(instance.c.sop_instance_uid)
+    "SELECT sop_instance_uid, series, header, number, archives FROM instance WHERE study_id = ?"
+    " ORDER BY sop_instance_uid"
 )
 
 
 def load_study(connection: Connection, study_id: int) -> Study:
     """Return all that is known of a study, in an order that does not depend on how it came."""
-    of = {"of": study_id}
-    uid, callers = connection.execute(_STUDY, of).one()
-    archives = connection.execute(_ARCHIVES, of).all()
-    headers = {number: load_header(text) for number, text in connection.execute(_HEADERS, of)}
-    members: dict[int, list[Instance]] = {}
-    holders: dict[int, int] = {}
-    for packed, number, variant, instance_number, held in connection.execute(_INSTANCES, of):
-        members.setdefault(number, []).append(
-            Instance(unpack_uid(packed), instance_number, headers[variant])
-        )
-        holders[number] = holders.get(number, 0) | held
-    names = {1 << (row.id - 1): row.name for row in archives}
-    parts = tuple(
+    driver = Driver(connection)
+    ((uid, callers),) = driver.rows(_STUDY, study_id)
+    archives = driver.rows(_ARCHIVES, study_id)
+    names = {1 << (archive_id - 1): name for archive_id, name, *_ in archives}
+    series = _series(driver, study_id, names)
+    return Study(
+        study_instance_uid=StudyInstanceUID(uid),
+        series=series,
+        series_count=_most(count for _, _, count, _, _ in archives),
+        instance_count=_most(count for _, _, _, count, _ in archives),
+        archives=frozenset[str]().union(*(one.archives for one in series)),
+        calling_ae_titles=frozenset(json.loads(callers)),
+        vanished=bool(archives) and all(absences for *_, absences in archives),
+    )
+
+
+def _series(driver: Driver, study_id: int, names: dict[int, str]) -> tuple[Series, ...]:
+    headers = {number: load_header(text) for number, text in driver.rows(_HEADERS, study_id)}
+    members: defaultdict[int, list[Instance]] = defaultdict(list)
+    holders: defaultdict[int, int] = defaultdict(int)
+    for packed, series, header, number, held in driver.rows(_INSTANCES, study_id):
+        members[series].append(Instance(unpack_uid(packed), number, headers[header]))
+        holders[series] |= held
+    return tuple(
         Series(
-            SeriesInstanceUID(series_uid),
+            SeriesInstanceUID(uid),
             tuple(members[number]),
             frozenset(name for bit, name in names.items() if holders[number] & bit),
         )
-        for number, series_uid in connection.execute(_SERIES, of)
-    )
-    return Study(
-        study_instance_uid=uid,
-        series=parts,
-        series_count=_most(row.series_count for row in archives),
-        instance_count=_most(row.instance_count for row in archives),
-        archives=frozenset[str]().union(*(part.archives for part in parts)),
-        calling_ae_titles=frozenset(callers),
-        vanished=bool(archives) and all(row.absences for row in archives),
+        for number, uid in driver.rows(_SERIES, study_id)
     )
 
 

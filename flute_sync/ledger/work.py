@@ -15,6 +15,7 @@ from sqlalchemy import (
     Row,
     Update,
     and_,
+    bindparam,
     case,
     func,
     literal,
@@ -22,7 +23,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from flute_sync.completeness import StudySettings, due_at
 from flute_sync.events import Event
@@ -88,42 +88,46 @@ def next_due(connection: Connection) -> datetime | None:
     return due
 
 
-def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -> Claim | None:
-    """Take the study that is due longest; a lease that ended is as good as none."""
-    chosen = (
-        select(study.c.id)
-        .where(study.c.next_attempt_at <= now)
+_CLAIM: Final = (
+    update(study)
+    .where(
+        study.c.id
+        == select(study.c.id)
+        .where(study.c.next_attempt_at <= bindparam("now", type_=UtcTime()))
         .order_by(study.c.next_attempt_at)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
-    row = connection.execute(
-        update(study)
-        .where(study.c.id == chosen)
-        .values(
-            state=_next_state(TaskEvent.CLAIM),
-            lease_owner=owner,
-            next_attempt_at=now + lease,
-            news_since=None,
-        )
-        .returning(study)
-    ).one_or_none()
+    .values(
+        state=_next_state(TaskEvent.CLAIM),
+        lease_owner=bindparam("owner"),
+        next_attempt_at=bindparam("until", type_=UtcTime()),
+        news_since=None,
+    )
+    .returning(study)
+)
+_STANDS: Final = (
+    select(study_archive, archive.c.name)
+    .join(archive, archive.c.id == study_archive.c.archive_id)
+    .where(study_archive.c.study_id == bindparam("of"))
+    .order_by(archive.c.id)
+)
+_WRITTEN: Final = select(
+    fhir_study.c.resource_id, fhir_study.c.version_id, fhir_study.c.digest
+).where(fhir_study.c.study_id == bindparam("of"))
+
+
+def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -> Claim | None:
+    """Take the study that is due longest; a lease that ended is as good as none."""
+    values = {"now": now, "owner": owner, "until": now + lease}
+    row = connection.execute(_CLAIM, values).one_or_none()
     return None if row is None else _as_claim(connection, row)
 
 
 def _as_claim(connection: Connection, row: Row[Any]) -> Claim:
-    stands = connection.execute(
-        select(study_archive, archive.c.name)
-        .join(archive, archive.c.id == study_archive.c.archive_id)
-        .where(study_archive.c.study_id == row.id)
-        .order_by(archive.c.id)
-    ).all()
-    written = connection.execute(
-        select(fhir_study.c.resource_id, fhir_study.c.version_id, fhir_study.c.digest).where(
-            fhir_study.c.study_id == row.id
-        )
-    ).one_or_none()
+    stands = connection.execute(_STANDS, {"of": row.id}).all()
+    written = connection.execute(_WRITTEN, {"of": row.id}).one_or_none()
     return Claim(
         study_id=row.id,
         study_instance_uid=row.study_instance_uid,
@@ -158,6 +162,9 @@ def release(connection: Connection, owner: str, now: datetime) -> int:
     return connection.execute(back).rowcount
 
 
+_HOLD: Final = select(study).where(study.c.id == bindparam("of")).with_for_update()
+
+
 def lock_held(connection: Connection, claimed: Claim) -> Row[Any]:
     """Lock the study's row for its holder.
 
@@ -166,15 +173,23 @@ def lock_held(connection: Connection, claimed: Claim) -> Row[Any]:
     LeaseLost
         When somebody else holds it, or nobody.
     """
-    row = connection.execute(
-        select(study).where(study.c.id == claimed.study_id).with_for_update()
-    ).one_or_none()
+    row = connection.execute(_HOLD, {"of": claimed.study_id}).one_or_none()
     if row is None or row.lease_owner != claimed.owner:
         raise LeaseLost(study_instance_uid=claimed.study_instance_uid)
     return row
 
 
 # -- settle --------------------------------------------------------------------------------------
+
+
+_SETTLE: Final = update(study).where(study.c.id == bindparam("of"))
+_BOUND: Final = select(fhir_target.c.id)
+_KEEP: Final = (
+    "INSERT INTO fhir_study (study_id, target_id, resource_id, version_id, digest)"
+    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (study_id) DO UPDATE SET target_id = excluded.target_id,"
+    " resource_id = excluded.resource_id, version_id = excluded.version_id,"
+    " digest = excluded.digest"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,24 +214,22 @@ class Settler:
         superseded = row.generation != claimed.generation
         event = TaskEvent.SUPERSEDE if superseded else settlement.event
         state = after(State(row.state), event)
-        self.connection.execute(
-            update(study)
-            .where(study.c.id == row.id)
-            .values(
-                state=state.value,
-                lease_owner=None,
-                attempts=_attempts(row.attempts, settlement.event),
-                confirmed=_confirmed(row.confirmed, claimed, settlement.event),
-                next_attempt_at=self._next_attempt(row, state, settlement),
-                unsynced_since=_unsynced(row, state, settlement.event),
-                news_since=row.news_since if superseded else None,
-                code=settlement.code,
-                sentence=settlement.sentence,
-                waiting_for=settlement.waiting_for if state in _WAITING else None,
-                patient_reference=settlement.patient_reference or row.patient_reference,
-                rules=settlement.rules or row.rules,
-            )
-        )
+        values = {
+            "of": row.id,
+            "state": state.value,
+            "lease_owner": None,
+            "attempts": _attempts(row.attempts, settlement.event),
+            "confirmed": _confirmed(row.confirmed, claimed, settlement.event),
+            "next_attempt_at": self._next_attempt(row, state, settlement),
+            "unsynced_since": _unsynced(row, state, settlement.event),
+            "news_since": row.news_since if superseded else None,
+            "code": settlement.code,
+            "sentence": settlement.sentence,
+            "waiting_for": settlement.waiting_for if state in _WAITING else None,
+            "patient_reference": settlement.patient_reference or row.patient_reference,
+            "rules": settlement.rules or row.rules,
+        }
+        self.connection.execute(_SETTLE, values)
         if settlement.fhir is not None:
             self._keep_fhir(row.id, settlement.fhir)
         if settlement.prune and not superseded:
@@ -235,21 +248,11 @@ class Settler:
         return None
 
     def _keep_fhir(self, study_id: int, row: FhirRow) -> None:
-        bound = self.connection.scalar(select(fhir_target.c.id))
+        bound = self.connection.scalar(_BOUND)
         if bound is None or bound != self.target_id:
             raise LedgerTargetChanged("another process bound it to another server")
-        values = {
-            "target_id": self.target_id,
-            "resource_id": row.resource_id,
-            "version_id": row.version_id,
-            "digest": row.digest,
-        }
-        dialect = sqlite if self.connection.dialect.name == "sqlite" else postgresql
-        self.connection.execute(
-            dialect.insert(fhir_study)
-            .values(study_id=study_id, **values)
-            .on_conflict_do_update(index_elements=["study_id"], set_=values)
-        )
+        values = (study_id, bound, row.resource_id, row.version_id, row.digest)
+        Driver(self.connection).run(_KEEP, [values])
 
 
 def _attempts(attempts: int, event: TaskEvent) -> int:
