@@ -36,7 +36,7 @@ import orjson
 from flute_sync.bundle import Resource
 from flute_sync.terminology import DICOM_UID, OID, URI
 
-_HASH_BYTES: Final = 3  # one wrong answer in 16 million questions
+_HASH_BYTES: Final = 5  # one wrong answer in 10^12 questions
 _APART: Final = frozenset({"meta", "series"})
 _SERVERS_OWN: Final = frozenset({"versionId", "lastUpdated"})
 _UID_SYSTEMS: Final = (DICOM_UID, URI, None)

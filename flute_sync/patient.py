@@ -304,6 +304,20 @@ def replaced_by(patient: Resource) -> set[str | None]:
     }
 
 
+def patient_keys(patients: Iterable[Resource]) -> frozenset[str]:
+    """Return the identifiers that Patients bear, as what waiting studies are woken by."""
+    found = set()
+    for patient in patients:
+        identifiers = patient.get("identifier")
+        for one in identifiers if isinstance(identifiers, list) else []:
+            system, value = (
+                (one.get("system"), one.get("value")) if isinstance(one, dict) else (None, None)
+            )
+            if isinstance(system, str) and isinstance(value, str):
+                found.add(str(PatientKey(system, value)))
+    return frozenset(found)
+
+
 def _patient_id(reference: object) -> str | None:
     text = reference.get("reference") if isinstance(reference, dict) else None
     kind, _, found = (text if isinstance(text, str) else "").partition("/")

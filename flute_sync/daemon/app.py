@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 GRACE = timedelta(seconds=25)
 """How long uploads and steps in hand may take to end; below systemd's TimeoutStopSec."""
 
+CAPABILITY_INTERVAL = timedelta(seconds=10)
+"""How soon a FHIR server that was down at the start is asked what it can do."""
+
 RELOADED = frozenset({"site", "select", "patient", "imaging_study", "retry", "log"})
 """Sections that take effect on SIGHUP; the others hold connections, ports or files."""
 
@@ -82,6 +85,7 @@ class Daemon:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._notifier = SystemdNotifier.from_environment()
         self._console = console
+        self._capable = False
 
     @property
     def console_settings(self) -> ConsoleSettings:
@@ -175,17 +179,31 @@ class Daemon:
 
         One that is down may come, and credentials may be renewed: uploads need neither.
         """
-        config = self._config
         try:
-            self._fhir.capabilities().require(
-                client_ids=config.imaging_study.id_strategy == "hash",
-                create_patients=config.patient.policy == "create",
-                transactions=config.fhir.provenance,
-            )
+            self._require_capabilities()
         except FhirCapabilityMissing:
             raise
         except (TransientError, *FHIR_PAUSES) as error:
             self.fhir_pause.begin(error, datetime.now(UTC))
+
+    def _require_capabilities(self) -> None:
+        config = self._config
+        self._fhir.capabilities().require(
+            client_ids=config.imaging_study.id_strategy == "hash",
+            create_patients=config.patient.policy == "create",
+            transactions=config.fhir.provenance,
+        )
+        self._capable = True
+
+    def _look_at_capabilities(self, now: datetime, _stop: Callable[[], bool]) -> None:
+        """Make up for a server that was down at the start."""
+        if self._capable or self.fhir_pause.remaining(now):
+            return
+        try:
+            self._require_capabilities()
+        except FHIR_PAUSES as error:
+            self.fhir_pause.begin(error, now)
+            raise
 
     def _build_pipeline(self, config: Config) -> Pipeline:
         archives = {} if self._archive is None else {self._archive.name: self._archive}
@@ -247,7 +265,13 @@ class Daemon:
             lambda: self._config.identifier_system,
         )
         yield Periodic("patient_watch", lambda: self._config.patient.watch_interval, alarm.step)
-        group = GroupAlarm(self.ledger, lambda: self._pipeline.subjects, self.fhir_pause)
+        yield Periodic("capabilities", lambda: CAPABILITY_INTERVAL, self._look_at_capabilities)
+        group = GroupAlarm(
+            self.ledger,
+            lambda: self._pipeline.subjects,
+            self.fhir_pause,
+            lambda: self._config.identifier_system,
+        )
         yield Periodic("group_watch", lambda: GROUP_INTERVAL, group.step)
         yield from (_repeated(poller) for poller in self._pollers())
 

@@ -8,6 +8,7 @@ import tomllib
 import uuid
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -133,6 +134,12 @@ class Config(BaseSettings):
     def _fits_together(self) -> "Config":
         if not (self.stow_rs.enabled or self.qido_rs.enabled or self.orthanc_changes.enabled):
             raise ValueError("no source is enabled: set enabled = true in [stow_rs] or another")
+        own, console = self.stow_rs, self.console
+        both = own.enabled and console.enabled and own.port != 0
+        if both and (own.host, own.port) == (console.host, console.port):
+            raise ValueError("stow_rs.port and console.port are the same")
+        if own.enabled and own.mode == "forward" and self._leads_back():
+            raise ValueError("archive.dicomweb_url is the address of [stow_rs] itself")
         return self
 
     @classmethod
@@ -146,6 +153,13 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file; nothing else is looked at."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def _leads_back(self) -> bool:
+        if self.pacs is None:
+            return False
+        archive = urlsplit(self.pacs.dicomweb_url)
+        here = {self.stow_rs.host, "127.0.0.1", "localhost", "::1"}
+        return archive.hostname in here and archive.port == self.stow_rs.port
 
     @property
     def pacs(self) -> ArchiveSettings | None:

@@ -76,11 +76,19 @@ class PatientAlarm:
 
 @dataclass
 class GroupAlarm:
-    """Looks whether the Group of ``select.patients`` changed, and lets all be judged again."""
+    """Looks whether the Group of ``select.patients`` changed, and lets be judged whom it concerns.
+
+    Parameters
+    ----------
+    system
+        The site's own identifier system, as for `wake_key`.
+    """
 
     ledger: Ledger
     subjects: Callable[[], Subjects]
     pause: Pause
+    system: Callable[[], str]
+    _members: frozenset[str] | None = None
 
     def step(self, now: datetime, _stop: Callable[[], bool]) -> None:
         """Look once.
@@ -91,17 +99,27 @@ class GroupAlarm:
             When the FHIR server or the ledger does not do its part.
         """
         subjects = self.subjects()
-        if self.pause.remaining(now) or not subjects.select.patients.startswith("Group/"):
+        group = subjects.select.patients
+        if self.pause.remaining(now) or not group.startswith("Group/"):
             return
-        members = "\n".join([subjects.select.patients, *sorted(subjects.members())])
-        seen = hashlib.blake2b(members.encode(), digest_size=16).hexdigest()
+        members = subjects.members()
+        listed = "\n".join([group, *sorted(members)])
+        seen = hashlib.blake2b(listed.encode(), digest_size=16).hexdigest()
         before = self.ledger.cursor(GROUP_SOURCE, TARGET)
-        if seen == before:
-            return
-        if before is not None:
+        if seen != before:
+            if before is not None:
+                self._judge_again(subjects, members)
+            self.ledger.set_cursor(Cursor(GROUP_SOURCE, TARGET, seen))
+        self._members = members
+
+    def _judge_again(self, subjects: Subjects, members: frozenset[str]) -> None:
+        if self._members is None:  # it changed while nobody looked: who came is not known
             judged = self.ledger.rejudge("")
-            log.info(
-                "The members of the Group changed; studies are judged again.",
-                extra=fields(Event.PATIENT_ARRIVED, studies=judged),
-            )
-        self.ledger.set_cursor(Cursor(GROUP_SOURCE, TARGET, seen))
+        else:
+            found = subjects.patients.identifiers(members - self._members)
+            keys = {wake_key(key, self.system()) for key in found}
+            judged = self.ledger.wake_patients(keys | (self._members - members))
+        log.info(
+            "The members of the Group changed; studies are judged again.",
+            extra=fields(Event.PATIENT_ARRIVED, studies=judged),
+        )

@@ -23,6 +23,7 @@ from flute_sync.events import Event, fields
 from flute_sync.ledger import Claim, Ledger, Settlement
 from flute_sync.ledger_errors import LeaseLost
 from flute_sync.retry import decide
+from flute_sync.task import TaskEvent
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,8 @@ class Workers:
             )
             settlement = defect(error)
         else:
-            self.fhir_pause.end()
+            if settlement.event is TaskEvent.SYNC:
+                self.fhir_pause.end()
             if needs_archive:
                 self.archive_pause.end()
         self._settle(claim, settlement, time.monotonic() - began)

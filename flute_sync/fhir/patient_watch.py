@@ -12,7 +12,7 @@ from typing import Final
 
 from flute_sync.bundle import Resource, last_updated, version_of
 from flute_sync.fhir.client import FhirClient
-from flute_sync.patient import PatientKey, replaced_by
+from flute_sync.patient import patient_keys, replaced_by
 
 _OVERLAP: Final = timedelta(minutes=2)
 _PAGE: Final = 200
@@ -66,26 +66,13 @@ class PatientWatch:
             fresh = {seen: one for seen, one in fresh.items() if times[seen] >= since}
             newest = max([newest, *times.values()])
             # Where a server does not sort, what is older may still come: the end alone counts.
-            yield Arrivals(_keys(fresh.values()), _text(reached), _merged(fresh.values()))
+            yield Arrivals(patient_keys(fresh.values()), _text(reached), _merged(fresh.values()))
             self._said |= times  # only now has it been acted upon
         yield Arrivals(frozenset(), _text(newest))
 
 
 def _seen(patient: Resource) -> tuple[str, str | None]:
     return str(patient["id"]), version_of(patient)
-
-
-def _keys(patients: Iterable[Resource]) -> frozenset[str]:
-    found = set()
-    for patient in patients:
-        identifiers = patient.get("identifier")
-        for one in identifiers if isinstance(identifiers, list) else []:
-            system, value = (
-                (one.get("system"), one.get("value")) if isinstance(one, dict) else (None, None)
-            )
-            if isinstance(system, str) and isinstance(value, str):
-                found.add(str(PatientKey(system, value)))
-    return frozenset(found)
 
 
 def _merged(patients: Iterable[Resource]) -> frozenset[str]:

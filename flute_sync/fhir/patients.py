@@ -1,7 +1,7 @@
 """Patients: found by identifier, followed to whom they were merged into, watched for arrival."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from flute_sync.patient import (
     Subject,
     followed,
     judge,
+    patient_keys,
 )
 from flute_sync.patient_errors import PatientInactive
 from flute_sync.settings_errors import ConfigurationError
@@ -120,6 +121,11 @@ class Patients:
                     self._client, result, PATIENT, lambda: self.find(keys[:1]), self._pause
                 )
             return self.find(keys)
+
+    def identifiers(self, references: Collection[str]) -> frozenset[str]:
+        """Return the keys of some Patients of this server; who cannot be read has none."""
+        found = (self._read(one.partition("/")[2]) for one in sorted(references))
+        return patient_keys(patient for patient in found if patient is not None)
 
     def members(self, reference: str) -> frozenset[str]:
         """Return the ids of the Patients in a Group.
