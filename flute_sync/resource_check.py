@@ -11,6 +11,8 @@ FHIR R4 imagingstudy.html, datatypes.html#string, datatypes.html#id; PS3.5 9.1 (
 """
 
 import re
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -88,18 +90,26 @@ def _check_series(series: list[FhirJson]) -> None:
 def _check_instances(series: list[FhirJson]) -> None:
     where = "ImagingStudy.series.instance"
     instances = [instance for one in series for instance in one.get("instance", ())]
-    if not set().union(*instances) <= _INSTANCE_KEYS:
+    if not set(chain.from_iterable(instances)) <= _INSTANCE_KEYS:
         raise MappingError(f"{where} has an element that is not ours")
-    _check_uids([instance.get("uid") for instance in instances], f"{where}.uid")
-    sop_classes = [instance.get("sopClass", {}) for instance in instances]
+    _check_uids(_of_each(instances, "uid", where), f"{where}.uid")
+    sop_classes = _of_each(instances, "sopClass", where)
     for one in dict(zip(map(id, sop_classes), sop_classes, strict=True)).values():
         system, code = one.get("system"), one.get("code")
         if system != URI or not str(code).startswith(OID):
             raise MappingError(f"{where}.sopClass is not a SOP Class UID as URI")
         _check_uids([str(code).removeprefix(OID)], f"{where}.sopClass.code")
-    _check_numbers([instance.get("number", 0) for instance in instances], f"{where}.number")
+    numbers = [instance["number"] for instance in instances if "number" in instance]
+    _check_numbers(numbers, f"{where}.number")
     for title in {instance["title"] for instance in instances if "title" in instance}:
         _check_text(title, f"{where}.title")
+
+
+def _of_each(elements: list[FhirJson], name: str, where: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), elements))
+    except KeyError:
+        raise MappingError(f"{where}.{name} is missing") from None
 
 
 def _check_numbers(numbers: list[Any], where: str) -> None:
