@@ -1,6 +1,7 @@
 """``flute-sync run``: the daemon, until SIGTERM."""
 
 import logging
+import gc
 from pathlib import Path
 
 import click
@@ -31,6 +32,7 @@ def run(config_path: Path | None) -> int:
         log.configure(fresh.log)
         return fresh
 
+    gc.freeze()  # what was loaded stays: a collection that a large study sets off may pass it by
     try:
         return Daemon(config, console_app, reload).run()
     except FluteSyncError as error:
