@@ -1,7 +1,7 @@
 """``flute-sync run``: the daemon, until SIGTERM."""
 
-import logging
 import gc
+import logging
 from pathlib import Path
 
 import click
