@@ -16,12 +16,13 @@ PATIENCE = 60
 def synced(site: Site, uid: str, version: str | None = None) -> dict[str, Any]:
     """Wait until the study is in FHIR, and return what ``study`` says."""
 
-    def told() -> dict[str, Any] | None:
-        answer = site.ask("study", uid)
-        done = answer["state"] == "completed" and answer["fhir"] is not None
-        return answer if done and version in (None, answer["fhir"]["version"]) else None
+    def told() -> bool:
+        records = [r for r in site.logged("study.synced") if r["study_instance_uid"] == uid]
+        return any(version in (None, record["version"]) for record in records)
 
-    answer: dict[str, Any] = eventually(told, within=PATIENCE, what="study.synced", every=0.3)
+    eventually(told, within=PATIENCE, what="study.synced")
+    answer: dict[str, Any] = site.ask("study", uid)
+    assert answer["state"] == "completed"
     return answer
 
 

@@ -26,7 +26,7 @@ def test_the_shapes_that_scripts_rely_on(sandbox_site: Site, sandbox: Sandbox) -
     create_patient(sandbox.fhir_url, upload.patient)
     with running(sandbox_site) as site:
         store(site.stow_url, upload.files)
-        eventually(lambda: site.state(upload.uid) == "completed", within=30)
+        eventually(lambda: site.logged("study.synced"), within=30)
         told = site.ask("study", upload.uid)
         assert {"state", "code", "fhir", "series", "instances", "events"} <= told.keys()
         assert told["fhir"]["reference"].startswith("ImagingStudy/")
@@ -114,7 +114,7 @@ def test_a_ledger_of_another_target_stops_with_a_hint(
     create_patient(sandbox.fhir_url, upload.patient)
     with running(sandbox_site) as site:
         store(site.stow_url, upload.files)
-        eventually(lambda: site.state(upload.uid) == "completed", within=30)
+        eventually(lambda: site.logged("study.synced"), within=30)
         assert site.stop() == 0
     with Sandbox(tmp_path / "other") as other:
         sandbox_site.settings["fhir"]["base_url"] = other.fhir_url
