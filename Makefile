@@ -8,6 +8,12 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test environment services check bench lock clean distclean
 
+# A module's tests stay together, for what they share; the long ones of acceptance/ come first.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadscope --no-loadscope-reorder
+
+# Installed without compiling, what is used is compiled on its first use; then it must be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 fingerprint = $(shell cat pyproject.toml $(1) | cksum | tr ' ' '-')
 DEV := .venv/.ready-$(call fingerprint,requirements-dev.lock)
 DEMO := .venv-demo/.ready-$(call fingerprint,requirements.lock)
@@ -51,7 +57,7 @@ test:
 	@scripts/phase environment $(MAKE) --no-print-directory environment
 	@scripts/phase services $(MAKE) --no-print-directory services
 	@scripts/phase check $(MAKE) --no-print-directory check
-	@.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope --durations=10
+	@.venv/bin/python -m pytest $(IN_PARALLEL) --durations=10
 
 bench: $(DEV)
 	@.venv/bin/python -m bench
