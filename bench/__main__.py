@@ -24,7 +24,13 @@ def main() -> None:
     names = parser.parse_args().names or list(BENCHES)
     if unknown := [name for name in names if name not in BENCHES]:
         parser.error(f"no bench is named {unknown[0]}; there are {', '.join(BENCHES)}")
-    print(table(figure for name in names for figure in BENCHES[name]()))
+    found: list[Figure] = []
+    try:
+        for name in names:
+            for figure in BENCHES[name]():
+                found.append(figure)  # noqa: PERF402  what was measured before a fault is printed
+    finally:
+        print(table(found))
 
 
 if __name__ == "__main__":
