@@ -93,7 +93,7 @@ def party(kind: str, folder: Path, orthanc: str = "") -> Iterator[Party]:
     command = [sys.executable, "-m", "bench.parties", kind, str(port), str(folder), orthanc]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     try:
-        eventually(lambda: _listens(port), within=20, what=kind)
+        eventually(lambda: _listens(port), what=kind)
         yield Party(process.pid, port)
     finally:
         process.terminate()

@@ -77,7 +77,7 @@ def _measured(site: Site, way: str, gigabytes: float, seconds: float) -> Iterato
         detail = f"one request of {gigabytes:g} GiB, {rate:.0f} MiB/s"
         name = f"resident growth under upload, {way}"
         yield Figure(name, grown, "MB", at_most=GROWTH_MB, detail=detail)
-        eventually(lambda: site.logged("study.on_hold"), within=60, what="the step")
+        eventually(lambda: site.logged("study.on_hold"), what="the step")
         _, megabytes = _idle(daemon, 1)
         yield Figure(f"resident afterwards, {way}", megabytes, "MB", at_most=IDLE_MB)
 

@@ -21,6 +21,7 @@ import httpx
 from tests.services.process import GUARD
 
 PROGRAM = Path(sys.executable).with_name("flute-sync")
+PATIENCE = 60  # seconds; what takes two is given many, since the machine may be busy
 
 
 def free_port() -> int:
@@ -31,7 +32,11 @@ def free_port() -> int:
 
 
 def eventually(
-    condition: Callable[[], Any], *, within: float, what: str = "condition", every: float = 0.05
+    condition: Callable[[], Any],
+    *,
+    within: float = PATIENCE,
+    what: str = "condition",
+    every: float = 0.05,
 ) -> Any:
     """Ask until the answer is truthy; fail after ``within`` seconds."""
     deadline = time.monotonic() + within
@@ -97,7 +102,9 @@ class Site:
     def console_url(self) -> str:
         return f"http://127.0.0.1:{self.console_port}"
 
-    def start(self, *, within: float = 30, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self, *, within: float = PATIENCE, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start ``flute-sync run`` and wait until it says that it can take work."""
         self.launch(environment)
         eventually(
@@ -139,7 +146,7 @@ class Site:
         assert not self.ended(), "\n".join(self.lines)
         os.kill(self.pid, number)
 
-    def stop(self, *, within: float = 30) -> int:
+    def stop(self, *, within: float = PATIENCE) -> int:
         """End the daemon by SIGTERM and return its exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(within=within)
@@ -147,9 +154,9 @@ class Site:
     def kill(self) -> None:
         """End the daemon as a power cut would."""
         self.signal(signal.SIGKILL)
-        self.wait(within=10)
+        self.wait()
 
-    def wait(self, *, within: float) -> int:
+    def wait(self, *, within: float = PATIENCE) -> int:
         """Wait until the daemon ended; its exit code, or the signal that ended it, negative."""
         assert self.process is not None
         assert self._reader is not None
@@ -166,7 +173,7 @@ class Site:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self.wait(within=10)
+            self.wait()
 
     def ask(self, *arguments: str, code: int = 0) -> Any:
         """Run a verb with ``--json`` and return its answer."""

@@ -81,7 +81,7 @@ def test_what_the_archive_stored_is_not_forgotten_when_the_answer_was_lost(
     real_site.start()
     sender = threading.Thread(target=_send_in_vain, args=(real_site.stow_url, upload.files))
     sender.start()
-    eventually(lambda: _instances(real_site, upload.uid) > 0, within=30, every=0.01)
+    eventually(lambda: _instances(real_site, upload.uid) > 0, every=0.01)
     real_site.kill()
     sender.join(30)
     held = _instances(real_site, upload.uid)
@@ -121,7 +121,7 @@ def test_two_daemons_on_one_ledger_write_a_study_once(
     other.start()
     for number, file in enumerate(upload.files):
         assert store((real_site, other)[number % 2].stow_url, [file]).status_code == 200
-    eventually(lambda: _synced(real_site) or _synced(other), within=60)
+    eventually(lambda: _synced(real_site) or _synced(other))
     assert real_site.state(upload.uid) == "completed"
     (found,) = imaging_studies(hapi.base_url, upload.uid)
     assert found["numberOfInstances"] == len(upload.files)

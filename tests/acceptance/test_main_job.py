@@ -10,7 +10,6 @@ from tests.services.hapi import Hapi
 from tests.services.orthanc import Orthanc
 
 PROFILE = "http://hl7.eu/fhir/ig/flute/StructureDefinition/imagingStudy-eu-flute"
-PATIENCE = 60
 
 
 def synced(site: Site, uid: str, version: str | None = None) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def synced(site: Site, uid: str, version: str | None = None) -> dict[str, Any]:
         records = [r for r in site.logged("study.synced") if r["study_instance_uid"] == uid]
         return any(version in (None, record["version"]) for record in records)
 
-    eventually(told, within=PATIENCE, what="study.synced")
+    eventually(told, what="study.synced")
     answer: dict[str, Any] = site.ask("study", uid)
     assert answer["state"] == "completed"
     return answer
@@ -96,7 +95,6 @@ def test_more_of_a_study_updates_it_and_the_same_again_writes_nothing(
         site.run("retry", upload.uid)  # and a full re-read
         eventually(
             lambda: site.logged("study.unchanged") and site.state(upload.uid) == "completed",
-            within=PATIENCE,
         )
         (third,) = imaging_studies(hapi.base_url, upload.uid)
         assert third == second

@@ -27,15 +27,15 @@ def test_nothing_of_the_patient_is_told(
     site = sandbox_site
     site.settings["log"] = {"format": log_format, "level": "debug"}
     site.launch()
-    eventually(lambda: any("daemon.ready" in line for line in site.lines), within=30)
+    eventually(lambda: any("daemon.ready" in line for line in site.lines))
     with running_already(site):
         store(site.stow_url, known.files)
         store(site.stow_url, unknown.files)  # held: its Patient is absent
         store(site.stow_url, [known.files[0][:400]])  # a truncated header
         store(site.stow_url, [b"not DICOM Geheimnis"])
         httpx.get(f"{site.stow_url}/studies?PatientName=Geheimnis&PatientID={patient.patient_id}")
-        eventually(lambda: imaging_studies(sandbox.fhir_url, known.uid), within=30)
-        eventually(lambda: any("study.on_hold" in line for line in site.lines), within=30)
+        eventually(lambda: imaging_studies(sandbox.fhir_url, known.uid))
+        eventually(lambda: any("study.on_hold" in line for line in site.lines))
         pages = [httpx.get(f"{site.console_url}{p}").text for p in ("/live", "/ready", "/metrics")]
         told = [site.run("study", u.uid, "--json").stdout for u in (known, unknown)]
         assert site.stop() == 0
@@ -60,7 +60,7 @@ def test_study_uids_can_be_hidden(sandbox_site: Site, sandbox: Sandbox) -> None:
     sandbox_site.settings["log"] |= {"study_uid": "hashed", "key_file": str(key)}
     with running(sandbox_site) as site:
         store(site.stow_url, upload.files)
-        (line,) = eventually(lambda: site.logged("study.synced"), within=30)
+        (line,) = eventually(lambda: site.logged("study.synced"))
         assert len(line["study_instance_uid"]) == 12
         assert not [text for text in site.lines if upload.uid in text]
 

@@ -25,13 +25,13 @@ def test_what_reaches_the_archive_itself_is_noticed(
         real_site.settings[source]["url"] = orthanc.base_url
     with running(real_site) as site:
         assert store(orthanc.dicomweb_url, upload.files[:5]).status_code == 200
-        eventually(lambda: imaging_studies(hapi.base_url, upload.uid), within=60, every=0.3)
+        eventually(lambda: imaging_studies(hapi.base_url, upload.uid), every=0.3)
         assert store(orthanc.dicomweb_url, upload.files).status_code == 200
 
         def whole() -> bool:
             (found,) = imaging_studies(hapi.base_url, upload.uid)
             return bool(found["numberOfInstances"] == len(upload.files))
 
-        eventually(whole, within=60, every=0.3)
+        eventually(whole, every=0.3)
         told = site.ask("study", upload.uid)
     assert told["instances"] == len(upload.files)

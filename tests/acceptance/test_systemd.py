@@ -34,7 +34,7 @@ def test_it_tells_systemd_how_it_is(sandbox_site: Site, tmp_path: Path) -> None:
         assert hear("READY=1")
         sandbox_site.signal(signal.SIGTERM)
         assert hear("STOPPING=1")
-        eventually(sandbox_site.ended, within=30)
+        eventually(sandbox_site.ended)
 
 
 @pytest.mark.usefixtures("systemd")

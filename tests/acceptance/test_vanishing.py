@@ -32,11 +32,11 @@ def test_a_deleted_study_is_looked_for_again_before_fhir_says_so(
     create_patient(sandbox.fhir_url, upload.patient)
     with running(sandbox_site) as site:
         store(site.stow_url, upload.files)
-        eventually(lambda: site.logged("study.synced"), within=30)
+        eventually(lambda: site.logged("study.synced"))
         _delete(sandbox, upload.uid)
         site.ask("retry", upload.uid)
         told = eventually(
-            lambda: (now := site.ask("study", upload.uid))["state"] == "failed" and now, within=30
+            lambda: (now := site.ask("study", upload.uid))["state"] == "failed" and now
         )
         assert told["code"] == "ARCHIVE-STUDY-ABSENT"
         assert told["next_attempt_at"]
@@ -44,6 +44,6 @@ def test_a_deleted_study_is_looked_for_again_before_fhir_says_so(
         assert found["status"] == "available"
         _let_a_day_pass(site)
         site.ask("retry", upload.uid)
-        eventually(lambda: site.state(upload.uid) == "completed", within=30)
+        eventually(lambda: site.state(upload.uid) == "completed")
         (found,) = imaging_studies(sandbox.fhir_url, upload.uid)
         assert found["status"] == "unknown"

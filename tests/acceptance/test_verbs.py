@@ -26,7 +26,7 @@ def test_the_shapes_that_scripts_rely_on(sandbox_site: Site, sandbox: Sandbox) -
     create_patient(sandbox.fhir_url, upload.patient)
     with running(sandbox_site) as site:
         store(site.stow_url, upload.files)
-        eventually(lambda: site.logged("study.synced"), within=30)
+        eventually(lambda: site.logged("study.synced"))
         told = site.ask("study", upload.uid)
         assert {"state", "code", "fhir", "series", "instances", "events"} <= told.keys()
         assert told["fhir"]["reference"].startswith("ImagingStudy/")
@@ -37,7 +37,7 @@ def test_the_shapes_that_scripts_rely_on(sandbox_site: Site, sandbox: Sandbox) -
         assert counts["oldest_unsynced_seconds"] is None
         again = site.ask("retry", upload.uid)
         assert again["state"] in {"ready", "in-progress", "completed"}
-        eventually(lambda: site.logged("study.unchanged"), within=10)
+        eventually(lambda: site.logged("study.unchanged"))
         # --config before and after the arguments
         config = str(site.config)
         for order in (
@@ -114,12 +114,12 @@ def test_a_ledger_of_another_target_stops_with_a_hint(
     create_patient(sandbox.fhir_url, upload.patient)
     with running(sandbox_site) as site:
         store(site.stow_url, upload.files)
-        eventually(lambda: site.logged("study.synced"), within=30)
+        eventually(lambda: site.logged("study.synced"))
         assert site.stop() == 0
     with Sandbox(tmp_path / "other") as other:
         sandbox_site.settings["fhir"]["base_url"] = other.fhir_url
         sandbox_site.launch()
-        assert sandbox_site.wait(within=30) == 78
+        assert sandbox_site.wait() == 78
     assert any("LEDGER-TARGET" in line for line in sandbox_site.lines)
 
 
@@ -128,7 +128,7 @@ def test_a_port_that_is_taken_stops_with_a_hint(sandbox_site: Site, make_site, s
     other.settings["stow_rs"]["port"] = sandbox_site.port
     with running(sandbox_site):
         other.launch()
-        assert other.wait(within=30) == 78
+        assert other.wait() == 78
     assert any("CONFIG-LISTENER" in line for line in other.lines)
 
 

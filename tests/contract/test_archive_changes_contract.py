@@ -34,7 +34,7 @@ def test_changes_tell_of_a_new_study_and_then_that_it_is_stable(web, native):
     assert (new["ID"], new["ResourceType"], new["Path"]) == (ours, "Study", f"/studies/{ours}")
     assert re.fullmatch(r"\d{8}T\d{6}", new["Date"])
 
-    eventually(lambda: ours in _stable(native, since), within=60, what="a stable study")
+    eventually(lambda: ours in _stable(native, since), what="a stable study")
     numbers = [one["Seq"] for one in news()]
     assert numbers == sorted(numbers)
     assert numbers[0] > since
@@ -71,7 +71,7 @@ def test_a_deleted_study_leaves_no_trace_but_the_numbers_go_on(web, native):
     store(web, study.parts)
     ours = native_id(native, study)
     # It is the newest: once it is stable, nothing of older studies comes in between any more.
-    eventually(lambda: ours in _stable(native, since), within=60, what="a stable study")
+    eventually(lambda: ours in _stable(native, since), what="a stable study")
     before = last_change(native)
     assert native.delete(f"/studies/{ours}").status_code == 200
     feed = native.get("/changes", params={"since": 0, "limit": 100000}).json()

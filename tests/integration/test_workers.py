@@ -80,7 +80,7 @@ def test_a_study_that_could_not_be_settled_is_taken_up_again(site: Site, path: P
     thread = threading.Thread(target=workers.run, args=(Pulse(stopping),))
     thread.start()
     try:
-        eventually(lambda: workers._ledger_pause.error, within=20, what="settling fails")
+        eventually(lambda: workers._ledger_pause.error, what="settling fails")
         other.execute("ROLLBACK")
 
         def taken_up() -> Any:
@@ -88,8 +88,8 @@ def test_a_study_that_could_not_be_settled_is_taken_up_again(site: Site, path: P
             site.clock.pass_(LEASE / 4)
             return len(steps) == 2
 
-        eventually(taken_up, within=20, what="the second step")
-        eventually(lambda: site.view().state == "completed", within=20)
+        eventually(taken_up, what="the second step")
+        eventually(lambda: site.view().state == "completed")
     finally:
         stopping.set()
         thread.join(20)

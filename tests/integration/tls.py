@@ -110,7 +110,7 @@ def https(app: ASGIApp, pair: Pair, *, clients_of: Path | None = None) -> Iterat
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
-            eventually(lambda: server.started, within=10, what="HTTPS server")
+            eventually(lambda: server.started, what="HTTPS server")
             yield listening.getsockname()[1]
         finally:
             server.should_exit = True
