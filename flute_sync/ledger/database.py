@@ -73,23 +73,26 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
         """Write in one transaction: all or nothing, durable when this returns.
 
         On SQLite it begins IMMEDIATE, and the threads of this process queue here: waiting for
-        the database's own lock is polling.
+        the database's own lock is polling. There ``durable=False`` spares the wait for the disk:
+        a power cut may undo the transaction, as the death of a process may not.
         """
         with translated(self._driver_error), self._queue(), self._engine.begin() as connection:
             if self.is_sqlite:
-                connection.connection.cursor().execute("BEGIN IMMEDIATE")
+                cursor = connection.connection.cursor()
+                cursor.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                cursor.execute("BEGIN IMMEDIATE")
             yield connection
 
-    def transact(self, work: Callable[[Connection], _T]) -> _T:
+    def transact(self, work: Callable[[Connection], _T], *, durable: bool = True) -> _T:
         """Do work in one transaction, again where PostgreSQL chose it to resolve a deadlock."""
         deadline = time.monotonic() + self._patience.total_seconds()
         while True:
             try:
-                with self.write() as connection:
+                with self.write(durable=durable) as connection:
                     done = work(connection)
                 self.trouble = None
                 return done

@@ -157,8 +157,9 @@ class Ledger:
 
         It writes even when there is none: `next_due` tells for less whether it is worth it.
         """
-        now = self._clock()
-        return self._database.transact(lambda c: work.claim(c, owner, now, self._settings.lease))
+        now, lease = self._clock(), self._settings.lease
+        # A power cut ends who claimed, too: then nothing is lost with the claim.
+        return self._database.transact(lambda c: work.claim(c, owner, now, lease), durable=False)
 
     def next_due(self) -> datetime | None:
         """Return when the next study may be claimed or the next lease ends."""
