@@ -7,6 +7,7 @@ two take turns. The server is HAPI with all search parameters, on the same proce
 """
 
 import argparse
+import gc
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def main() -> None:
 
 def figures(rounds: int = 5) -> Iterator[Figure]:
     """Measure studies of both sizes, each on a server of its own."""
+    gc.freeze()  # as ``flute-sync run`` does
     for size in (SMALL, LARGE):
         with tempfile.TemporaryDirectory(prefix="flute-sync-bench-") as name:
             hapi = Hapi(Path(name), jvm_options=JVM_OPTIONS)
