@@ -129,11 +129,6 @@ class Workers:
     def _work(self, claim: Claim) -> None:
         began = time.monotonic()
         needs_archive = bool(claim.reads_owed or claim.unverified or claim.absences)
-        if claim.confirmed:
-            log.info(
-                "A person asked for another attempt.",
-                extra=fields(Event.STUDY_REPLAYED, study_instance_uid=claim.study_instance_uid),
-            )
         try:
             if needs_archive:
                 self.archive_pause.refuse(self.clock())

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -71,7 +72,7 @@ class Site:
         self.port = free_port()
         self.console_port = free_port()
         self.settings: dict[str, dict[str, Any]] = {
-            "site": {"timezone": "Europe/Rome", "system": "urn:oid:2.16.840.1.113883.2.9.999"},
+            "site": {"timezone": "Europe/Rome", "system": uuid.uuid4().urn},
             "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
             "fhir": {"base_url": fhir_url},
             "stow_rs": {"port": self.port},

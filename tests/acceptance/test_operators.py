@@ -101,5 +101,3 @@ def test_received_studies_are_in_the_log(sandbox_site: Site, sandbox: Sandbox) -
         store(site.stow_url, upload.files)
         (line,) = eventually(lambda: site.logged("study.received"))
         assert line["study_instance_uid"] == upload.uid
-        site.run("retry", upload.uid)
-        eventually(lambda: site.logged("study.replayed"))
