@@ -106,6 +106,10 @@ def test_a_client_we_did_not_write_stores_finds_and_gets(
     assert isinstance(path, str)
     dataset = pydicom.dcmread(path)
     dataset.StudyInstanceUID = uid(study)
+    # Orthanc renders by the instance's UID alone, and other tests store this file too.
+    dataset.SeriesInstanceUID = pydicom.uid.generate_uid()
+    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     client = DICOMwebClient(url, chunk_size=4096)
     stored = client.store_instances([dataset])
     assert stored.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == dataset.SOPInstanceUID
