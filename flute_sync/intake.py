@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, NewType, Protocol
 
-from flute_sync.study import Instance, SeriesInstanceUID, StudyInstanceUID
+from flute_sync.study import Header, Instance, SeriesInstanceUID, StudyInstanceUID
 
 IntentId = NewType("IntentId", int)
 
@@ -22,6 +22,39 @@ class Received(NamedTuple):
     study_instance_uid: StudyInstanceUID
     series_instance_uid: SeriesInstanceUID
     instance: Instance
+
+
+class Stated(NamedTuple):
+    """A series of which its archive tells no instances: what it says of the series alone.
+
+    ``header`` has no SOP class; ``instance_count`` is (0020,1209), where stated.
+    """
+
+    study_instance_uid: StudyInstanceUID
+    series_instance_uid: SeriesInstanceUID
+    header: Header
+    instance_count: int | None = None
+
+
+class StepStatus(StrEnum):
+    """Performed Procedure Step Status (0040,0252), PS3.3 C.4.14 (2026b)."""
+
+    IN_PROGRESS = "IN PROGRESS"
+    DISCONTINUED = "DISCONTINUED"
+    COMPLETED = "COMPLETED"
+
+
+class Performed(NamedTuple):
+    """A Modality Performed Procedure Step: what a modality says that it does for a study.
+
+    ``sop_instance_uid`` is the step's own UID. ``header`` holds what the step says of patient and
+    study; its SOP class is the step's.
+    """
+
+    sop_instance_uid: str
+    study_instance_uid: StudyInstanceUID
+    status: StepStatus
+    header: Header
 
 
 class Notice(StrEnum):
@@ -65,7 +98,8 @@ class Delivery:
 
     ``archive`` is the name of the archive that holds what is received. ``under`` is the intent
     under which an upload was forwarded to it, ``closes`` an intent that ends. ``calling_ae_title``
-    is who sent it, where that is known.
+    is who sent it, where that is known. ``at_once``: no more of these studies is on its way, so
+    that no quiet period needs to pass.
     """
 
     source: str
@@ -78,6 +112,8 @@ class Delivery:
     under: IntentId | None = None
     closes: IntentId | None = None
     calling_ae_title: str | None = None
+    performed: tuple[Performed, ...] = ()
+    at_once: bool = False
 
 
 class Intake(Protocol):
