@@ -10,7 +10,7 @@ from typing import Final, Self
 import httpx
 
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.pauses import Pause
+from flute_sync.daemon.pauses import ArchivePauses, Pause
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.stats import Stats
 from flute_sync.daemon.supervisor import Pulse
@@ -120,13 +120,14 @@ class Ours:
         self._ledger.bind_target(base_url)
         self._client = FhirClient(config.fhir, transport=transport, on_request=self._count)
         self._client.capabilities()
-        pipeline = Pipeline.build(config, self._ledger, self._client, {})
+        pauses = ArchivePauses([])
+        pipeline = Pipeline.build(config, self._ledger, self._client, {}, pauses)
         self._workers = Workers(
             ledger=self._ledger,
             owner="bench",
             pipeline=lambda: pipeline,
             fhir_pause=Pause("fhir"),
-            archive_pause=Pause("archive"),
+            archive_pauses=pauses,
             stats=self.tally,
         )
 

@@ -21,9 +21,16 @@ SIGNS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield each section of the settings with its class, in the order of `Config`."""
+    """Yield each section of the settings with its class, in the order of `Config`.
+
+    A section that repeats the settings of another one is left to that one's description.
+    """
+    told = set()
     for name, field in Config.model_fields.items():
-        yield name, models(field.annotation)[0]
+        model = models(field.annotation)[0]
+        if model not in told:
+            told.add(model)
+            yield name, model
 
 
 def models(annotation: Any) -> list[type[BaseModel]]:
@@ -36,6 +43,11 @@ def models(annotation: Any) -> list[type[BaseModel]]:
 def is_credentials(field: FieldInfo) -> bool:
     """Tell whether a field is a table whose ``method`` decides what it holds."""
     return len(models(field.annotation)) > 1
+
+
+def is_section(model: type[BaseModel]) -> bool:
+    """Tell whether a table has a section of its own, where its settings are described."""
+    return any(model is one for _, one in sections())
 
 
 def credentials() -> dict[str, type[BaseModel]]:
@@ -63,7 +75,7 @@ def fields_of(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, FieldI
     for name, field in own_first(model).items():
         yield f"{prefix}.{name}", field
         inner = models(field.annotation)
-        if len(inner) == 1:
+        if len(inner) == 1 and not is_section(inner[0]):
             yield from fields_of(f"{prefix}.{name}", inner[0])
 
 

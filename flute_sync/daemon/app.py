@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from starlette.types import ASGIApp
 
 from flute_sync.daemon.config import Config, ConsoleSettings
-from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
-from flute_sync.daemon.pauses import FHIR_PAUSES, Pause
+from flute_sync.daemon.http_server import HttpServer, Listener
+from flute_sync.daemon.listening import listener, receivers
+from flute_sync.daemon.pauses import FHIR_PAUSES, ArchivePauses, Pause
 from flute_sync.daemon.periodic import Periodic
 from flute_sync.daemon.pipeline import Pipeline
+from flute_sync.daemon.polling import pollers
 from flute_sync.daemon.sd_notify import SystemdNotifier, watchdog_interval
-from flute_sync.daemon.stats import Stats, counted
+from flute_sync.daemon.stats import Stats
 from flute_sync.daemon.supervisor import Part, Supervisor
 from flute_sync.daemon.watch import GROUP_INTERVAL, GroupAlarm, PatientAlarm
 from flute_sync.daemon.workers import Workers
@@ -28,13 +30,7 @@ from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.fhir_errors import FhirCapabilityMissing
 from flute_sync.ledger import Ledger
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.header import HeaderReader
-from flute_sync.sources.http_access import ListenerSettings
-from flute_sync.sources.orthanc_changes import OrthancChangesPoller
 from flute_sync.sources.poller import Poller
-from flute_sync.sources.qido_rs import QidoRsPoller
-from flute_sync.sources.stow_rs import StowRs
-from flute_sync.transport.secret import secret_path
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +77,7 @@ class Daemon:
         self._open = ExitStack()
         self.stats = Stats()
         self.fhir_pause = Pause("fhir")
-        self.archive_pause = Pause(config.pacs.name if config.pacs else "archive")
+        self.archive_pauses = ArchivePauses(entry.name for entry in config.every_archive)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._notifier = SystemdNotifier.from_environment()
         self._console = console
@@ -93,9 +89,9 @@ class Daemon:
         return self._config.console
 
     @property
-    def pauses(self) -> tuple[Pause, Pause]:
+    def pauses(self) -> tuple[Pause, ...]:
         """The targets of the work."""
-        return self.fhir_pause, self.archive_pause
+        return self.fhir_pause, *self.archive_pauses
 
     def run(self) -> int:
         """Run until told to stop; return the exit code.
@@ -152,9 +148,9 @@ class Daemon:
         self._fhir = self._open.enter_context(
             FhirClient(config.fhir, on_request=self._count_request)
         )
-        self._archive = Archive(config.pacs) if config.pacs is not None else None
-        if self._archive is not None:
-            self._open.callback(self._archive.close)
+        self._archives = {entry.name: Archive(entry) for entry in config.every_archive}
+        for archive in self._archives.values():
+            self._open.callback(archive.close)
         self._probe()
         self._pipeline = self._build_pipeline(config)
         self._workers = Workers(
@@ -162,12 +158,14 @@ class Daemon:
             owner=self._owner,
             pipeline=lambda: self._pipeline,
             fhir_pause=self.fhir_pause,
-            archive_pause=self.archive_pause,
+            archive_pauses=self.archive_pauses,
             stats=self.stats,
         )
         self.ledger.recover_intents()
         self.ledger.rejudge(self._pipeline.rules)
-        self._server = HttpServer(list(self._listeners()))
+        self._server = HttpServer(
+            [*receivers(config, self.ledger, self.stats), *self._console_listener()]
+        )
         self._server.start()
         self._warn()
 
@@ -206,30 +204,11 @@ class Daemon:
             raise
 
     def _build_pipeline(self, config: Config) -> Pipeline:
-        archives = {} if self._archive is None else {self._archive.name: self._archive}
-        return Pipeline.build(config, self.ledger, self._fhir, archives)
+        return Pipeline.build(config, self.ledger, self._fhir, self._archives, self.archive_pauses)
 
-    def _listeners(self) -> Iterator[Listener]:
-        config = self._config
-        if config.stow_rs.enabled:
-            headers = HeaderReader(config.header)
-            application = StowRs(config.stow_rs, self.ledger, headers, config.pacs)
-            yield Listener(
-                name="stow_rs",
-                app=counted(application, self.stats),
-                host=config.stow_rs.host,
-                port=config.stow_rs.port,
-                tls=_tls(config.stow_rs),
-                header_timeout=config.stow_rs.header_timeout,
-            )
-        if config.console.enabled:
-            yield Listener(
-                name="console",
-                app=self._console(self),
-                host=config.console.host,
-                port=config.console.port,
-                tls=_tls(config.console),
-            )
+    def _console_listener(self) -> Iterator[Listener]:
+        if self._config.console.enabled:
+            yield listener("console", self._console(self), self._config.console)
 
     def _warn(self) -> None:
         if self._config.site.system is None:
@@ -250,7 +229,8 @@ class Daemon:
         for number in range(self._config.sync.workers):
             supervisor.start(Part(f"worker-{number + 1}", self._workers.run))
         for periodic in self._periodics():
-            supervisor.start(Part(periodic.name, periodic.run))
+            name = " ".join(filter(None, (periodic.name, periodic.archive)))
+            supervisor.start(Part(name, periodic.run))
         log.info("flute-sync can take work.", extra=fields(Event.DAEMON_READY))
         self._notifier.ready(self.describe())
         return supervisor
@@ -273,18 +253,11 @@ class Daemon:
             lambda: self._config.identifier_system,
         )
         yield Periodic("group_watch", lambda: GROUP_INTERVAL, group.step)
-        yield from (_repeated(poller) for poller in self._pollers())
-
-    def _pollers(self) -> Iterator[Poller]:
-        config = self._config
-        if self._archive is None:
-            return
-        if config.qido_rs.enabled:
-            yield QidoRsPoller(config.qido_rs, self._archive, self.ledger, config.site.zone)
-        if config.orthanc_changes.enabled:
-            changes = OrthancChangesPoller(config.orthanc_changes, self._archive.name, self.ledger)
-            self._open.callback(changes.close)
-            yield changes
+        for entry in self._config.every_archive:
+            archive = self._archives[entry.name]
+            zone = self._config.site.zone
+            for poller in pollers(entry, archive, self.ledger, zone, self._open):
+                yield _repeated(poller, entry.name)
 
     def _keep_leases(self, _now: datetime, _stop: Callable[[], bool]) -> None:
         self._workers.renew()
@@ -336,14 +309,5 @@ class Daemon:
         return EXIT_OK if well else EXIT_SOFTWARE
 
 
-def _repeated(poller: Poller) -> Periodic:
-    return Periodic(poller.name, lambda: poller.interval, poller.step)
-
-
-def _tls(settings: ListenerSettings) -> TlsFiles | None:
-    if settings.tls is None:
-        return None
-    key = settings.tls.key_file
-    return TlsFiles(
-        secret_path(settings.tls.cert_file), secret_path(key) if key is not None else None
-    )
+def _repeated(poller: Poller, archive: str) -> Periodic:
+    return Periodic(poller.name, lambda: poller.interval, poller.step, archive)

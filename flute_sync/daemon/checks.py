@@ -6,9 +6,10 @@ Nothing here writes, and nothing needs the ledger or a stopped daemon.
 import errno
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.client import FhirClient
@@ -17,7 +18,7 @@ from flute_sync.ledger_errors import LedgerAbsent
 from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
 from flute_sync.sources.http_access import ListenerSettings
-from flute_sync.sources.orthanc_changes import probe
+from flute_sync.sources.orthanc_changes import OrthancChangesSettings, probe
 from flute_sync.transport.secret import read_secret
 
 
@@ -50,15 +51,22 @@ def every_check(config: Config) -> Iterator[Verdict]:
     yield from _secrets(config)
     yield _tried("ledger", lambda: _ledger(config))
     yield _tried("fhir", lambda: _fhir(config))
-    pacs = config.pacs
-    if pacs is not None:
-        yield _tried("archive", lambda: _archive(pacs))
-    if config.orthanc_changes.enabled:
-        yield _tried("orthanc_changes", lambda: _orthanc(config))
+    for entry in config.every_archive:
+        yield from _archive_checks(entry, several=len(config.every_archive) > 1)
     if config.stow_rs.enabled:
         yield _listener("stow_rs", config.stow_rs)
     if config.console.enabled:
         yield _listener("console", config.console)
+
+
+def _archive_checks(entry: ArchiveEntry, *, several: bool) -> Iterator[Verdict]:
+    changes = entry.orthanc_changes
+    tries: list[tuple[str, Callable[[], Verdict]]] = [("archive", lambda: _archive(entry))]
+    if changes is not None and changes.enabled:
+        tries.append(("orthanc_changes", lambda: _orthanc(changes)))
+    for check, attempt in tries:
+        found = _tried(check, attempt)
+        yield replace(found, check=f"{found.check} {entry.name}") if several else found
 
 
 def _tried(check: str, attempt: Callable[[], Verdict]) -> Verdict:
@@ -158,8 +166,8 @@ def _archive(settings: ArchiveSettings) -> Verdict:
     return Verdict("archive", "ok", f"It answers: {how}.")
 
 
-def _orthanc(config: Config) -> Verdict:
-    probe(config.orthanc_changes)
+def _orthanc(settings: OrthancChangesSettings) -> Verdict:
+    probe(settings)
     return Verdict("orthanc_changes", "ok", "Its change feed answers.")
 
 

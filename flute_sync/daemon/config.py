@@ -9,9 +9,9 @@ import uuid
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,15 +21,15 @@ from pydantic_settings import (
 )
 
 from flute_sync.completeness import StudySettings
+from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.imaging_study import ImagingStudySettings
 from flute_sync.ledger import LedgerSettings
 from flute_sync.patient import PatientSettings
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
-from flute_sync.settings import Port, SecretFile, Settings, Uri
+from flute_sync.settings import Port, SecretFile, Settings, TimeZone, Uri
 from flute_sync.settings_errors import ConfigurationError
-from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings
@@ -37,18 +37,10 @@ from flute_sync.sources.qido_rs import QidoRsSettings
 from flute_sync.sources.stow_rs import StowRsSettings
 
 
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("not a time zone of the IANA database") from None
-    return name
-
-
 class SiteSettings(Settings):
     """``[site]``: where this service stands."""
 
-    timezone: Annotated[str, AfterValidator(_known_zone)] | None = None
+    timezone: TimeZone | None = None
     """Zone of DICOM times without (0008,0201), such as "Europe/Rome"; none: they become dates."""
 
     system: Uri | None = None
@@ -116,7 +108,8 @@ class Config(BaseSettings):
     fhir: FhirSettings
     site: SiteSettings = SiteSettings()
     ledger: LedgerSettings = LedgerSettings()
-    archive: ArchiveSettings | None = None
+    archive: ArchiveEntry | None = None
+    archives: tuple[ArchiveEntry, ...] = ()
     stow_rs: StowRsSettings = StowRsSettings()
     qido_rs: QidoRsSettings = QidoRsSettings()
     orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
@@ -132,7 +125,7 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        if not (self.stow_rs.enabled or self.qido_rs.enabled or self.orthanc_changes.enabled):
+        if not (self.stow_rs.enabled or any(entry.is_watched for entry in self.every_archive)):
             raise ValueError("no source is enabled: set enabled = true in [stow_rs] or another")
         own, console = self.stow_rs, self.console
         both = own.enabled and console.enabled and own.port != 0
@@ -140,6 +133,20 @@ class Config(BaseSettings):
             raise ValueError("stow_rs.port and console.port are the same")
         if own.enabled and own.mode == "forward" and self._leads_back():
             raise ValueError("archive.dicomweb_url is the address of [stow_rs] itself")
+        return self
+
+    @model_validator(mode="after")
+    def _archives_fit_together(self) -> "Config":
+        names = [entry.name for entry in self.archives]
+        if self.archive is not None and self.archives:
+            raise ValueError("[archive] and [[archives]] exclude each other")
+        if len(set(names)) < len(names):
+            raise ValueError("archives: each needs a name of its own")
+        for name in ADDRESSED:
+            if len(names) > 1 and getattr(self, name).enabled:
+                raise ValueError(f"[{name}] serves one archive: write it as [archives.{name}]")
+        if self.stow_rs.archive is not None and self.archive_named(self.stow_rs.archive) is None:
+            raise ValueError("stow_rs.archive names no archive")
         return self
 
     @classmethod
@@ -155,20 +162,27 @@ class Config(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     def _leads_back(self) -> bool:
-        if self.pacs is None:
+        behind = self.archive_named(self.stow_rs.archive)
+        if behind is None:
             return False
-        archive = urlsplit(self.pacs.dicomweb_url)
+        archive = urlsplit(behind.dicomweb_url)
         here = {self.stow_rs.host, "127.0.0.1", "localhost", "::1"}
         return archive.hostname in here and archive.port == self.stow_rs.port
 
     @property
-    def pacs(self) -> ArchiveSettings | None:
-        """The archive to read from; None where nothing is behind us (``index`` without one)."""
-        if self.archive is not None:
-            return self.archive
-        alone = self.stow_rs.enabled and self.stow_rs.mode == "index"
-        pollers = self.qido_rs.enabled or self.orthanc_changes.enabled
-        return None if alone and not pollers else ArchiveSettings()
+    def every_archive(self) -> tuple[ArchiveEntry, ...]:
+        """The archives to read from, with the pollers of each; none where nothing is behind us."""
+        stated = (self.archive,) if self.archive is not None else self.archives
+        shared: dict[str, Settings] = {name: getattr(self, name) for name in POLLERS}
+        found = tuple(entry.watched_by(shared) for entry in stated)
+        alone = ArchiveEntry().watched_by(shared)
+        forwards = self.stow_rs.enabled and self.stow_rs.mode == "forward"
+        return found or ((alone,) if forwards or alone.is_watched else ())
+
+    def archive_named(self, name: str | None) -> ArchiveEntry | None:
+        """Return an archive by its name, the first where none is named; None: there is none."""
+        named = [entry for entry in self.every_archive if name in (None, entry.name)]
+        return named[0] if named else None
 
     @property
     def identifier_system(self) -> str:

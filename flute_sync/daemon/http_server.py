@@ -39,6 +39,9 @@ _BULK_BYTES: Final = 65536
 _BACKLOG: Final = 512
 
 
+HEADER_TIMEOUT = timedelta(seconds=20)
+
+
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
     """A certificate chain in PEM, and its key where the chain's file lacks it."""
@@ -60,7 +63,7 @@ class Listener:
     host: str
     port: int
     tls: TlsFiles | None = None
-    header_timeout: timedelta = timedelta(seconds=20)
+    header_timeout: timedelta = HEADER_TIMEOUT
     max_connections: int = 512
 
 

@@ -2,7 +2,9 @@
 
 import logging
 import threading
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.auth_errors import TokenRefused, TokenUnavailable
@@ -110,3 +112,41 @@ class Pause:
                 "The target answers again; work goes on.",
                 extra=fields(Event.TARGET_RESUMED, archive=self.target),
             )
+
+
+class ArchivePauses:
+    """A pause for each archive: one that is down does not keep us from the others.
+
+    Parameters
+    ----------
+    archives
+        Their names.
+    """
+
+    def __init__(self, archives: Iterable[str]) -> None:
+        self._pauses = {name: Pause(name) for name in archives}
+
+    def __iter__(self) -> Iterator[Pause]:
+        return iter(self._pauses.values())
+
+    @contextmanager
+    def asking(self, archive: str) -> Iterator[None]:
+        """Ask an archive, unless it is known to be down, and note how it went.
+
+        Raises
+        ------
+        FluteSyncError
+            What paused it, while the pause lasts; or what the archive did now.
+        """
+        pause = self._pauses[archive]
+        pause.refuse(datetime.now(UTC))
+        try:
+            yield
+        except ARCHIVE_PAUSES as error:
+            pause.begin(error, datetime.now(UTC))
+            raise
+        pause.end()
+
+    def until(self, now: datetime) -> datetime:
+        """Return when every archive may be asked."""
+        return now + max((pause.remaining(now) for pause in self), default=timedelta())

@@ -29,6 +29,8 @@ class Periodic:
         Asked before each wait, so that a reload takes effect.
     step
         One round of the work; it asks ``stop()`` between requests.
+    archive
+        Whom it asks, where it is one of the archives.
     longest_wait
         To which the wait grows while it fails; never below the interval.
     """
@@ -36,6 +38,7 @@ class Periodic:
     name: str
     interval: Callable[[], timedelta]
     step: Callable[[datetime, Callable[[], bool]], None]
+    archive: str | None = None
     longest_wait: timedelta = LONGEST_WAIT
     _failures: int = 0
     _failing_code: str | None = None
@@ -62,7 +65,12 @@ class Periodic:
         if self._failures:
             log.info(
                 "The source answers again.",
-                extra=fields(Event.SOURCE_RECOVERED, source=self.name, attempt=self._failures),
+                extra=fields(
+                    Event.SOURCE_RECOVERED,
+                    source=self.name,
+                    archive=self.archive,
+                    attempt=self._failures,
+                ),
             )
         self._failures, self._failing_code = 0, None
         return self.interval()
@@ -73,5 +81,11 @@ class Periodic:
         self._failing_code = error.code
         log.warning(
             error.sentence,
-            extra=fields(Event.SOURCE_FAILED, source=self.name, code=error.code, hint=error.hint),
+            extra=fields(
+                Event.SOURCE_FAILED,
+                source=self.name,
+                archive=self.archive,
+                code=error.code,
+                hint=error.hint,
+            ),
         )

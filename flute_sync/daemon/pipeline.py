@@ -13,8 +13,10 @@ from typing import Any, Final
 import orjson
 
 from flute_sync.coding import issuer_system
+from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
+from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.reading import Reader
 from flute_sync.daemon.subject import Subjects, wake_key
 from flute_sync.fhir.client import FhirClient
@@ -59,14 +61,19 @@ class Pipeline:
 
     @classmethod
     def build(
-        cls, config: Config, ledger: Ledger, fhir: FhirClient, archives: Mapping[str, Archive]
+        cls,
+        config: Config,
+        ledger: Ledger,
+        fhir: FhirClient,
+        archives: Mapping[str, Archive],
+        pauses: ArchivePauses,
     ) -> "Pipeline":
-        """Put a pipeline together from the settings in force."""
+        """Put a pipeline together from the settings in force; archives are in their order."""
         system = config.identifier_system
         return cls(
             config=config,
             rules=_rules(config),
-            reader=Reader(ledger, archives),
+            reader=Reader(ledger, archives, pauses),
             studies=ImagingStudies(
                 fhir,
                 id_strategy=config.imaging_study.id_strategy,
@@ -145,7 +152,8 @@ class Pipeline:
         orders: Mapping[Accession, Key],
         remarks: Sequence[Remark] = (),
     ) -> Settlement:
-        mapped = map_study(study, self._context(subject, found, orders), self.config.imaging_study)
+        context = self._context(study, subject, found, orders)
+        mapped = map_study(study, context, self.config.imaging_study)
         try:
             written = self.studies.write(
                 study.study_instance_uid,
@@ -159,24 +167,33 @@ class Pipeline:
             raise
         return synced(study, mapped, written, subject, remarks)
 
-    def _context(self, subject: Subject, found: Found, orders: Mapping[Accession, Key]) -> Context:
+    def _context(
+        self, study: Study, subject: Subject, found: Found, orders: Mapping[Accession, Key]
+    ) -> Context:
         reference = str(subject.reference.get("reference", ""))
         requests = {
             accession: order
             for accession, key in orders.items()
             if (order := literal_order(found.service_requests, key, reference)) is not None
         }
-        archives = list(self.archives.values())
+        home = self._home(study)
         return Context(
             subject=subject.reference,
             now=datetime.now(UTC),
             endpoints={
                 archive.name: self.endpoints.references(archive.name, archive.settings.endpoint_url)
-                for archive in archives
+                for archive in self.archives.values()
             },
-            source=archives[0].settings.endpoint_url if archives else None,
-            zone=self.config.site.zone,
+            source=home.endpoint_url if home is not None else None,
+            zone=home.zone if home is not None and home.zone else self.config.site.zone,
             service_requests=requests,
+        )
+
+    def _home(self, study: Study) -> ArchiveEntry | None:
+        """Return the archive that says where the study is and in which zone its times are."""
+        entries = self.config.every_archive
+        return next(
+            (one for one in entries if one.name in study.archives), next(iter(entries), None)
         )
 
     def _orders(self, study: Study) -> dict[Accession, Key]:
@@ -214,9 +231,14 @@ def _agent(system: str) -> dict[str, Any]:
     return {"type": "Device", "identifier": identifier, "display": "flute-sync"}
 
 
+def _told(entry: ArchiveEntry) -> list[Any]:
+    """What an archive's settings say in a resource."""
+    told = {"name", "timezone", "patient_default_system", "patient_systems"}
+    return [entry.endpoint_url, entry.model_dump(mode="json", include=told)]
+
+
 def _rules(config: Config) -> str:
     """Digest what decides about a study besides the study itself."""
-    pacs = config.pacs
     rules = [
         MAPPING_VERSION,
         EXTRACTION_VERSION,
@@ -225,7 +247,7 @@ def _rules(config: Config) -> str:
         config.imaging_study.model_dump(mode="json"),
         config.site.timezone,
         config.identifier_system,
-        [pacs.name, pacs.endpoint_url] if pacs else None,
+        [_told(entry) for entry in config.every_archive],
     ]
     data = orjson.dumps(rules, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(data, digest_size=8).hexdigest()

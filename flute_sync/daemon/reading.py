@@ -11,6 +11,7 @@ from flute_sync.archive_errors import (
     ArchiveStudyAbsent,
 )
 from flute_sync.daemon.agreement import agrees, held_instances
+from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.events import Event, fields
 from flute_sync.ledger import Absence, Claim, Ledger, Snapshot
 from flute_sync.sources.dicomweb import Archive
@@ -42,6 +43,7 @@ class Reader:
 
     ledger: Ledger
     archives: Mapping[str, Archive]
+    pauses: ArchivePauses
 
     def study(self, claim: Claim) -> Found:
         """Return the study, after the archives were read or compared where that is owed.
@@ -70,7 +72,8 @@ class Reader:
     ) -> bool:
         """Compare with the archive; return True when it had to be read."""
         try:
-            row = archive.counts(study.study_instance_uid)
+            with self.pauses.asking(archive.name):
+                row = archive.counts(study.study_instance_uid)
         except ArchiveCapabilityMissing:
             row = None  # it has no study search: only reading tells
         else:
@@ -90,7 +93,8 @@ class Reader:
 
     def _read(self, claim: Claim, archive: Archive, absences: dict[str, Absence]) -> None:
         started_at = datetime.now(UTC)
-        found = archive.read(StudyInstanceUID(claim.study_instance_uid))
+        with self.pauses.asking(archive.name):
+            found = archive.read(StudyInstanceUID(claim.study_instance_uid))
         before = absences.pop(archive.name, Absence(archive.name, started_at, 0))
         if found is None:
             absences[archive.name] = replace(before, confirmations=before.confirmations + 1)

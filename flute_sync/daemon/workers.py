@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from flute_sync.daemon.outcomes import defect, failed, handed_back, hold
-from flute_sync.daemon.pauses import ARCHIVE_PAUSES, FHIR_PAUSES, Pause
+from flute_sync.daemon.pauses import ARCHIVE_PAUSES, FHIR_PAUSES, ArchivePauses, Pause
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.stats import Stats
 from flute_sync.daemon.supervisor import Pulse, whereabouts
@@ -51,7 +51,7 @@ class Workers:
     owner: str
     pipeline: Callable[[], Pipeline]
     fhir_pause: Pause
-    archive_pause: Pause
+    archive_pauses: ArchivePauses
     stats: Stats
     sentence: str = "Nothing to do."
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -128,10 +128,7 @@ class Workers:
 
     def _work(self, claim: Claim) -> None:
         began = time.monotonic()
-        needs_archive = bool(claim.reads_owed or claim.unverified or claim.absences)
         try:
-            if needs_archive:
-                self.archive_pause.refuse(self.clock())
             settlement = self.pipeline().step(claim)
         except FluteSyncError as error:
             settlement = self._failed(claim, error)
@@ -148,8 +145,6 @@ class Workers:
         else:
             if settlement.event is TaskEvent.SYNC:
                 self.fhir_pause.end()
-            if needs_archive:
-                self.archive_pause.end()
         self._settle(claim, settlement, time.monotonic() - began)
 
     def _failed(self, claim: Claim, error: FluteSyncError) -> Settlement:
@@ -157,7 +152,7 @@ class Workers:
         if isinstance(error, FHIR_PAUSES):
             return handed_back(error, self.fhir_pause.begin(error, now))
         if isinstance(error, ARCHIVE_PAUSES):
-            return handed_back(error, self.archive_pause.begin(error, now))
+            return handed_back(error, self.archive_pauses.until(now))
         decision = decide(
             error,
             claim.attempts + 1,

@@ -19,6 +19,7 @@ from flute_sync.archive_errors import (
 from flute_sync.auth_errors import TokenRefused, TokenUnavailable
 from flute_sync.errors import FluteSyncError
 from flute_sync.settings import Bytes, PositiveDuration
+from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.sources.json_stream import objects
 from flute_sync.transport import HttpSettings, client, retry_after, what_failed
 
@@ -126,7 +127,7 @@ class Peer:
             raise ArchiveUnavailable(f"{self._name}: {what_failed(error)}") from error
         except TokenUnavailable as error:
             raise ArchiveUnavailable(f"{self._name}: {error.sentence}") from error
-        except TokenRefused as error:
+        except (TokenRefused, SecretUnreadable) as error:
             raise ArchiveUnauthorized(f"{self._name}: {error.sentence}") from error
 
     def _bounded(self, answer: httpx.Response) -> Iterator[bytes]:

@@ -35,6 +35,9 @@ class StowRsSettings(ListenerSettings):
     mode: Literal["forward", "index"] = "forward"
     """forward: stream uploads on to the archive; index: record headers and discard pixels."""
 
+    archive: str | None = None
+    """The name of the archive behind it, where there are several; none: the first."""
+
     public_url: HttpUrl | None = None
     """This service's DICOMweb address for clients, where it is not the one they ask for (behind a
     proxy)."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from flute_sync.daemon.pauses import Pause
+from flute_sync.daemon.pauses import ArchivePauses, Pause
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.stats import Stats
 from flute_sync.daemon.supervisor import Pulse
@@ -56,7 +56,7 @@ def _workers(site: Site, take: Callable[[Claim], Settlement]) -> Workers:
         owner="this process",
         pipeline=lambda: cast("Pipeline", Step(take)),
         fhir_pause=Pause("fhir"),
-        archive_pause=Pause("pacs"),
+        archive_pauses=ArchivePauses(["pacs"]),
         stats=Stats(),
         clock=site.clock,
     )

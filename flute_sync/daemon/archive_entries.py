@@ -1,0 +1,69 @@
+"""The archives of a site, each with the sources that watch it and the identifiers it gives out."""
+
+from collections.abc import Mapping
+from zoneinfo import ZoneInfo
+
+from flute_sync.patient import PatientSettings
+from flute_sync.settings import Settings, TimeZone, Uri
+from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesSettings
+from flute_sync.sources.qido_rs import QidoRsSettings
+
+
+class ArchiveEntry(ArchiveSettings):
+    """``[archive]``: the PACS that is read, watched and forwarded to.
+
+    A site with several has ``[[archives]]`` instead, each with these settings and a name of its
+    own. A study that is in two of them is one ImagingStudy with the Endpoints of both.
+    """
+
+    timezone: TimeZone | None = None
+    """Zone of this archive's DICOM times without (0008,0201); none: ``site.timezone``."""
+
+    patient_default_system: Uri | None = None
+    """Identifier system of this archive's Patient IDs that name no issuer; none:
+    ``patient.default_system``."""
+
+    patient_systems: Mapping[str, Uri] = {}
+    """Issuers of Patient IDs that mean something else in this archive than ``patient.systems``
+    says."""
+
+    retrieve_ae_titles: tuple[str, ...] = ()
+    """AE titles under which this archive's images are retrieved, by which notifications name it."""
+
+    qido_rs: QidoRsSettings | None = None
+    """This archive's own ``[qido_rs]``; none: the one of all archives."""
+
+    orthanc_changes: OrthancChangesSettings | None = None
+    """This archive's own ``[orthanc_changes]``."""
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone as a value."""
+        return ZoneInfo(self.timezone) if self.timezone else None
+
+    def patient_settings(self, site: PatientSettings) -> PatientSettings:
+        """Return how the patients of this archive are identified."""
+        return site.model_copy(
+            update={
+                "default_system": self.patient_default_system or site.default_system,
+                "systems": {**site.systems, **self.patient_systems},
+            }
+        )
+
+    def watched_by(self, shared: Mapping[str, Settings]) -> "ArchiveEntry":
+        """Return the entry with the pollers of all archives where it states none of its own."""
+        own = {name: getattr(self, name) or shared[name] for name in POLLERS}
+        return self.model_copy(update=own)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether any poller of its own is enabled."""
+        return any(getattr(getattr(self, name), "enabled", False) for name in POLLERS)
+
+
+POLLERS = ("qido_rs", "orthanc_changes")
+"""Sections of sources that watch one archive; each may stand alone or in an archive's table."""
+
+ADDRESSED = ("orthanc_changes",)
+"""Those of them with an address of their own, which can serve one archive only."""

@@ -1,0 +1,47 @@
+"""The sources that are told: which HTTP applications listen, and where."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from starlette.types import ASGIApp
+
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.http_server import HEADER_TIMEOUT, Listener, TlsFiles
+from flute_sync.daemon.stats import Stats, counted
+from flute_sync.intake import Intake
+from flute_sync.sources.header import HeaderReader
+from flute_sync.sources.http_access import ListenerSettings
+from flute_sync.sources.stow_rs import StowRs
+from flute_sync.transport.secret import secret_path
+
+
+def receivers(config: Config, intake: Intake, stats: Stats) -> Iterator[Listener]:
+    """Make the listeners that take uploads."""
+    settings = config.stow_rs
+    if settings.enabled:
+        behind = config.archive_named(settings.archive)
+        application = StowRs(settings, intake, HeaderReader(config.header), behind)
+        yield listener("stow_rs", counted(application, stats), settings, settings.header_timeout)
+
+
+def listener(
+    name: str, app: ASGIApp, settings: ListenerSettings, header_timeout: timedelta = HEADER_TIMEOUT
+) -> Listener:
+    """Serve an application where its settings say."""
+    return Listener(
+        name=name,
+        app=app,
+        host=settings.host,
+        port=settings.port,
+        tls=_tls(settings),
+        header_timeout=header_timeout,
+    )
+
+
+def _tls(settings: ListenerSettings) -> TlsFiles | None:
+    if settings.tls is None:
+        return None
+    key = settings.tls.key_file
+    return TlsFiles(
+        secret_path(settings.tls.cert_file), secret_path(key) if key is not None else None
+    )
