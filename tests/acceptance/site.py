@@ -50,18 +50,22 @@ def eventually(
         time.sleep(every)
 
 
-def toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
+def toml(settings: Mapping[str, Any]) -> str:
     """Write settings as TOML; JSON's strings, numbers, booleans and lists are TOML's too."""
     lines = []
-    for section, values in settings.items():
-        lines.append(f"[{section}]")
-        for name, value in values.items():
-            if isinstance(value, dict):
-                inner = ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
-                lines.append(f"{name} = {{ {inner} }}")
-            else:
-                lines.append(f"{name} = {json.dumps(value)}")
+    for section, tables in settings.items():
+        repeated = isinstance(tables, list)
+        for values in tables if repeated else [tables]:
+            lines.append(f"[[{section}]]" if repeated else f"[{section}]")
+            lines += [f"{name} = {_value(value)}" for name, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{json.dumps(name)} = {_value(one)}" for name, one in value.items())
+        return f"{{ {inner} }}"
+    return json.dumps(value)
 
 
 class Site:
@@ -71,7 +75,7 @@ class Site:
         self.folder = folder
         self.port = free_port()
         self.console_port = free_port()
-        self.settings: dict[str, dict[str, Any]] = {
+        self.settings: dict[str, Any] = {
             "site": {"timezone": "Europe/Rome", "system": uuid.uuid4().urn},
             "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
             "fhir": {"base_url": fhir_url},
