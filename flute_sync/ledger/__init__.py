@@ -9,8 +9,10 @@ from flute_sync.ledger.ask import (
 )
 from flute_sync.ledger.ledger import Ledger
 from flute_sync.ledger.migrate import upgrade
+from flute_sync.ledger.scratch import Scratch
 from flute_sync.ledger.settings import LedgerSettings
-from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement, Snapshot
+from flute_sync.ledger.survey import Held, Known, Standing
+from flute_sync.ledger.values import Absence, Claim, FhirRow, Missing, Settlement, Snapshot
 
 __all__ = [
     "WAITING_FOR_PATIENT",
@@ -19,10 +21,15 @@ __all__ = [
     "Claim",
     "EventView",
     "FhirRow",
+    "Held",
+    "Known",
     "Ledger",
     "LedgerSettings",
+    "Missing",
+    "Scratch",
     "Settlement",
     "Snapshot",
+    "Standing",
     "Status",
     "StudyView",
     "upgrade",

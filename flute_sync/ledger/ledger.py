@@ -1,24 +1,25 @@
 """The ledger: the daemon's only memory, in SQLite or PostgreSQL."""
 
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from flute_sync.completeness import StudySettings
 from flute_sync.errors import FluteSyncError
 from flute_sync.intake import Cursor, Delivery, IntentId
-from flute_sync.ledger import ask, target, work
+from flute_sync.ledger import ask, removal, survey, target, work
 from flute_sync.ledger.archives import Archives
 from flute_sync.ledger.columns import HeaderStore, utc_now
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.intake import IntakeWriter, read_cursor, write_cursor
 from flute_sync.ledger.migrate import prepare
+from flute_sync.ledger.notes import keep
 from flute_sync.ledger.reading import load_study
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.snapshot import SnapshotWriter, verify
-from flute_sync.ledger.values import Claim, Settlement, Snapshot
-from flute_sync.study import Study, StudyInstanceUID
+from flute_sync.ledger.values import Claim, Missing, Settlement, Snapshot
+from flute_sync.study import KeyObjects, Study, StudyInstanceUID
 from flute_sync.task import State
 
 STUCK_AFTER: Final = timedelta(minutes=2)
@@ -194,8 +195,36 @@ class Ledger:
         archive_id = self._archives.id_of(snapshot.archive)
         kept = self._settings.events_per_study
         self._database.transact(
-            lambda c: SnapshotWriter(c, self._headers, archive_id, kept).write(claim, snapshot)
+            lambda c: SnapshotWriter(c, self._headers, self._study, archive_id, kept).write(
+                claim, snapshot
+            )
         )
+
+    def keep_notes(self, claim: Claim, notes: Iterable[KeyObjects]) -> int:
+        """Keep what a study's rejection notes say of other studies; those are looked at again.
+
+        Returns for how many of them that is news.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        kept = self._settings.events_per_study
+        said = list(notes)
+        return self._database.transact(
+            lambda c: keep(c, claim, said, self._clock(), self._study, kept)
+        )
+
+    def has_moved(self, claim: Claim) -> bool:
+        """Tell whether all that is known of a study is known under other studies too."""
+        with self._database.read() as connection:
+            return removal.has_moved(connection, claim.study_id)
+
+    def missing(self, archive: str, after: datetime) -> Missing:
+        """Count the studies that an archive is missing since later than ``after``."""
+        archive_id = self._archives.id_of(archive)
+        with self._database.read() as connection:
+            return removal.missing(connection, archive_id, after)
 
     def verified(
         self,
@@ -276,3 +305,20 @@ class Ledger:
         """
         with self._database.read() as connection:
             return ask.study_view(connection, study_instance_uid)
+
+    def standings(
+        self, studies: Collection[StudyInstanceUID]
+    ) -> dict[StudyInstanceUID, survey.Standing]:
+        """Return how the work on these studies stands; who is not known is left out."""
+        with self._database.read() as connection:
+            return survey.standings(connection, studies)
+
+    def known(self, studies: Sequence[StudyInstanceUID]) -> list[survey.Known]:
+        """Return what is known of these studies, without their instances."""
+        with self._database.read() as connection:
+            return survey.known(connection, studies)
+
+    def census(self, after: int, limit: int) -> tuple[list[survey.Known], int]:
+        """Return all studies in portions: some, and what to call this with for those after them."""
+        with self._database.read() as connection:
+            return survey.census(connection, after, limit)
