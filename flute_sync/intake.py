@@ -139,3 +139,12 @@ class Intake(Protocol):
 
     def cursor(self, source: str, archive: str) -> str | None:
         """Return where this source stands, or None when it never ran."""
+
+    def held(
+        self, archive: str, after: StudyInstanceUID | None, limit: int
+    ) -> tuple[StudyInstanceUID, ...]:
+        """Return studies that an archive is believed to hold, in ascending order of their UIDs.
+
+        ``after`` is the last UID of the page before, None for the first page; a page that is
+        shorter than ``limit`` is the last.
+        """

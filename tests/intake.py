@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from flute_sync.intake import Delivery, IntentId, Noticed
+from flute_sync.intake import Delivery, IntentId, Notice, Noticed, Performed
 from flute_sync.study import StudyInstanceUID
 
 
@@ -12,6 +12,8 @@ class MemoryIntake:
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
         self.cursors: dict[tuple[str, str], str] = {}
+        self.holdings: dict[str, set[StudyInstanceUID]] = {}
+        """What archives hold besides what was delivered here."""
         self.failure: Exception | None = None
 
     def deliver(self, delivery: Delivery) -> None:
@@ -34,6 +36,28 @@ class MemoryIntake:
 
     def abandon(self, intent: IntentId) -> None:
         raise NotImplementedError("pollers forward nothing")
+
+    def held(
+        self, archive: str, after: StudyInstanceUID | None, limit: int
+    ) -> tuple[StudyInstanceUID, ...]:
+        told = [delivery for delivery in self.deliveries if delivery.archive == archive]
+        found = {
+            one.study_instance_uid for delivery in told for one in delivery.received
+        } | self.holdings.get(archive, set())
+        gone = {
+            one.study_instance_uid
+            for delivery in told
+            for one in delivery.noticed
+            if one.notice is Notice.GONE
+        }
+        return tuple(sorted(uid for uid in found - gone if after is None or uid > after))[:limit]
+
+    def performed_step(self, sop_instance_uid: str) -> Performed | None:
+        for delivery in reversed(self.deliveries):
+            for step in delivery.performed:
+                if step.sop_instance_uid == sop_instance_uid:
+                    return step
+        return None
 
     @property
     def noticed(self) -> list[Noticed]:

@@ -8,7 +8,7 @@ from typing import Final
 from flute_sync.completeness import StudySettings
 from flute_sync.errors import FluteSyncError
 from flute_sync.intake import Cursor, Delivery, IntentId
-from flute_sync.ledger import ask, removal, survey, target, work
+from flute_sync.ledger import ask, holdings, removal, survey, target, work
 from flute_sync.ledger.archives import Archives
 from flute_sync.ledger.columns import HeaderStore, utc_now
 from flute_sync.ledger.database import Database
@@ -145,6 +145,13 @@ class Ledger:
         """Return where a source stands, or None when it never ran."""
         with self._database.read() as connection:
             return read_cursor(connection, source, archive)
+
+    def held(
+        self, archive: str, after: StudyInstanceUID | None, limit: int
+    ) -> tuple[StudyInstanceUID, ...]:
+        """Return studies that an archive is believed to hold, in ascending order of their UIDs."""
+        with self._database.read() as connection:
+            return holdings.held(connection, archive, after, limit)
 
     def set_cursor(self, cursor: Cursor) -> None:
         """Move a source without news."""

@@ -140,7 +140,7 @@ class Recorder:
         if not (facts or contradictions or is_new_caller):
             return
         at = news.delivery.at
-        self._news(study, at)
+        self._news(study, at, at_once=news.delivery.at_once)
         archive = self._archive(study, news.archive_id)
         if archive.absences:
             archive.absent_since, archive.absences, archive.changed = None, 0, True
@@ -193,7 +193,7 @@ class Recorder:
         if not _is_news(archive, news.delivery.source, noticed):
             return
         first, at = study.is_quiet, news.delivery.at
-        self._news(study, at)
+        self._news(study, at, at_once=news.delivery.at_once)
         archive.read_owed, archive.changed = study.generation, True
         if first or noticed.notice is Notice.GONE or news.event is not Event.STUDY_NOTICED:
             sentence = _NOTICES[news.event, noticed.notice].format(
@@ -219,8 +219,8 @@ class Recorder:
 
     # -- news --------------------------------------------------------------------------------
 
-    def _news(self, study: StudyRow, at: datetime) -> None:
-        study.news(at, self.settings)
+    def _news(self, study: StudyRow, at: datetime, *, at_once: bool = False) -> None:
+        study.news(at, self.settings, at_once=at_once)
         if study.pruned:
             study.pruned = False
             self._owe_reads(study)

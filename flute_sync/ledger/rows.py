@@ -55,8 +55,11 @@ class StudyRow:
         """The generation of news that is being recorded now."""
         return self.generation if self.has_news else self.generation + 1
 
-    def news(self, at: datetime, settings: StudySettings) -> None:
-        """Take notice of a new fact; several in one commit raise the generation once."""
+    def news(self, at: datetime, settings: StudySettings, *, at_once: bool = False) -> None:
+        """Take notice of a new fact; several in one commit raise the generation once.
+
+        ``at_once``: no more is on its way.
+        """
         if self.is_new and not self.has_news:
             self.received_at = self.news_since = self.unsynced_since = at
         self.generation = self.next_generation
@@ -66,7 +69,8 @@ class StudyRow:
         self.unsynced_since = min(self.unsynced_since or at, at)
         self.state = after(self.state, TaskEvent.NEWS)
         if self.state is not State.IN_PROGRESS:
-            self.next_attempt_at = due_at(self.news_since, self.received_at, settings)
+            due = due_at(self.news_since, self.received_at, settings)
+            self.next_attempt_at = at if at_once else due
 
 
 @dataclass(slots=True)
