@@ -24,6 +24,13 @@ class ArchiveStudyAbsent(TransientError):
     hint = "Nothing to do if the study was deleted; otherwise check the archive's permissions."
 
 
+class ArchiveManyAbsent(OperatorError):
+    """The archive misses so many studies at once that none of it is believed."""
+
+    code = "ARCHIVE-MANY-ABSENT"
+    hint = "Mend the archive; if they were deleted on purpose: `flute-sync removals --confirm`."
+
+
 class ArchiveIncomplete(TransientError):
     """The archive shows fewer instances of the study than it accepted."""
 
@@ -76,3 +83,18 @@ class ArchiveCapabilityMissing(OperatorError):
 
     code = "ARCHIVE-CAPABILITY"
     hint = "Enable DICOMweb on the archive, or change the sources in the settings."
+
+
+class ArchiveContextRefused(PermanentError):
+    """The PACS does not take this SOP class in this transfer syntax."""
+
+    code = "ARCHIVE-SOP-CLASS"
+    hint = "Let the sender use a transfer syntax that the PACS takes, or enable the class there."
+    dimse_status = 0x0122  # SOP class not supported, PS3.7 C.5.6
+
+
+class ArchiveAssociationRejected(ArchiveUnauthorized):
+    """The PACS rejects our association."""
+
+    code = "ARCHIVE-ASSOCIATION"
+    hint = "Compare AE titles and addresses with those that the PACS knows of us."
