@@ -1,0 +1,161 @@
+"""Whichever way a site hears of its studies, the same is known and written at the end."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+
+from flute_sync.sandbox.server import Sandbox
+from flute_sync.sandbox.studies import SyntheticPatient, part10, prostate_mpmri, prostate_trus
+from tests.acceptance.conftest import create_patient, imaging_studies
+from tests.acceptance.site import Site, eventually, running, store
+from tests.services.orthanc import Orthanc
+
+PATIENT = SyntheticPatient(patient_id="P-EVERY-SOURCE")
+NEVER = {"enabled": False}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its modality made it; the same in every test."""
+
+    uid: str
+    files: tuple[bytes, ...]
+
+
+@cache
+def studies() -> tuple[Study, ...]:
+    made = (
+        prostate_mpmri(PATIENT, seed=2026, slices=2, size=16, dce_phases=2),
+        prostate_trus(PATIENT, seed=2027, frames=2, cores=1, size=16),
+    )
+    found = []
+    for datasets in map(list, made):
+        files = tuple(part10(dataset) for dataset in datasets)
+        found.append(Study(str(datasets[0].StudyInstanceUID), files))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a site's settings say it, and how files then come to the archive.
+
+    ``exact``: all that headers say is known this way, not only what a search tells.
+    """
+
+    name: str
+    settings: Callable[[Orthanc], dict[str, Any]]
+    send: Callable[[Site, Orthanc, list[bytes]], None]
+    exact: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def to_archive(_site: Site, orthanc: Orthanc, files: list[bytes]) -> None:
+    assert store(orthanc.dicomweb_url, files).status_code == 200
+
+
+def to_us(site: Site, _orthanc: Orthanc, files: list[bytes]) -> None:
+    assert store(site.stow_url, files).status_code == 200
+
+
+WAYS = (
+    Way("stow_rs forward", lambda _: {}, to_us),
+    Way("stow_rs index", lambda _: {"stow_rs": {"mode": "index"}}, to_us),
+    Way(
+        "qido_rs",
+        lambda _: {
+            "stow_rs": NEVER,
+            "qido_rs": {"enabled": True, "interval": "300ms", "lookback": "P4000D"},
+        },
+        to_archive,
+    ),
+    Way(
+        "orthanc_changes",
+        lambda orthanc: {
+            "stow_rs": NEVER,
+            "orthanc_changes": {"enabled": True, "interval": "300ms", "url": orthanc.base_url},
+        },
+        to_archive,
+    ),
+)
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def way(request: pytest.FixtureRequest) -> Way:
+    found: Way = request.param
+    return found
+
+
+@pytest.fixture
+def site(
+    way: Way,
+    make_site: Callable[[str, str | None], Site],
+    sandbox: Sandbox,
+    archive: Orthanc,
+) -> Iterator[Site]:
+    made = make_site(sandbox.fhir_url, archive.dicomweb_url)
+    for section, values in way.settings(archive).items():
+        made.settings[section] = {**made.settings.get(section, {}), **values}
+    create_patient(sandbox.fhir_url, PATIENT)
+    made.settings["study"]["quiet_period"] = "300ms"
+    with running(made):
+        yield made
+
+
+@pytest.fixture
+def archive(new_orthanc: Callable[..., Orthanc]) -> Orthanc:
+    return new_orthanc()
+
+
+def said(resource: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a resource what differs from server to server."""
+    elsewhere = {"id", "meta", "subject", "endpoint"}
+    return {name: value for name, value in resource.items() if name not in elsewhere}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the files alone say."""
+    folder = tmp_path_factory.mktemp("files")
+    site = Site(tmp_path_factory.mktemp("site"), "http://localhost", None)
+    for study in studies():
+        for number, file in enumerate(study.files):
+            (folder / f"{study.uid}-{number}").write_bytes(file)
+    done = site.run("convert", str(folder))
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return {one["identifier"][1]["value"]: one for one in found}
+
+
+def test_the_same_studies_end_in_the_same_resources(
+    way: Way,
+    site: Site,
+    sandbox: Sandbox,
+    archive: Orthanc,
+    converted: dict[str, dict[str, Any]],
+) -> None:
+    """First some, in an odd order; then all, some of it again."""
+    for study in studies():
+        files = list(study.files)
+        way.send(site, archive, files[::-2])
+    for study in studies():
+        eventually(lambda study=study: imaging_studies(sandbox.fhir_url, study.uid))
+    for study in studies():
+        way.send(site, archive, list(study.files))
+
+    def whole(study: Study) -> dict[str, Any] | None:
+        (found,) = imaging_studies(sandbox.fhir_url, study.uid)
+        return found if found["numberOfInstances"] == len(study.files) else None
+
+    for study in studies():
+        found = eventually(lambda study=study: whole(study))
+        if way.exact:
+            assert said(found) == said(converted[study.uid])
+    known = site.ask("study", studies()[0].uid)
+    assert (known["state"], known["instances"]) == ("completed", len(studies()[0].files))
+    assert [one["name"] for one in known["archives"]] == ["pacs"]
