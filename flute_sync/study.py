@@ -212,7 +212,9 @@ class Study:
 
     ``series_count`` and ``instance_count`` are what an archive states, (0020,1206) and
     (0020,1208); they may exceed what is known here. ``archives`` names who holds the study.
-    ``vanished`` is set when no archive holds it any more and none said why.
+    ``vanished`` is set when no archive holds it any more and none said why, ``moved`` when all of
+    it is known under other studies. ``notes_elsewhere`` are rejection notes that other studies
+    keep, as far as they name instances of this one.
     """
 
     study_instance_uid: StudyInstanceUID
@@ -222,6 +224,8 @@ class Study:
     archives: frozenset[str] = frozenset()
     calling_ae_titles: frozenset[str] = frozenset()
     vanished: bool = False
+    moved: bool = False
+    notes_elsewhere: tuple[KeyObjects, ...] = ()
 
     @cached_property
     def headers(self) -> Counter[Header]:

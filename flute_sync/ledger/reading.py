@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from flute_sync.ledger.columns import load_header, unpack_uid
 from flute_sync.ledger.driver import Driver
+from flute_sync.ledger.notes import naming
 from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
 _STUDY: Final = "SELECT study_instance_uid, calling_ae_titles FROM study WHERE id = ?"
@@ -40,7 +41,8 @@ def load_study(connection: Connection, study_id: int) -> Study:
         instance_count=_most(count for _, _, _, count, _ in archives),
         archives=frozenset[str]().union(*(one.archives for one in series)),
         calling_ae_titles=frozenset(json.loads(callers)),
-        vanished=bool(archives) and all(absences for *_, absences in archives),
+        vanished=bool(archives) and not series and all(absences for *_, absences in archives),
+        notes_elsewhere=naming(driver, uid),
     )
 
 

@@ -137,13 +137,16 @@ class Recorder:
         self, study: StudyRow, news: News, facts: int, contradictions: int, *, is_first: bool
     ) -> None:
         is_new_caller = self._add_caller(study, news.delivery.calling_ae_title)
-        if not (facts or contradictions or is_new_caller):
+        stand = self._archives.get((study.id, news.archive_id))
+        is_back = stand is not None and stand.absences > 0
+        if not (facts or contradictions or is_new_caller or is_back):
             return
         at = news.delivery.at
         self._news(study, at, at_once=news.delivery.at_once)
         archive = self._archive(study, news.archive_id)
-        if archive.absences:
-            archive.absent_since, archive.absences, archive.changed = None, 0, True
+        if is_back:  # how much of what it held came back is not known
+            archive.absent_since, archive.absences = None, 0
+            archive.read_owed, archive.changed = study.generation, True
         if news.delivery.under is not None:
             archive.unverified, archive.changed = study.generation, True
         if contradictions:

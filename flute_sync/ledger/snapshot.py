@@ -1,10 +1,12 @@
 """What one archive holds now: it replaces what that archive was said to hold before the read."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import Connection, update
 
 from flute_sync.archive_errors import ArchiveForeignInstance
+from flute_sync.completeness import StudySettings
 from flute_sync.events import Event
 from flute_sync.intake import Received
 from flute_sync.ledger import instances, trail
@@ -12,6 +14,7 @@ from flute_sync.ledger.columns import HeaderStore, pack_uid
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import Held
 from flute_sync.ledger.places import Places, kind_of
+from flute_sync.ledger.raising import look_again, uids_of
 from flute_sync.ledger.record import OWN_READ
 from flute_sync.ledger.rows import (
     ArchiveRow,
@@ -24,6 +27,8 @@ from flute_sync.ledger.tables import study as study_table
 from flute_sync.ledger.values import Claim, Snapshot
 from flute_sync.ledger.work import lock_held
 
+_MOVED: Final = "A series of this study is now in another study; the archive decides."
+
 
 @dataclass(slots=True)
 class SnapshotWriter:
@@ -34,6 +39,7 @@ class SnapshotWriter:
 
     connection: Connection
     headers: HeaderStore
+    settings: StudySettings
     archive_id: int
     events_kept: int
     _added: list[Held] = field(default_factory=list)
@@ -65,7 +71,8 @@ class SnapshotWriter:
         places.look_up([(study, {kind_of(item): item for item in listed.values()}.values())])
         for uid, item in listed.items():
             self._keep(study, uid, item, known.get(uid), places, snapshot.generation)
-        stays = self._drop_unlisted(known, listed, snapshot.generation)
+        counted_only = snapshot.absent and not snapshot.believed
+        stays = self._drop_unlisted(known, listed, snapshot.generation, keep=counted_only)
         places.write()
         instances.add(self._driver, self._added)
         instances.change(self._driver, self._changed)
@@ -74,6 +81,10 @@ class SnapshotWriter:
         study.series_count = instances.forget_unused(self.connection, study.id)
         _write_counts(self.connection, study)
         self._stand(study, snapshot, is_held=bool(listed) or stays)
+        moved = uids_of(self._driver, sorted(places.moved_from()))
+        look_again(
+            self._driver, moved, snapshot.started_at, self.settings, _MOVED, self.events_kept
+        )
 
     def _listed(self, study: StudyRow, snapshot: Snapshot) -> dict[bytes, Received]:
         """Return what is listed, by packed UID; of a repeated UID the first series counts."""
@@ -114,7 +125,12 @@ class SnapshotWriter:
             self._changed.append(kept)
 
     def _drop_unlisted(
-        self, known: dict[bytes, Held], listed: dict[bytes, Received], generation: int
+        self,
+        known: dict[bytes, Held],
+        listed: dict[bytes, Received],
+        generation: int,
+        *,
+        keep: bool,
     ) -> bool:
         """Drop what the archive does not list; return whether some stays, being newer."""
         stays = False
@@ -123,6 +139,8 @@ class SnapshotWriter:
                 continue
             if held.generation > generation:
                 stays = True
+                continue
+            if keep:
                 continue
             kept = held._replace(archives=held.archives & ~self._bit)
             (self._changed if kept.archives else self._removed).append(kept)
@@ -137,7 +155,8 @@ class SnapshotWriter:
             row.read_owed = study.generation
         if snapshot.absent and not is_held:
             row.absent_since = row.absent_since or snapshot.started_at
-            row.absences += 1
+            row.absences += 0 if snapshot.believed and row.absences else 1
+            row.fingerprints = {}  # whoever names it again has news
         else:
             row.absent_since, row.absences = None, 0
         write_study_archives(self._driver, [row])

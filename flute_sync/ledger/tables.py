@@ -1,7 +1,8 @@
 """The tables. What cannot be true, the database refuses.
 
 `study` has the current state of the work; `series`, `header` and `instance` what is known of it;
-`study_archive` how each archive stands to it; `event` is the audit trail for people. Instances
+`study_archive` how each archive stands to it; `foreign_note` what its rejection notes say of
+other studies; `event` is the audit trail for people. Instances
 are the big table: their key is (study, SOP Instance UID), since a SOP Instance UID is unique in
 its study, and they refer to series and header by small numbers within the study.
 """
@@ -93,6 +94,7 @@ study: Final = Table(
     Column("waiting_for", Text),  # keyed hash of an identifier: the Patient whose arrival wakes it
     Column("patient_reference", Text),
     Column("rules", Text),
+    Column("identity", Text),  # keyed hash of the identifier by which the subject was found last
     CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),
     CheckConstraint(_one_of("state", State), name="state"),
     CheckConstraint(
@@ -120,6 +122,7 @@ study: Final = Table(
 Index("ix_study_totals", study.c.state, study.c.series_count, study.c.instance_count)
 _partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
 _partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
+_partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
 _partial(
     "ix_study_unsynced",
     study.c.unsynced_since,
@@ -144,6 +147,8 @@ study_archive: Final = Table(
     CheckConstraint("absences >= 0 AND (absences = 0) = (absent_since IS NULL)", name="absence"),
     sqlite_with_rowid=False,
 )
+
+_partial("ix_study_archive_absent", study_archive.c.archive_id, "absences > 0")
 
 series: Final = Table(
     "series",
@@ -183,6 +188,18 @@ instance: Final = Table(
     ForeignKeyConstraint(["study_id", "series"], ["series.study_id", "series.series"]),
     ForeignKeyConstraint(["study_id", "header"], ["header.study_id", "header.header"]),
     CheckConstraint("archives > 0", name="archives"),
+    sqlite_with_rowid=False,
+)
+
+foreign_note: Final = Table(
+    "foreign_note",
+    metadata,
+    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("named_study_uid", _Uid, nullable=False, index=True),
+    Column("title", Text, nullable=False),  # code value of the rejection note, DCM
+    Column("instances", JsonText, nullable=False),  # series UID -> SOP Instance UIDs
+    PrimaryKeyConstraint("study_id", "named_study_uid", "title"),
+    CheckConstraint("length(named_study_uid) BETWEEN 1 AND 64", name="uid"),
     sqlite_with_rowid=False,
 )
 

@@ -34,8 +34,9 @@ class Claim:
     ``reads_owed`` names the archives whose metadata must be read, ``unverified`` those whose
     counts were not compared since an upload was forwarded to them. ``confirmed``: a person asked
     for another attempt and none has come to a conclusion since. ``received_at`` is when the
-    newest fact came, ``first_fact_at`` the oldest that FHIR does not have. ``rules`` is what
-    `Settlement.rules` said last.
+    newest fact came, ``first_fact_at`` the oldest that FHIR does not have. ``rules`` and
+    ``identity`` are what `Settlement` said last. ``has_notes``: its rejection notes speak of other
+    studies.
     """
 
     study_id: int
@@ -52,13 +53,16 @@ class Claim:
     received_at: datetime
     first_fact_at: datetime
     rules: str | None
+    identity: str | None = None
+    has_notes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one archive held between ``started_at`` and now.
 
-    ``generation`` is the claim's when the read began. ``absent``: the archive has no such study.
+    ``generation`` is the claim's when the read began. ``absent``: the archive has no such study,
+    which is counted; what it held is kept until that is ``believed``.
     """
 
     archive: str
@@ -69,6 +73,19 @@ class Snapshot:
     instance_count: int | None = None
     fingerprint: str | None = None
     absent: bool = False
+    believed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """How many studies an archive holds, and how many it is missing without being believed yet.
+
+    ``since`` is when the first of them was missed.
+    """
+
+    held: int
+    missing: int
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +95,8 @@ class Settlement:
     ``sentence`` says what was decided and why, without patient data. ``next_attempt_at`` belongs
     to FAIL and may delay HAND_BACK. ``fhir`` and ``patient_reference`` are kept even when news
     came meanwhile, since they were written. ``waiting_for`` is the key of the Patient whose arrival
-    ends a HOLD or LEAVE_OUT.
+    ends a HOLD or LEAVE_OUT. ``identity`` is the key of the identifier by which the subject was
+    found.
     ``prune`` drops all that names a patient; only with LEAVE_OUT.
     """
 
@@ -92,3 +110,4 @@ class Settlement:
     waiting_for: str | None = None
     rules: str | None = None
     prune: bool = False
+    identity: str | None = None

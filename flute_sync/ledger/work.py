@@ -32,7 +32,14 @@ from flute_sync.ledger.columns import UtcTime
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import forget_all
 from flute_sync.ledger.rows import chunks
-from flute_sync.ledger.tables import archive, fhir_study, fhir_target, study, study_archive
+from flute_sync.ledger.tables import (
+    archive,
+    fhir_study,
+    fhir_target,
+    foreign_note,
+    study,
+    study_archive,
+)
 from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement
 from flute_sync.ledger_errors import LeaseLost, LedgerTargetChanged, StudyUnknown
 from flute_sync.patient_errors import PatientChanged
@@ -105,7 +112,13 @@ _CLAIM: Final = (
         next_attempt_at=bindparam("until", type_=UtcTime()),
         news_since=None,
     )
-    .returning(study)
+    .returning(
+        study,
+        select(foreign_note.c.study_id)
+        .where(foreign_note.c.study_id == study.c.id)
+        .exists()
+        .label("has_notes"),
+    )
 )
 _STANDS: Final = (
     select(study_archive, archive.c.name)
@@ -147,6 +160,8 @@ def _as_claim(connection: Connection, row: Row[Any]) -> Claim:
         received_at=row.received_at,
         first_fact_at=row.unsynced_since,
         rules=row.rules,
+        identity=row.identity,
+        has_notes=bool(row.has_notes),
     )
 
 
@@ -228,6 +243,7 @@ class Settler:
             "waiting_for": settlement.waiting_for if state in _WAITING else None,
             "patient_reference": settlement.patient_reference or row.patient_reference,
             "rules": settlement.rules or row.rules,
+            "identity": settlement.identity or row.identity,
         }
         self.connection.execute(_SETTLE, values)
         if settlement.fhir is not None:

@@ -89,10 +89,10 @@ def held(code: str = "PATIENT-ABSENT", **more: Any) -> Settlement:
     return Settlement(TaskEvent.HOLD, "It waits.", Event.STUDY_ON_HOLD, code=code, **more)
 
 
-def failed(at: datetime) -> Settlement:
+def failed(at: datetime, code: str = "FHIR-BUSY") -> Settlement:
     """A step that failed for a while."""
     return Settlement(
-        TaskEvent.FAIL, "It failed.", Event.STUDY_RETRY, code="FHIR-BUSY", next_attempt_at=at
+        TaskEvent.FAIL, "It failed.", Event.STUDY_RETRY, code=code, next_attempt_at=at
     )
 
 

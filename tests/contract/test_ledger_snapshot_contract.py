@@ -7,6 +7,7 @@ import pytest
 
 from flute_sync.archive_errors import ArchiveForeignInstance
 from flute_sync.events import Event
+from flute_sync.intake import Notice
 from flute_sync.study import Study
 from flute_sync.task import State
 from tests.contract.ledger_site import (
@@ -113,8 +114,8 @@ def test_absence_is_counted_until_something_is_there(site: Site) -> None:
     for times in (1, 2):
         claimed = site.claim()
         site.snapshot(claimed, absent=True)
-        assert site.ledger.load(claimed).vanished
-        assert site.ledger.load(claimed).series == ()
+        study = site.ledger.load(claimed)
+        assert (_numbers(study), study.vanished) == ([1], False)
         site.ledger.release("worker")
         (absence,) = site.claim().absences
         assert (absence.archive, absence.since, absence.confirmations) == ("pacs", first, times)
@@ -126,11 +127,39 @@ def test_absence_is_counted_until_something_is_there(site: Site) -> None:
     assert not site.ledger.load(claimed).vanished
 
 
+def test_an_absence_that_is_believed_takes_what_the_archive_held(site: Site) -> None:
+    site.deliver(received([1]))
+    claimed = site.claim()
+    site.snapshot(claimed, absent=True)
+    site.snapshot(claimed, absent=True, believed=True)
+    study = site.ledger.load(claimed)
+    assert (study.series, study.vanished) == ((), True)
+    site.ledger.release("worker")
+    (absence,) = site.claim().absences
+    assert absence.confirmations == 1
+
+
+def test_what_is_named_again_after_an_absence_is_news(site: Site) -> None:
+    site.notice("2 series")
+    claimed = site.claim()
+    site.snapshot(claimed, received([1]))
+    site.ledger.settle(claimed, synced())
+    site.notice("gone", notice=Notice.GONE)
+    claimed = site.claim()
+    site.snapshot(claimed, absent=True)
+    site.snapshot(claimed, absent=True, believed=True)
+    site.ledger.settle(claimed, synced())
+    site.notice("2 series")
+    assert site.claim().reads_owed == ("pacs",)
+
+
 def test_absent_from_one_of_two_archives_has_not_vanished(site: Site) -> None:
     site.deliver(received([1]))
     site.deliver(received([1]), archive="copy")
     claimed = site.claim()
     site.snapshot(claimed, absent=True)
+    assert site.ledger.load(claimed).archives == {"copy", "pacs"}
+    site.snapshot(claimed, absent=True, believed=True)
     study = site.ledger.load(claimed)
     assert not study.vanished
     assert study.archives == {"copy"}
@@ -141,7 +170,7 @@ def test_absent_while_something_arrives_is_asked_again(site: Site) -> None:
     claimed = site.claim()
     site.deliver(received([2]))
     site.snapshot(claimed, absent=True)
-    assert _numbers(site.ledger.load(claimed)) == [2]
+    assert _numbers(site.ledger.load(claimed)) == [1, 2]
     site.ledger.settle(claimed, synced())
     again = site.claim()
     assert (again.reads_owed, again.absences) == (("pacs",), ())

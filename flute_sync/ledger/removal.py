@@ -1,0 +1,54 @@
+"""What archives hold no more: how many studies at once, and whether they are known elsewhere."""
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection
+
+from flute_sync.archive_errors import ArchiveManyAbsent, ArchiveStudyAbsent
+from flute_sync.ledger.columns import maybe_from_stored, to_stored
+from flute_sync.ledger.driver import Driver
+from flute_sync.ledger.values import Missing
+
+_DOUBTED: Final = [ArchiveStudyAbsent.code, ArchiveManyAbsent.code]
+_MISSING: Final = (
+    "SELECT count(*), min(absent_since) FROM study_archive JOIN study ON study.id = study_id"
+    " WHERE archive_id = ? AND absences > 0 AND absent_since > ? AND code IN (?)"
+)
+_HELD: Final = "SELECT count(*) FROM study_archive WHERE archive_id = ? AND absences = 0"
+_LEFT_BEHIND: Final = (
+    "SELECT count(*) FROM instance AS own WHERE own.study_id = ? AND NOT EXISTS ("
+    "SELECT 1 FROM series AS here"
+    " JOIN series AS there ON there.series_instance_uid = here.series_instance_uid"
+    " AND there.study_id <> here.study_id"
+    " JOIN instance AS moved ON moved.study_id = there.study_id AND moved.series = there.series"
+    " AND moved.sop_instance_uid = own.sop_instance_uid"
+    " WHERE here.study_id = own.study_id AND here.series = own.series"
+    " AND NOT EXISTS (SELECT 1 FROM study_archive WHERE study_archive.study_id = there.study_id"
+    " AND absences > 0))"
+)
+_ANY: Final = "SELECT 1 FROM instance WHERE study_id = ? LIMIT 1"
+
+
+def missing(connection: Connection, archive_id: int, after: datetime) -> Missing:
+    """Count the studies that an archive is missing and that are not believed to be gone yet.
+
+    Parameters
+    ----------
+    after
+        Only those that were missed later than this.
+    """
+    driver = Driver(connection)
+    ((count, since),) = driver.rows(_MISSING, archive_id, to_stored(after), _DOUBTED)
+    ((held,),) = driver.rows(_HELD, archive_id)
+    return Missing(held, count, maybe_from_stored(since))
+
+
+def has_moved(connection: Connection, study_id: int) -> bool:
+    """Tell whether every instance of a study is known under another study that is there.
+
+    A series that is moved keeps its UID; an instance counts as moved with its series alone.
+    """
+    driver = Driver(connection)
+    ((left_behind,),) = driver.rows(_LEFT_BEHIND, study_id)
+    return not left_behind and bool(driver.rows(_ANY, study_id))
