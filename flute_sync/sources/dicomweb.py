@@ -7,12 +7,10 @@ PS3.18 10.4.1.1.2 (metadata), 10.6 (search) and F (DICOM JSON) (2026b).
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import httpx
-from pydantic import Field
 
 from flute_sync.archive_errors import (
     ArchiveAnswerTooLarge,
@@ -23,13 +21,14 @@ from flute_sync.archive_errors import (
 )
 from flute_sync.dicom_errors import HeaderUidInvalid
 from flute_sync.errors import FluteSyncError, TransientError
-from flute_sync.intake import Received, Refused
-from flute_sync.settings import HttpUrl
 from flute_sync.sources import header_tags as tags
+from flute_sync.sources.archive_settings import ArchiveSettings as ArchiveSettings
 from flute_sync.sources.dicom_json import uid_in
-from flute_sync.sources.peer import Json, Peer, PeerSettings
+from flute_sync.sources.peer import Json, Peer
+from flute_sync.sources.reading import ReadResult as ReadResult
+from flute_sync.sources.reading import Verdict as Verdict
 from flute_sync.sources.search import Search, StudyRow
-from flute_sync.sources.study_reading import ABSENT, Reading, Service, gather
+from flute_sync.sources.study_reading import ABSENT, Reading, gather
 from flute_sync.study import StudyInstanceUID
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
@@ -40,68 +39,6 @@ _OTHER_WAY: Final = (
     ArchiveUnavailable,
 )
 """Failures that may concern only the way a study is read."""
-
-
-class ArchiveSettings(PeerSettings):
-    """``[archive]``: the PACS from which metadata is read and to which uploads are forwarded."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")] = "pacs"
-    """The archive's name in the log and in the identifier of its Endpoint; keep it."""
-
-    dicomweb_url: HttpUrl = "http://127.0.0.1:8042/dicom-web"
-    """The DICOMweb address that is read from and forwarded to."""
-
-    public_url: HttpUrl | None = None
-    """The address that Endpoint tells to others, where it is not ``dicomweb_url``."""
-
-    metadata: Literal["auto", "wado-rs", "qido-rs"] = "auto"
-    """How a study is read: ``auto`` tries WADO-RS for the study, then by series, then QIDO-RS."""
-
-    page_size: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """How many rows of a search are asked for at once; fewer may come."""
-
-    @property
-    def endpoint_url(self) -> str:
-        """The address that others should use."""
-        return (self.public_url or self.dicomweb_url).rstrip("/")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """What an archive holds of a study.
-
-    ``row`` is what its study search said just before, None where it has none or did not find the
-    study; ``started_at`` is when reading began. ``service`` tells how.
-    """
-
-    received: tuple[Received, ...]
-    refused: tuple[Refused, ...]
-    row: StudyRow | None
-    started_at: datetime
-    service: Service
-
-    @property
-    def series_count(self) -> int | None:
-        """Number of Study Related Series (0020,1206), where stated."""
-        return self.row.series_count if self.row else None
-
-    @property
-    def instance_count(self) -> int | None:
-        """Number of Study Related Instances (0020,1208), where stated."""
-        return self.row.instance_count if self.row else None
-
-    @property
-    def fingerprint(self) -> str | None:
-        """What a poller would say of the study as it was just before the read."""
-        return self.row.fingerprint if self.row else None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an archive offers; ``metadata`` is None while it holds no study to try it on."""
-
-    search: bool
-    metadata: bool | None
 
 
 class Archive:
@@ -132,7 +69,8 @@ class Archive:
             transport=transport,
         )
         self.search = Search(self._peer, settings.page_size)
-        self._reading = Reading(self._peer, self.search, settings.metadata)
+        allowed = "auto" if settings.metadata == "c-find" else settings.metadata
+        self._reading = Reading(self._peer, self.search, allowed)
 
     @property
     def name(self) -> str:

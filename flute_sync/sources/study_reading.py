@@ -17,7 +17,9 @@ from flute_sync.sources.peer import Json, Peer
 from flute_sync.sources.search import Search, StudyRow
 from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
 
-Service = Literal["wado-rs", "qido-rs"]
+Service = Literal["wado-rs", "qido-rs", "c-find", "c-find series"]
+"""How a study was read; ``c-find series``: of some series no instances."""
+
 Attributes = tuple[Json, ...]
 """What is said of one instance, then what is said of its series and study.
 
@@ -38,7 +40,9 @@ class Way(NamedTuple):
 class Reading:
     """Reads studies of one archive in the ways that the settings allow."""
 
-    def __init__(self, peer: Peer, search: Search, metadata: Literal["auto"] | Service) -> None:
+    def __init__(
+        self, peer: Peer, search: Search, metadata: Literal["auto", "wado-rs", "qido-rs"]
+    ) -> None:
         self._peer = peer
         self._search = search
         self._allowed = metadata
