@@ -8,7 +8,7 @@ PS3.18 10.6 and 8.3.4 (2026b).
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -17,20 +17,33 @@ from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.peer import Json, Peer
 from flute_sync.study import StudyInstanceUID
-from flute_sync.valuerep import Unusable, parse_integer
+from flute_sync.valuerep import Unusable, parse_date, parse_integer
 
-_MODALITIES_IN_STUDY: Final = "00080061"
+STUDY_DATE: Final = "00080020"
+MODALITIES_IN_STUDY: Final = "00080061"
+PATIENT_ID: Final = "00100020"
 _SERIES_COUNT: Final = "00201206"
 _INSTANCE_COUNT: Final = "00201208"
 _STUDY_INCLUDE: Final = ("00081030", "00100021")  # Study Description, Issuer of Patient ID
 _COMPARED: Final = (
-    "00080020", "00080030", "00080050", _MODALITIES_IN_STUDY, "00080090", "00080201", "00081030",
-    "00100010", "00100020", "00100021", "00100030", "00100040", "00200010",
+    STUDY_DATE, "00080030", "00080050", MODALITIES_IN_STUDY, "00080090", "00080201", "00081030",
+    "00100010", PATIENT_ID, "00100021", "00100030", "00100040", "00200010",
     _SERIES_COUNT, _INSTANCE_COUNT,
 )  # fmt: skip
 
 
 _T = TypeVar("_T")
+
+
+Stamp = Callable[[str | None, datetime], str]
+"""What a study that does not state its number of instances is compared by, besides the rest."""
+
+
+class RowPage(NamedTuple):
+    """Rows that were not seen before, and the offset behind them."""
+
+    rows: list[Json]
+    offset: int
 
 
 class Sighting(NamedTuple):
@@ -83,7 +96,23 @@ class Search:
             sighting = Sighting(uid_in(row, tags.STUDY_INSTANCE_UID), _digest(row, at))
             return sighting, sighting
 
-        return self._pages("/studies", (key,), _STUDY_INCLUDE, keep)
+        for _, page in self._pages("/studies", (key,), _STUDY_INCLUDE, keep):
+            yield page
+
+    def rows(self, keys: Sequence[str], offset: int = 0) -> Iterator[RowPage]:
+        """Yield the rows of studies that match, from an offset on; see `sightings`.
+
+        Raises
+        ------
+        ArchiveRefused
+            Besides what the peer raises: the server has no search, or does not want this one.
+        """
+
+        def keep(row: Json) -> tuple[Hashable, Json]:
+            return (uid_in(row, tags.STUDY_INSTANCE_UID), text(row, PATIENT_ID)), row
+
+        for after, page in self._pages("/studies", keys, _STUDY_INCLUDE, keep, offset):
+            yield RowPage(page, after)
 
     def study(self, study_instance_uid: StudyInstanceUID, at: datetime) -> StudyRow | None:
         """Look one study up; None when the archive does not find it.
@@ -96,9 +125,9 @@ class Search:
             return (uid, _digest(row, at)), row if uid == study_instance_uid else None
 
         key = f"StudyInstanceUID={study_instance_uid}"
-        for page in self._pages("/studies", (key,), _STUDY_INCLUDE, keep):
+        for _, page in self._pages("/studies", (key,), _STUDY_INCLUDE, keep):
             if rows := [row for row in page if row is not None]:
-                return _summed_up(study_instance_uid, rows, at)
+                return summed_up(study_instance_uid, rows, at)
         return None
 
     def series(self, study_instance_uid: str) -> list[Json]:
@@ -116,7 +145,7 @@ class Search:
     def _all(
         self, path: str, include: Sequence[str], keep: Callable[[Json], tuple[Hashable, Json]]
     ) -> list[Json]:
-        return [row for page in self._pages(path, (), include, keep) for row in page]
+        return [row for _, page in self._pages(path, (), include, keep) for row in page]
 
     def _pages(
         self,
@@ -124,30 +153,36 @@ class Search:
         keys: Sequence[str],
         include: Sequence[str],
         keep: Callable[[Json], tuple[Hashable, _T]],
-    ) -> Iterator[list[_T]]:
+        start: int = 0,
+    ) -> Iterator[tuple[int, list[_T]]]:
         """Yield what ``keep`` leaves of each row, page by page, until one brings nothing new.
 
         Neither a short page nor a full one says whether there is more: servers cap pages below
-        what was asked for, or ignore limit and offset. Rows that were seen are dropped; where a
-        page holds nothing else, everything is asked for at once.
+        what was asked for, or ignore limit and offset. Rows that were seen are dropped. A page of
+        nothing else may hold one study's series, counted as rows: it is skipped once. Where the
+        next is like it, everything is asked for at once.
         """
-        seen: set[Hashable] = set()
-        offset: int | None = 0
+        seen: set[int] = set()
+        offset: int | None = start
+        is_stale = False
         for _ in range(self._most_pages):
             page: list[_T] = []
             count = 0
             for row in self._page(path, keys, include, offset):
                 count += 1
                 identity, kept = keep(row)
-                if identity not in seen:
-                    seen.add(identity)
+                if (key := hash(identity)) not in seen:
+                    seen.add(key)
                     page.append(kept)
+            at = (offset or 0) + count
             if page:
-                yield page
-            repeats_all = not page and (count == 0 or count > self._page_size)
-            if offset is None or repeats_all:
+                yield at, page
+            if offset is None or count == 0 or (not page and count > self._page_size):
                 return
-            offset = offset + count if page else None
+            if page:
+                offset, is_stale = at, False
+            else:
+                offset, is_stale = (None if is_stale else offset + self._page_size), True
         raise ArchiveServerError("its pages do not end")
 
     def _page(
@@ -181,23 +216,57 @@ def text(row: Json, tag: str) -> str | None:
     return str(values[0]).strip(" \0") or None
 
 
-def _summed_up(study_instance_uid: StudyInstanceUID, rows: list[Json], at: datetime) -> StudyRow:
+def texts(row: Json, tag: str) -> list[str]:
+    """Return the values of an attribute that are texts or numbers, without pad."""
+    values = [
+        str(value).strip(" \0") for value in _values(row, tag) if isinstance(value, str | int)
+    ]
+    return [value for value in values if value]
+
+
+def date_of(row: Json) -> date | None:
+    """Return the Study Date; None where none is stated, or no date."""
+    try:
+        return parse_date(text(row, STUDY_DATE) or "")
+    except Unusable:
+        return None
+
+
+def hourly(_uid: str | None, at: datetime) -> str:
+    """Take a study that states no counts for changed once an hour: a poll asks for few."""
+    return f"{at:%Y%m%d%H}"
+
+
+def monthly(uid: str | None, at: datetime) -> str:
+    """Take it for changed once in thirty days, each study on a day of its own."""
+    own = int.from_bytes(blake2b((uid or "").encode(), digest_size=2).digest())
+    return str((at.date().toordinal() + own) // 30)
+
+
+def summed_up(
+    study_instance_uid: StudyInstanceUID,
+    rows: Sequence[Json],
+    at: datetime,
+    stamp: Stamp = hourly,
+) -> StudyRow:
+    """Make one of all the rows of a study."""
     return StudyRow(
         study_instance_uid,
         _total(rows, _SERIES_COUNT),
         _total(rows, _INSTANCE_COUNT),
-        fingerprint(_digest(row, at) for row in rows),
+        fingerprint(_digest(row, at, stamp) for row in rows),
         tuple(rows),
     )
 
 
-def _digest(row: Json, at: datetime) -> str:
+def _digest(row: Json, at: datetime, stamp: Stamp = hourly) -> str:
+    uid = uid_in(row, tags.STUDY_INSTANCE_UID)
     values = {tag: _values(row, tag) for tag in _COMPARED}
-    values[_MODALITIES_IN_STUDY] = sorted(map(str, values[_MODALITIES_IN_STUDY]))
+    values[MODALITIES_IN_STUDY] = sorted(map(str, values[MODALITIES_IN_STUDY]))
     if _count(row, _INSTANCE_COUNT) is None:
-        # Nothing tells whether such a study grew: it is taken for changed once an hour.
-        values["read"] = [f"{at:%Y%m%d%H}"]
-    return _short(json.dumps([uid_in(row, tags.STUDY_INSTANCE_UID), values], sort_keys=True))
+        # Nothing tells whether such a study grew: it is taken for changed now and then.
+        values["read"] = [stamp(uid, at)]
+    return _short(json.dumps([uid, values], sort_keys=True))
 
 
 def _address(path: str, parameters: Sequence[str]) -> str:
@@ -221,7 +290,7 @@ def _count(row: Json, tag: str) -> int | None:
         return None
 
 
-def _total(rows: list[Json], tag: str) -> int | None:
+def _total(rows: Sequence[Json], tag: str) -> int | None:
     counts = [_count(row, tag) for row in rows]
     stated = [count for count in counts if count is not None]
     return sum(stated) if len(stated) == len(counts) else None
