@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, NewType, Protocol
 
 from flute_sync.study import Header, Instance, SeriesInstanceUID, StudyInstanceUID
+from flute_sync.study import StepStatus as StepStatus
 
 IntentId = NewType("IntentId", int)
 
@@ -34,14 +35,6 @@ class Stated(NamedTuple):
     series_instance_uid: SeriesInstanceUID
     header: Header
     instance_count: int | None = None
-
-
-class StepStatus(StrEnum):
-    """Performed Procedure Step Status (0040,0252), PS3.3 C.4.14 (2026b)."""
-
-    IN_PROGRESS = "IN PROGRESS"
-    DISCONTINUED = "DISCONTINUED"
-    COMPLETED = "COMPLETED"
 
 
 class Performed(NamedTuple):

@@ -7,191 +7,28 @@ and the study waits for a person. Names decide nothing: they are transliterated 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from flute_sync.coding import universal_system
+from flute_sync.identity import GENDER, identify
+from flute_sync.identity import Demographics as Demographics
+from flute_sync.identity import Identity as Identity
+from flute_sync.identity import PatientKey as PatientKey
+from flute_sync.identity import PatientSettings as PatientSettings
 from flute_sync.patient_errors import (
     PatientAbsent,
     PatientAmbiguous,
     PatientConflict,
     PatientContradicted,
-    PatientIdMissing,
-    PatientIdUnusable,
     PatientInactive,
     PatientIssuerUnknown,
     PatientSystemUnknown,
 )
-from flute_sync.settings import PositiveDuration, Settings, Uri
-from flute_sync.study import (
-    Header,
-    Issuer,
-    PatientAttributes,
-    PatientId,
-    Remark,
-    Study,
-    distinct,
-)
+from flute_sync.study import Study, distinct
 from flute_sync.valuerep import human_names
 
 Resource = dict[str, Any]
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_GENDER: Final = {"M": "male", "F": "female", "O": "other"}
 _LONGEST_CHAIN: Final = 5
-_PATIENT_ID_TAG: Final = "(0010,0020)"
-_IDENTIFYING_TAGS: Final = frozenset({_PATIENT_ID_TAG, "(0010,0021)", "(0010,0024)"})
-
-
-class PatientSettings(Settings):
-    """``[patient]``: how the Patient of a study is found."""
-
-    policy: Literal["lookup", "logical", "create"] = "lookup"
-    """Where nobody on the FHIR server has the identifier; lookup: wait for the Patient; logical:
-    state the identifier as subject; create: create a minimal Patient."""
-
-    default_system: Uri | None = None
-    """Identifier system of Patient IDs that name no issuer; none: such studies are held."""
-
-    systems: Mapping[str, Uri] = {}
-    """Issuer of Patient IDs, (0010,0021) or a universal id -> identifier system."""
-
-    use_other_ids: bool = False
-    """Also match by Other Patient IDs (0010,1002) that name their issuer."""
-
-    watch_interval: PositiveDuration = timedelta(seconds=5)
-    """How often to look for new and changed Patients, for the studies that wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class PatientKey:
-    """An identifier in its system; as text, what a waiting study is woken by."""
-
-    system: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"{self.system}|{self.value}"
-
-
-@dataclass(frozen=True, slots=True)
-class Demographics:
-    """What headers say of a person; more than one birth date or sex where they disagree."""
-
-    names: frozenset[str] = frozenset()
-    birth_dates: frozenset[str] = frozenset()
-    sexes: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Whom a study is about.
-
-    ``others`` are further identifiers of the same person, each good for a match, where
-    ``patient.use_other_ids`` says so.
-    """
-
-    key: PatientKey
-    demographics: Demographics = Demographics()
-    others: tuple[PatientKey, ...] = ()
-    remarks: tuple[Remark, ...] = ()
-
-
-def identify(study: Study, settings: PatientSettings) -> Identity:
-    """Return whom the headers of a study name.
-
-    Instances without a Patient ID contradict nobody; a remark says that there are some.
-
-    Raises
-    ------
-    PatientIdMissing
-        No instance has a Patient ID.
-    PatientConflict
-        Instances name more than one patient.
-    PatientIdUnusable
-        An instance states an identifier that cannot be read.
-    PatientIssuerUnknown, PatientSystemUnknown
-        An identifier's system is not known.
-
-    References
-    ----------
-    PS3.3 C.7.1.1 and 10.14 (2026b)
-    """
-    headers = study.headers.keys()
-    _refuse_unusable(headers)
-    ids = distinct(headers, lambda header: header.patient.id)
-    if not ids:
-        raise PatientIdMissing()
-    if len({stated.value for stated in ids}) > 1:
-        raise PatientConflict("more than one Patient ID")
-    keys = {_key(stated, settings) for stated in ids}
-    if len(keys) > 1:
-        raise PatientConflict("one Patient ID of more than one issuer")
-    without = any(header.patient.id is None for header in headers)
-    remarks = (Remark("patient-id-missing", _PATIENT_ID_TAG),) if without else ()
-    (key,) = keys
-    patients = {header.patient for header in headers}
-    return Identity(key, _demographics(patients), _others(patients, key, settings), remarks)
-
-
-def _refuse_unusable(headers: Iterable[Header]) -> None:
-    """Refuse an identifier that is stated but cannot be read: it may name somebody else."""
-    for header in headers:
-        unusable = {remark.tag for remark in header.remarks} & _IDENTIFYING_TAGS
-        if header.patient.id is None and unusable:
-            raise PatientIdUnusable(min(unusable))
-
-
-def _key(stated: PatientId, settings: PatientSettings) -> PatientKey:
-    return PatientKey(_system(stated.issuer, settings), stated.value)
-
-
-def _system(issuer: Issuer | None, settings: PatientSettings) -> str:
-    if issuer is None or not (issuer.namespace or issuer.universal_id):
-        if settings.default_system is None:
-            raise PatientSystemUnknown()
-        return settings.default_system
-    if issuer.universal_id and issuer.universal_id in settings.systems:
-        return settings.systems[issuer.universal_id]
-    system = universal_system(issuer) or settings.systems.get(issuer.namespace or "")
-    if system is None:
-        raise PatientIssuerUnknown()
-    return system
-
-
-def _others(
-    patients: Iterable[PatientAttributes], key: PatientKey, settings: PatientSettings
-) -> tuple[PatientKey, ...]:
-    if not settings.use_other_ids:
-        return ()
-    found = set()
-    for stated in {other for patient in patients for other in patient.other_ids}:
-        try:
-            # The default system is of the archive's own numbers, never of another issuer's.
-            if stated.issuer is not None:
-                found.add(_key(stated, settings))
-        except (PatientIssuerUnknown, PatientSystemUnknown):
-            continue
-    return tuple(sorted(found - {key}, key=str))
-
-
-def _demographics(patients: Iterable[PatientAttributes]) -> Demographics:
-    stated = list(patients)
-    return Demographics(
-        names=frozenset(patient.name for patient in stated if patient.name),
-        birth_dates=frozenset(
-            _birth_date(patient.birth_date, patient.identity_removed)
-            for patient in stated
-            if patient.birth_date is not None
-        ),
-        sexes=frozenset(patient.sex for patient in stated if patient.sex in _GENDER),
-    )
-
-
-def _birth_date(stated: date, identity_removed: bool | None) -> str:
-    # A DICOM date cannot be partial: who removes the day writes the first of January.
-    if identity_removed and (stated.month, stated.day) == (1, 1):
-        return f"{stated.year:04d}"
-    return stated.isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +213,7 @@ def minimal_patient(identity: Identity) -> Resource:
     if names:
         patient["name"] = names
     for sex in said.sexes:
-        patient["gender"] = _GENDER[sex]
+        patient["gender"] = GENDER[sex]
     for birth_date in said.birth_dates:
         patient["birthDate"] = birth_date
     return patient

@@ -8,10 +8,11 @@ order or the repetition in which they came, and a removed instance takes its par
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple, NewType, TypeVar
+from typing import Final, NamedTuple, NewType, TypeVar
 
 from flute_sync.valuerep import Moment as Moment
 
@@ -181,6 +182,21 @@ class Header:
     remarks: tuple[Remark, ...] = ()
 
 
+PATIENT_ID_TAG: Final = "(0010,0020)"
+_IDENTIFYING_TAGS: Final = frozenset({PATIENT_ID_TAG, "(0010,0021)", "(0010,0024)"})
+
+
+def identity_of(header: Header) -> PatientId | None:
+    """Return the patient that a header names, None where it names none.
+
+    An identifier that is stated but cannot be read has an empty value: it may name anybody.
+    """
+    stated = header.patient.id
+    if stated is None and any(remark.tag in _IDENTIFYING_TAGS for remark in header.remarks):
+        return PatientId("")
+    return stated
+
+
 class Instance(NamedTuple):
     """One SOP instance: its UID, its number in the series, and what its header says."""
 
@@ -189,17 +205,52 @@ class Instance(NamedTuple):
     header: Header
 
 
+class StepStatus(StrEnum):
+    """Performed Procedure Step Status (0040,0252), PS3.3 C.4.14 (2026b)."""
+
+    IN_PROGRESS = "IN PROGRESS"
+    DISCONTINUED = "DISCONTINUED"
+    COMPLETED = "COMPLETED"
+
+
+class Step(NamedTuple):
+    """A performed procedure step of a study, and the archive for which it was told."""
+
+    sop_instance_uid: str
+    status: StepStatus
+    header: Header
+    archive: str | None = None
+
+
 @dataclass(frozen=True)
 class Series:
-    """The known instances of one series, unique by UID."""
+    """The known instances of one series, unique by UID.
+
+    ``stated`` is what archives say of the series alone that tell no instances, and
+    ``instance_count`` how many instances they say it has, (0020,1209).
+    """
 
     series_instance_uid: SeriesInstanceUID
     instances: tuple[Instance, ...]
     archives: frozenset[str] = frozenset()
+    stated: Header | None = None
+    instance_count: int | None = None
+
+    @property
+    def is_stated_only(self) -> bool:
+        """Whether none of its instances is known, though an archive says that it is there."""
+        return not self.instances and self.stated is not None
+
+    @property
+    def size(self) -> int:
+        """How many instances it has: those that are known, or more where that is stated."""
+        return max(len(self.instances), self.instance_count or 0)
 
     @cached_property
     def headers(self) -> Counter[Header]:
         """How many instances share each header."""
+        if self.stated is not None and not self.instances:
+            return Counter({self.stated: max(self.instance_count or 1, 1)})
         headers = [instance[2] for instance in self.instances]
         objects = dict(zip(map(id, headers), headers, strict=True))
         counts = Counter(map(id, headers))
@@ -214,7 +265,8 @@ class Study:
     (0020,1208); they may exceed what is known here. ``archives`` names who holds the study.
     ``vanished`` is set when no archive holds it any more and none said why, ``moved`` when all of
     it is known under other studies. ``notes_elsewhere`` are rejection notes that other studies
-    keep, as far as they name instances of this one.
+    keep, as far as they name instances of this one. ``patient_ids`` are all the identities that
+    each archive states in it, None for instances that state none; whatever was read last.
     """
 
     study_instance_uid: StudyInstanceUID
@@ -226,11 +278,18 @@ class Study:
     vanished: bool = False
     moved: bool = False
     notes_elsewhere: tuple[KeyObjects, ...] = ()
+    steps: tuple[Step, ...] = ()
+    patient_ids: Mapping[str, frozenset[PatientId | None]] = field(default_factory=dict)
 
     @cached_property
     def headers(self) -> Counter[Header]:
         """How many instances of the study share each header."""
         return _tally(item for series in self.series for item in series.headers.items())
+
+    @cached_property
+    def evidence(self) -> Counter[Header]:
+        """What is said of patient and study: by instances, or by the steps before there are any."""
+        return self.headers or _tally((step.header, 1) for step in self.steps)
 
     def instances(self) -> Iterator[tuple[SeriesInstanceUID, Instance]]:
         """Yield each instance with the UID of its series."""

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
-from flute_sync.intake import Delivery, IntentId, Received
+from flute_sync.intake import Delivery, IntentId, Performed, Received
 from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.stow_rs import StowRs
@@ -107,6 +107,14 @@ class FakeIntake:
         self._told("abandon", intent)
 
     def cursor(self, source: str, archive: str) -> str | None:
+        return None
+
+    def held(
+        self, archive: str, after: StudyInstanceUID | None, limit: int
+    ) -> tuple[StudyInstanceUID, ...]:
+        return ()
+
+    def performed_step(self, sop_instance_uid: str) -> Performed | None:
         return None
 
     @property
