@@ -57,6 +57,32 @@ class Event(StrEnum):
         "upload.interrupted",
         "A STOW-RS upload ended before its answer; what was stored is looked up.",
     )
+    ASSOCIATION_ACCEPTED = "association.accepted", "A DICOM association was accepted."
+    ASSOCIATION_REJECTED = (
+        "association.rejected",
+        "A DICOM association was rejected; `reason` says why.",
+    )
+    ASSOCIATION_ABORTED = (
+        "association.aborted",
+        "A DICOM association ended without a release; `reason` says how.",
+    )
+    STORE_ACCEPTED = (
+        "store.accepted",
+        "An association ended that stored instances by C-STORE; its counts.",
+    )
+    STORE_REFUSED = (
+        "store.refused",
+        "An instance sent by C-STORE was refused; said once for each reason and association.",
+    )
+    STORE_INTERRUPTED = (
+        "store.interrupted",
+        "A sender went away in the middle of an instance; nothing of it was recorded.",
+    )
+    NOTICE_TAKEN = (
+        "notice.taken",
+        "A pushed notice was recorded; `studies` of which it tells, `failed` elements of no use.",
+    )
+    NOTICE_REFUSED = "notice.refused", "A pushed notice was refused; `code` says why."
     SOURCE_FAILED = "source.failed", "A source cannot be asked; said once until it recovers."
     SOURCE_RECOVERED = "source.recovered", "A source answers again."
     SOURCE_RESET = "source.reset", "A source's feed began anew; it is read from its beginning."
@@ -108,6 +134,8 @@ FIELDS: Final = frozenset(
         "revision",
         "tag",
         "resource_type",
+        "calling_ae_title",
+        "reason",
     }
 )
 

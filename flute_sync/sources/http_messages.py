@@ -133,11 +133,17 @@ class Reply:
         return replace(self, headers=(*self.headers, (name, value)))
 
 
-def status_report(error: FluteSyncError, request: Request) -> Reply:
-    """Say an error in a Status Report: code, message and hint (PS3.18 8.6.3, 2026b)."""
+def status_report(error: FluteSyncError, request: Request, *, as_json: bool = False) -> Reply:
+    """Say an error in a Status Report: code, message and hint (PS3.18 8.6.3, 2026b).
+
+    Parameters
+    ----------
+    as_json
+        Whether it is JSON whatever the client accepts.
+    """
     status = error.status if isinstance(error, RequestRefused) else error.http_status
     sentence = _UNSAFE.sub("?", f"{error.code}: {error.sentence}")
-    if b"json" in request.headers.get(b"accept", b"").lower():
+    if as_json or b"json" in request.headers.get(b"accept", b"").lower():
         report = {"code": error.code, "message": error.sentence, "hint": error.hint}
         reply = Reply(status, orjson.dumps(report), "application/json")
     else:
