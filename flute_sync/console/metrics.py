@@ -53,7 +53,20 @@ REQUESTS: Final = Name(
 UPLOADS: Final = Name(
     "flute_sync_uploads_total", "counter", "STOW-RS uploads, by HTTP status.", ("status",)
 )
-METRICS: Final = (LEDGER_UP, STUDIES, OLDEST, PAUSED, STEPS, STEP_SECONDS, REQUESTS, UPLOADS)
+NOTICES: Final = Name(
+    "flute_sync_notices_total", "counter", "Notices pushed to us, by HTTP status.", ("status",)
+)
+METRICS: Final = (
+    LEDGER_UP,
+    STUDIES,
+    OLDEST,
+    PAUSED,
+    STEPS,
+    STEP_SECONDS,
+    REQUESTS,
+    UPLOADS,
+    NOTICES,
+)
 
 
 class Metrics(Collector):
@@ -119,3 +132,7 @@ class Metrics(Collector):
         for status, count in sorted(stats.uploads.items()):
             uploads.add_metric([status], count)
         yield uploads
+        notices = NOTICES.family()
+        for status, count in sorted(stats.notices.items()):
+            notices.add_metric([status], count)
+        yield notices

@@ -53,8 +53,8 @@ def every_check(config: Config) -> Iterator[Verdict]:
     yield _tried("fhir", lambda: _fhir(config))
     for entry in config.every_archive:
         yield from _archive_checks(entry, several=len(config.every_archive) > 1)
-    if config.stow_rs.enabled:
-        yield _listener("stow_rs", config.stow_rs)
+    if config.stow_rs.enabled or config.webhook.enabled:
+        yield _listener("stow_rs" if config.stow_rs.enabled else "webhook", config.stow_rs)
     if config.console.enabled:
         yield _listener("console", config.console)
 

@@ -35,6 +35,7 @@ from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings
 from flute_sync.sources.qido_rs import QidoRsSettings
 from flute_sync.sources.stow_rs import StowRsSettings
+from flute_sync.sources.webhook import WebhookSettings
 
 
 class SiteSettings(Settings):
@@ -111,6 +112,7 @@ class Config(BaseSettings):
     archive: ArchiveEntry | None = None
     archives: tuple[ArchiveEntry, ...] = ()
     stow_rs: StowRsSettings = StowRsSettings()
+    webhook: WebhookSettings = WebhookSettings()
     qido_rs: QidoRsSettings = QidoRsSettings()
     orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
     header: HeaderSettings = HeaderSettings()
@@ -125,14 +127,17 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        if not (self.stow_rs.enabled or any(entry.is_watched for entry in self.every_archive)):
+        told = self.stow_rs.enabled or self.webhook.enabled
+        if not (told or any(entry.is_watched for entry in self.every_archive)):
             raise ValueError("no source is enabled: set enabled = true in [stow_rs] or another")
         own, console = self.stow_rs, self.console
-        both = own.enabled and console.enabled and own.port != 0
+        both = told and console.enabled and own.port != 0
         if both and (own.host, own.port) == (console.host, console.port):
             raise ValueError("stow_rs.port and console.port are the same")
         if own.enabled and own.mode == "forward" and self._leads_back():
             raise ValueError("archive.dicomweb_url is the address of [stow_rs] itself")
+        if told and self.webhook.path.startswith(f"{own.path}/studies"):
+            raise ValueError("webhook.path is an address of [stow_rs]")
         return self
 
     @model_validator(mode="after")
@@ -177,7 +182,8 @@ class Config(BaseSettings):
         found = tuple(entry.watched_by(shared) for entry in stated)
         alone = ArchiveEntry().watched_by(shared)
         forwards = self.stow_rs.enabled and self.stow_rs.mode == "forward"
-        return found or ((alone,) if forwards or alone.is_watched else ())
+        read = forwards or self.webhook.enabled or alone.is_watched
+        return found or ((alone,) if read else ())
 
     def archive_named(self, name: str | None) -> ArchiveEntry | None:
         """Return an archive by its name, the first where none is named; None: there is none."""

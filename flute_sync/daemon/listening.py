@@ -12,16 +12,24 @@ from flute_sync.intake import Intake
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.stow_rs import StowRs
+from flute_sync.sources.webhook import Webhook, mounted
 from flute_sync.transport.secret import secret_path
 
 
 def receivers(config: Config, intake: Intake, stats: Stats) -> Iterator[Listener]:
-    """Make the listeners that take uploads."""
-    settings = config.stow_rs
-    if settings.enabled:
-        behind = config.archive_named(settings.archive)
-        application = StowRs(settings, intake, HeaderReader(config.header), behind)
-        yield listener("stow_rs", counted(application, stats), settings, settings.header_timeout)
+    """Make the listener that takes uploads, notices, or both."""
+    stow, webhook = config.stow_rs, config.webhook
+    application: ASGIApp | None = None
+    if stow.enabled:
+        behind = config.archive_named(stow.archive)
+        uploads = StowRs(stow, intake, HeaderReader(config.header), behind)
+        application = counted(uploads, stats.upload)
+    if webhook.enabled:
+        names = [entry.name for entry in config.every_archive]
+        notices = counted(Webhook(webhook, intake, names), stats.notice)
+        application = mounted(webhook.path, notices, application)
+    if application is not None:
+        yield listener("stow_rs", application, stow, stow.header_timeout)
 
 
 def listener(

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ class Stats:
     step_seconds: float = 0.0
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     uploads: Counter[str] = field(default_factory=Counter)
+    notices: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def step(self, event: Event, seconds: float) -> None:
@@ -35,14 +37,19 @@ class Stats:
         with self._lock:
             self.uploads[str(status)] += 1
 
+    def notice(self, status: int) -> None:
+        """Count one answered notice."""
+        with self._lock:
+            self.notices[str(status)] += 1
 
-def counted(application: ASGIApp, stats: Stats) -> ASGIApp:
-    """Wrap an application so that its answers to POST are counted."""
+
+def counted(application: ASGIApp, count: Callable[[int], None]) -> ASGIApp:
+    """Wrap an application so that its answers to POST are counted by their status."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
-                stats.upload(message["status"])
+                count(message["status"])
             await send(message)
 
         posted = scope["type"] == "http" and scope["method"] == "POST"
