@@ -37,11 +37,23 @@ class Decoder:
     ----------
     encoding
         How the data set is written.
+    vrs
+        The value representations of the elements.
+    wanted_in_items
+        What is kept of an item of a sequence, at any depth.
     """
 
-    def __init__(self, encoding: Encoding, settings: HeaderSettings) -> None:
+    def __init__(
+        self,
+        encoding: Encoding,
+        settings: HeaderSettings,
+        vrs: Mapping[int, str] = tags.VR,
+        wanted_in_items: frozenset[int] = tags.WANTED_IN_ITEMS,
+    ) -> None:
         self._encoding = encoding
         self._settings = settings
+        self._vrs = vrs
+        self._wanted_in_items = wanted_in_items
 
     def decode(self, raw: Mapping[int, RawElement]) -> Elements:
         """Decode a data set and the items of its sequences.
@@ -64,9 +76,11 @@ class Decoder:
     ) -> Elements:
         charset = self._character_set(raw, into) or inherited
         for tag, element in raw.items():
-            if tags.VR[tag] == "SQ":
+            if self._vrs[tag] == "SQ":
                 self._sequence(tag, element, into, charset, encoding, depth)
-            elif element[1] and tag != tags.SPECIFIC_CHARACTER_SET:
+            elif not element[1]:
+                into.empty.add(tag)
+            elif tag != tags.SPECIFIC_CHARACTER_SET:
                 self._value(tag, element, into, charset, encoding)
         return into
 
@@ -81,11 +95,15 @@ class Decoder:
             into.remark(tags.SPECIFIC_CHARACTER_SET, CHARACTER_SET_UNKNOWN)
         return found
 
-    @staticmethod
     def _value(
-        tag: int, element: RawElement, into: Elements, charset: CharacterSet, encoding: Encoding
+        self,
+        tag: int,
+        element: RawElement,
+        into: Elements,
+        charset: CharacterSet,
+        encoding: Encoding,
     ) -> None:
-        vr = tags.VR[tag]
+        vr = self._vrs[tag]
         written, value = element
         if len(value) > LONGEST_VALUE:
             into.spoil(tag, VALUE_TOO_LONG)
@@ -115,9 +133,10 @@ class Decoder:
             return
         if depth >= self._settings.max_depth:
             raise HeaderError("nested deeper than the settings allow", tag=tags.tag_text(tag))
+        items = items_of(tag, element, encoding, self._settings, self._wanted_in_items)
         into.items[tag] = tuple(
             self._decode(raw, Elements(remarks=into.remarks), charset, written, depth + 1)
-            for raw, written in items_of(tag, element, encoding, self._settings)
+            for raw, written in items
         )
 
 

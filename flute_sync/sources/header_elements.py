@@ -36,13 +36,14 @@ WRONG_TYPE: Final = "wrong-type"
 class Elements:
     """The elements of a data set or of an item: values by tag, and items by tag.
 
-    ``spoilt`` are the tags where something is stated that could not even be made text. ``remarks``
-    is one set for a data set and all items in it.
+    ``spoilt`` are the tags where something is stated that could not even be made text, ``empty``
+    those that are there without a value. ``remarks`` is one set for a data set and all items in it.
     """
 
     values: dict[int, tuple[str, ...]] = field(default_factory=dict)
     items: dict[int, tuple["Elements", ...]] = field(default_factory=dict)
     spoilt: set[int] = field(default_factory=set)
+    empty: set[int] = field(default_factory=set)
     remarks: set[Remark] = field(default_factory=set)
 
     def spoil(self, tag: int, code: str) -> None:

@@ -330,7 +330,11 @@ class Walker:
 
 
 def items_of(
-    tag: int, sequence: RawElement, encoding: Encoding, settings: HeaderSettings
+    tag: int,
+    sequence: RawElement,
+    encoding: Encoding,
+    settings: HeaderSettings,
+    wanted: frozenset[int] = WANTED_IN_ITEMS,
 ) -> Iterator[tuple[dict[int, RawElement], Encoding]]:
     """Yield the wanted elements of each item of a sequence, and how the item is written.
 
@@ -356,7 +360,7 @@ def items_of(
         if stop > len(data):
             raise HeaderTruncated("ends within an item", tag=tag_text(tag))
         written = encoding if encoding.implicit else sniff(encoding, data[pos : pos + 6], 0)
-        walker = Walker(written, WANTED_IN_ITEMS, settings, item=delimited)
+        walker = Walker(written, wanted, settings, item=delimited)
         if delimited:
             pos = walker.walk(data, pos)
             walker.finish(data, pos)
