@@ -28,8 +28,9 @@ from flute_sync.transport import what_failed
 _LARGEST_ANSWER_BYTES: Final = 64 << 20
 _LARGEST_HELD_BYTES: Final = 16 << 20
 _SMALL_BYTES: Final = 64 << 10
-_UNAUTHORIZED: Final = frozenset({401, 403, 407})
-_TELLING: Final = frozenset({200, 202, 400, 409, 413, 415})
+UNAUTHORIZED: Final = frozenset({401, 403, 407})
+TELLING: Final = frozenset({200, 202, 400, 409, 413, 415})
+"""HTTP statuses that say what became of an upload."""
 
 
 class NothingForwarded(Exception):
@@ -233,7 +234,7 @@ class ForwardedUpload:
         try:
             response = await self._client.send(request, stream=True)
             try:
-                return await _whole(response)
+                return await whole(response)
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
@@ -277,14 +278,21 @@ class ForwardedUpload:
 
 def _passed_through(response: httpx.Response, error: ArchiveServerError) -> Reply:
     status = response.status_code
-    if status in _UNAUTHORIZED:
+    if status in UNAUTHORIZED:
         raise ArchiveUnauthorized(f"HTTP {status} to an upload")
-    if status not in _TELLING:
+    if status not in TELLING:
         raise error
     return Reply(status, response.content, response.headers.get("content-type", "text/plain"))
 
 
-async def _whole(response: httpx.Response) -> httpx.Response:
+async def whole(response: httpx.Response) -> httpx.Response:
+    """Read an answer to its end, where that comes soon enough.
+
+    Raises
+    ------
+    ArchiveServerError
+        When it is too large.
+    """
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk

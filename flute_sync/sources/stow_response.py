@@ -15,6 +15,7 @@ from flute_sync.sources.native_model import Json, from_xml, to_xml
 _SOP_CLASS_UID: Final = "00081150"
 _SOP_INSTANCE_UID: Final = "00081155"
 _RETRIEVE_URL: Final = "00081190"
+_WARNING_REASON: Final = "00081196"
 _FAILURE_REASON: Final = "00081197"
 _FAILED: Final = "00081198"
 _STORED: Final = "00081199"
@@ -56,6 +57,16 @@ class StoreResponse:
         """SOP Instance UIDs said not to be stored; what has none is left out."""
         found = (_uid(item, required=False) for item in self._items(_FAILED))
         return [uid for uid in found if uid]
+
+    def reason(self, sop_instance_uid: str) -> int:
+        """Return the Failure Reason or Warning Reason of an instance; 0 where none is stated."""
+        for item in (*self._items(_FAILED), *self._items(_STORED)):
+            if _uid(item, required=False) == sop_instance_uid:
+                for tag in (_FAILURE_REASON, _WARNING_REASON):
+                    match item.get(tag):
+                        case {"Value": [int(reason)]}:
+                            return reason
+        return 0
 
     def add_stored(self, sop_class_uid: str, sop_instance_uid: str, url: str | None) -> None:
         """Add an instance that was stored."""
