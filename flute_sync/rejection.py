@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from flute_sync.study import Header, Instance, Series, Study
+from flute_sync.study import (
+    Header,
+    Instance,
+    KeyObjects,
+    PatientId,
+    Reference,
+    Series,
+    Study,
+    identity_of,
+)
 from flute_sync.terminology import (
     INCORRECT_MODALITY_WORKLIST_ENTRY,
     KEY_OBJECT_SELECTION,
@@ -66,19 +75,60 @@ def rejection_title(header: Header) -> str | None:
     """Return the code by which a header takes instances back, or None for any other header."""
     if header.sop_class_uid != KEY_OBJECT_SELECTION or header.key_objects is None:
         return None
-    title = header.key_objects.title
+    return _title(header.key_objects)
+
+
+def _title(note: KeyObjects) -> str | None:
+    title = note.title
     return title.value if title and title.scheme == "DCM" and title.value in _TITLES else None
 
 
+def notes_on_others(study: Study) -> tuple[KeyObjects, ...]:
+    """Return what a study's rejection notes say of instances of other studies.
+
+    A note belongs into the study of what it takes back, a copy into each where it speaks of
+    several (PS3.3 C.17.6.2.1, Identical Documents Sequence, 2026b); not every system sends one.
+    """
+    found = []
+    for header in study.headers:
+        note = header.key_objects if rejection_title(header) else None
+        if note is not None and (elsewhere := _elsewhere(note, study.study_instance_uid)):
+            found.append(KeyObjects(note.title, elsewhere))
+    return tuple(found)
+
+
+def _elsewhere(note: KeyObjects, study_instance_uid: str) -> tuple[Reference, ...]:
+    return tuple(one for one in note.references if one.study_instance_uid != study_instance_uid)
+
+
+def accepted(study: Study) -> Study:
+    """Return the study that tells of whom it is: without what was taken back, if anything is left.
+
+    A study that was recorded under a wrong worklist entry may hold the rejected instances of one
+    patient beside the corrected ones of another.
+    """
+    state = standing(study)
+    if not (state.rejected and state.study.headers):
+        return study
+    stated: dict[str, set[PatientId | None]] = {}
+    for series in state.study.series:
+        for archive in series.archives:
+            stated.setdefault(archive, set()).update(map(identity_of, series.headers))
+    return replace(state.study, patient_ids={name: frozenset(ids) for name, ids in stated.items()})
+
+
 def standing(study: Study) -> Standing:
-    """Apply a study's own rejection notes and say its status.
+    """Apply rejection notes, a study's own and those in others that name it, and say its status.
 
     Notes are content like any other: the answer does not depend on when they came. An instance
     is taken back where study, series and SOP Instance UID all agree. Retention expiry takes
-    nothing back, since `available` tells of association, not of access.
+    nothing back, since `available` tells of association, not of access. A study whose instances
+    are all known under others should never have existed under this UID.
     """
+    if study.moved:
+        return Standing(study, Status.ENTERED_IN_ERROR)
     notes = {header: title for header in study.headers if (title := rejection_title(header))}
-    if not notes:
+    if not notes and not any(map(_title, study.notes_elsewhere)):
         return Standing(study, _status_without_notes(study))
     reasons = _reasons(study, notes)
     accepted = tuple(kept for series in study.series if (kept := _without(series, notes, reasons)))
@@ -103,8 +153,10 @@ def standing(study: Study) -> Standing:
 
 def _reasons(study: Study, notes: Mapping[Header, str]) -> _Reasons:
     reasons: dict[tuple[str, str], set[str]] = {}
-    for header, title in notes.items():
-        for reference in header.key_objects.references if header.key_objects else ():
+    own = [(title, header.key_objects) for header, title in notes.items()]
+    others = [(title, note) for note in study.notes_elsewhere if (title := _title(note))]
+    for title, note in own + others:
+        for reference in note.references if note else ():
             if reference.study_instance_uid == study.study_instance_uid:
                 key = (reference.series_instance_uid, reference.sop_instance_uid)
                 reasons.setdefault(key, set()).add(title)
@@ -135,7 +187,8 @@ def _status(
         if instance.header not in notes
     ]
     if not held:  # the archive has already deleted what the notes speak of
-        held = [{title} for title in notes.values()]
+        said = [*notes.values(), *filter(None, map(_title, study.notes_elsewhere))]
+        held = [{title} for title in said]
         if all(titles == {RETENTION_EXPIRED} for titles in held):
             return Status.AVAILABLE
     if all(titles & _NEVER_TO_EXIST for titles in held):

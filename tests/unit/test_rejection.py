@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from flute_sync.imaging_study import ImagingStudySettings, map_study
-from flute_sync.rejection import Status, standing
-from flute_sync.study import Code, KeyObjects, Reference
+from flute_sync.rejection import Status, accepted, notes_on_others, standing
+from flute_sync.study import Code, KeyObjects, PatientAttributes, PatientId, Reference
 from tests.studies import (
     KO,
     MR,
@@ -164,3 +164,58 @@ def test_an_error_keeps_identity_and_subject_only():
     study = with_series(FULL, rejection_note(SAFETY, FULL.series))
     found = map_study(study, context(), ImagingStudySettings()).resource
     assert found.keys() == {"resourceType", "meta", "identifier", "status", "subject"}
+
+
+def _elsewhere(title, series):
+    """The rejection note of some series as another study keeps it."""
+    (header,) = rejection_note(title, series).headers
+    assert header.key_objects is not None
+    return replace(FULL, notes_elsewhere=(header.key_objects,))
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        (QUALITY, Status.CANCELLED),
+        (SAFETY, Status.ENTERED_IN_ERROR),
+        (WORKLIST, Status.ENTERED_IN_ERROR),
+        (RETENTION, Status.AVAILABLE),
+        (OF_INTEREST, Status.AVAILABLE),
+    ],
+)
+def test_a_note_in_another_study_counts_as_one_of_its_own(title, expected):
+    state = standing(_elsewhere(title, FULL.series))
+    assert (state.status, state.notes) == (expected, 0)
+    assert state.retention_expired is (title == RETENTION)
+    in_part = standing(_elsewhere(title, IMAGES[:1]))
+    assert in_part.status is Status.AVAILABLE
+    assert len(in_part.study.series) == len(FULL.series) - (title in {QUALITY, SAFETY, WORKLIST})
+    emptied = standing(replace(_elsewhere(title, FULL.series), series=(), vanished=True))
+    assert emptied.status is (Status.UNKNOWN if title == OF_INTEREST else expected)
+
+
+def test_what_a_note_says_of_other_studies_is_told():
+    there = Reference("1.2.9", "1.2.9.1", "1.2.9.1.1")
+    here = Reference(ROOT, IMAGES[0].series_instance_uid, "1.2.3")
+    for title, expected in ((QUALITY, [(there,)]), (OF_INTEREST, [])):
+        objects = KeyObjects(Code(title, "DCM"), (here, there))
+        study = with_series(FULL, series_of(99, header(KO, key_objects=objects)))
+        assert [note.references for note in notes_on_others(study)] == expected
+    assert notes_on_others(with_series(FULL, rejection_note(QUALITY, IMAGES))) == ()
+
+
+def test_a_study_that_moved_was_an_error():
+    assert standing(replace(FULL, moved=True)).status is Status.ENTERED_IN_ERROR
+
+
+def test_corrected_instances_tell_of_whom_a_study_is():
+    """A wrong worklist entry: the images of one patient are rejected, another's are right."""
+    other = header(patient=PatientAttributes(id=PatientId("OTHER")))
+    corrected = replace(series_of(50, other, 2), archives=frozenset({"pacs"}))
+    study = with_series(FULL, rejection_note(WORKLIST, FULL.series), corrected)
+    told = accepted(study)
+    assert set(told.headers) == {other}
+    assert told.patient_ids == {"pacs": {PatientId("OTHER")}}
+    assert accepted(FULL) is FULL
+    wholly = with_series(FULL, rejection_note(WORKLIST, FULL.series))
+    assert accepted(wholly) is wholly
