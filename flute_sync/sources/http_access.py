@@ -15,6 +15,14 @@ from flute_sync.transport.secret import Secret
 ListenerAuth = Annotated[NoAuth | BasicAuth | BearerAuth, Field(discriminator="method")]
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether only programs of this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class TlsSettings(Settings):
     """The certificate chain a listener shows, and its key where the chain's file lacks it."""
 
@@ -58,10 +66,7 @@ class ListenerSettings(Settings):
     @property
     def loopback(self) -> bool:
         """Whether only programs of this machine can reach the listener."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def authenticates(self) -> bool:

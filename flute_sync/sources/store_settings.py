@@ -1,0 +1,95 @@
+"""``[store_scp]``: the DICOM address that modalities and the PACS send to."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from flute_sync.settings import Port, PositiveDuration, SecretFile, Settings
+from flute_sync.sources.http_access import TlsSettings, is_loopback
+
+AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+"""Up to 16 characters, neither backslash nor control, spaces only between (PS3.5 6.2)."""
+_Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
+
+
+class DimseTlsSettings(TlsSettings):
+    """The certificate this service shows, and which certificates senders must show."""
+
+    ca_file: SecretFile | None = None
+    """PEM certificates of the authorities whose client certificates are let in; none: senders
+    need no certificate."""
+
+
+class StoreScpSettings(Settings):
+    """``[store_scp]``: the C-STORE service.
+
+    A host beyond loopback needs ``tls`` with ``ca_file``, or ``insecure = true``.
+    """
+
+    enabled: bool = False
+    """Whether to listen."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address to listen on; beyond loopback it needs ``tls`` with ``ca_file``, or ``insecure``."""
+
+    port: Port = 11112
+    """Port to listen on; 0 takes any that is free."""
+
+    ae_title: AeTitle = "FLUTE_SYNC"
+    """AE title of this service."""
+
+    require_called_ae_title: bool = True
+    """Whether senders must call this service by ``ae_title``."""
+
+    calling_ae_titles: tuple[AeTitle, ...] = ()
+    """Senders that are let in; empty: any. An AE title proves nothing: certificates do."""
+
+    mode: Literal["index", "forward"] = "index"
+    """index: record headers and discard pixels; forward: hand instances on to the PACS."""
+
+    archive: str | None = None
+    """Name of the archive that holds what is received; none: the first."""
+
+    private_sop_classes: tuple[_Uid, ...] = ()
+    """SOP classes to take beside the standard's storage classes."""
+
+    unrestricted: bool = False
+    """Take every SOP class that is not one of another service, as if it were for storage."""
+
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Most associations at once; one more is rejected."""
+
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 128 << 10
+    """Largest P-DATA that senders may send at once."""
+
+    acse_timeout: PositiveDuration = timedelta(seconds=30)
+    """How long a sender may take for TLS, for its request, and to close after its release."""
+
+    network_timeout: PositiveDuration = timedelta(seconds=60)
+    """How long a sender may send nothing in the middle of a message."""
+
+    idle_timeout: PositiveDuration = timedelta(hours=1)
+    """How long an association may be open without a message: modalities keep them."""
+
+    dimse_timeout: PositiveDuration = timedelta(seconds=30)
+    """How long a peer may take to answer what we ask of it."""
+
+    data_path: Literal["lean", "pynetdicom"] = "lean"
+    """Who reads the network: lean is several times faster; pynetdicom is for comparison, or where
+    the lean one is at fault."""
+
+    tls: DimseTlsSettings | None = None
+    """The certificate by which senders know this service; none: no TLS."""
+
+    insecure: bool = False
+    """Listen beyond loopback although ``tls`` or its ``ca_file`` is lacking."""
+
+    @model_validator(mode="after")
+    def _is_protected(self) -> "StoreScpSettings":
+        protected = self.tls is not None and self.tls.ca_file is not None
+        if not (is_loopback(self.host) or protected or self.insecure):
+            raise ValueError(
+                "a host beyond this machine needs tls with ca_file, or an explicit insecure = true"
+            )
+        return self

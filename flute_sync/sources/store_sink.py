@@ -1,0 +1,85 @@
+"""Where instances go that come by C-STORE: the seam between the network and what is done with them.
+
+Whoever reads the network opens a `Door` for each association and begins an `Incoming` for each
+C-STORE request. All calls block; those of one association never overlap.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Context(NamedTuple):
+    """An accepted presentation context, PS3.8 9.3.3.2 (2026b)."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The other side of an association, as negotiated."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    contexts: tuple[Context, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCommand:
+    """What a C-STORE request says beside its data set, PS3.7 9.3.1.1 (2026b)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    abstract_syntax: str
+    transfer_syntax: str
+    priority: int = 0
+    move_originator_ae_title: str | None = None
+    move_originator_message_id: int | None = None
+
+
+class Incoming(Protocol):
+    """One instance on its way; not used again after `finish`, `abandon` or an error."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece of the encoded data set.
+
+        Raises
+        ------
+        FluteSyncError
+            When the instance cannot be taken: what is left of it is not fed.
+        """
+
+    def finish(self) -> int:
+        """Return the status to answer once all has come: 0x0000 only after a durable commit.
+
+        Raises
+        ------
+        FluteSyncError
+            When the instance cannot be taken.
+        """
+
+    def abandon(self) -> None:
+        """Forget the instance: the association ended in its middle."""
+
+
+class Door(Protocol):
+    """Takes the instances of one association."""
+
+    def begin(self, command: StoreCommand) -> Incoming:
+        """Start to take an instance.
+
+        Raises
+        ------
+        FluteSyncError
+            When it cannot be taken.
+        """
+
+    def close(self) -> None:
+        """End with the association, however that ended."""
+
+
+class Sink(Protocol):
+    """Takes what is sent by C-STORE."""
+
+    def open(self, caller: Caller) -> Door:
+        """Open a door for an association that was accepted; asks nobody."""
