@@ -1,7 +1,6 @@
 """Notices pushed over HTTP: who is heard, what is answered, and when they are safe."""
 
 import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -230,21 +229,6 @@ def test_senders_of_cloud_events_are_told_whether_they_are_wanted(hook: Hook) ->
     for origin in ("evil.example", "eventgrid.azure.net.evil.example", "", "\u00fc"):
         sent = {"WebHook-Request-Origin": origin.encode("latin-1")}
         assert "webhook-allowed-origin" not in httpx.options(hook.url, headers=sent).headers  # type: ignore[arg-type]
-
-
-def test_what_waits_for_the_same_commit_is_committed_together(hook: Hook) -> None:
-    hook.intake.gate.clear()
-    with ThreadPoolExecutor(20) as pushers:
-        first = pushers.submit(hook.post)
-        while not hook.intake.asked:
-            threading.Event().wait(0.01)
-        rest = [pushers.submit(hook.post, {"StudyInstanceUID": f"1.2.{n % 3}"}) for n in range(15)]
-        rest += [pushers.submit(hook.post, {"study_instance_uid": "1.2.0", "notice": "gone"})]
-        threading.Event().wait(0.5)
-        hook.intake.gate.set()
-        assert {push.result().status_code for push in [first, *rest]} == {202}
-    assert len(hook.intake.deliveries) == 2
-    assert sorted(uid for _, uid, _ in hook.noticed) == ["1.2.0", "1.2.1", "1.2.2", UID]
 
 
 def test_a_failed_commit_fails_all_that_waited_for_it_and_no_other(hook: Hook) -> None:
