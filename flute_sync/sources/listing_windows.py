@@ -102,18 +102,14 @@ class Window:
         """Return the first half; None of a single day, or of what dates do not bound."""
         if not self.bounded:
             return None
-        if self.first is None:
-            return replace(self, first=_EARLIEST).narrower()
+        first = self.first or _EARLIEST  # the first of all stays open
         if self.last is None:
-            last = max(self.today, self.first)
-            if self.limit is not None:
-                last = min(last, self.limit)
-            return replace(self, last=last, width=max((last - self.first).days + 1, 1))
-        days = (self.last - self.first).days + 1
-        if days <= 1:
+            last = max(self.today, first)
+            return replace(self, last=last, width=(last - first).days + 1)
+        half = ((self.last - first).days + 1) // 2
+        if half < 1:
             return None
-        half = days // 2
-        return replace(self, last=self.first + timedelta(days=half - 1), width=half)
+        return replace(self, last=first + timedelta(days=half - 1), width=half)
 
     def position(self, part: int) -> Position:
         """Say where a listing stands that goes on with this window."""
