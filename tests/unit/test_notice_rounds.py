@@ -89,6 +89,8 @@ def test_a_pusher_that_hangs_up_takes_nothing_with_it(caplog: pytest.LogCaptureF
             for task in (first, second) if uid == 1 else (first, second, *rest):
                 task.cancel()
             await asyncio.wait([first, second, *rest])
+        while "1.2.13" not in delivered(intake)[-1]:  # noqa: ASYNC110 - committed by a thread
+            await asyncio.sleep(0.001)
         await rounds.commit(told(4))
 
     _run(push())
