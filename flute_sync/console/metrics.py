@@ -56,6 +56,12 @@ UPLOADS: Final = Name(
 NOTICES: Final = Name(
     "flute_sync_notices_total", "counter", "Notices pushed to us, by HTTP status.", ("status",)
 )
+STORES: Final = Name(
+    "flute_sync_stores_total",
+    "counter",
+    "C-STORE requests answered, by DIMSE status (hexadecimal).",
+    ("status",),
+)
 METRICS: Final = (
     LEDGER_UP,
     STUDIES,
@@ -66,6 +72,7 @@ METRICS: Final = (
     REQUESTS,
     UPLOADS,
     NOTICES,
+    STORES,
 )
 
 
@@ -136,3 +143,7 @@ class Metrics(Collector):
         for status, count in sorted(stats.notices.items()):
             notices.add_metric([status], count)
         yield notices
+        stores = STORES.family()
+        for status, count in sorted(stats.stores.items()):
+            stores.add_metric([status], count)
+        yield stores

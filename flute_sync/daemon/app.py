@@ -19,6 +19,7 @@ from flute_sync.daemon.periodic import Periodic
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.polling import pollers
 from flute_sync.daemon.sd_notify import SystemdNotifier, watchdog_interval
+from flute_sync.daemon.servers import Servers, associations
 from flute_sync.daemon.stats import Stats
 from flute_sync.daemon.supervisor import Part, Supervisor
 from flute_sync.daemon.watch import GROUP_INTERVAL, GroupAlarm, PatientAlarm
@@ -163,9 +164,8 @@ class Daemon:
         )
         self.ledger.recover_intents()
         self.ledger.rejudge(self._pipeline.rules)
-        self._server = HttpServer(
-            [*receivers(config, self.ledger, self.stats), *self._console_listener()]
-        )
+        http = [*receivers(config, self.ledger, self.stats), *self._console_listener()]
+        self._server = Servers(HttpServer(http), associations(config, self.ledger, self.stats))
         self._server.start()
         self._warn()
 

@@ -17,8 +17,9 @@ from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
 from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
-from flute_sync.sources.http_access import ListenerSettings
+from flute_sync.sources.http_access import ListenerSettings, is_loopback
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings, probe
+from flute_sync.sources.store_settings import StoreScpSettings
 from flute_sync.transport.secret import read_secret
 
 
@@ -55,6 +56,8 @@ def every_check(config: Config) -> Iterator[Verdict]:
         yield from _archive_checks(entry, several=len(config.every_archive) > 1)
     if config.stow_rs.enabled or config.webhook.enabled:
         yield _listener("stow_rs" if config.stow_rs.enabled else "webhook", config.stow_rs)
+    if config.store_scp.enabled:
+        yield _listener("store_scp", config.store_scp)
     if config.console.enabled:
         yield _listener("console", config.console)
 
@@ -104,6 +107,14 @@ def _advice(config: Config) -> Iterator[Verdict]:
             "warning",
             "STOW-RS is open to other hosts without TLS or authentication.",
             "Set stow_rs.tls and stow_rs.auth, or put a proxy that has both in front.",
+        )
+    store = config.store_scp
+    if store.enabled and store.insecure and not is_loopback(store.host):
+        yield Verdict(
+            "store_scp.insecure",
+            "warning",
+            "C-STORE is open to other hosts without TLS or client certificates.",
+            "Set store_scp.tls with ca_file, or let a firewall choose who may connect.",
         )
 
 
@@ -171,7 +182,7 @@ def _orthanc(settings: OrthancChangesSettings) -> Verdict:
     return Verdict("orthanc_changes", "ok", "Its change feed answers.")
 
 
-def _listener(name: str, settings: ListenerSettings) -> Verdict:
+def _listener(name: str, settings: ListenerSettings | StoreScpSettings) -> Verdict:
     """Try the address; a port in use is no error, since the running service uses it."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)

@@ -34,6 +34,7 @@ from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings
 from flute_sync.sources.qido_rs import QidoRsSettings
+from flute_sync.sources.store_settings import StoreScpSettings
 from flute_sync.sources.stow_rs import StowRsSettings
 from flute_sync.sources.webhook import WebhookSettings
 
@@ -112,6 +113,7 @@ class Config(BaseSettings):
     archive: ArchiveEntry | None = None
     archives: tuple[ArchiveEntry, ...] = ()
     stow_rs: StowRsSettings = StowRsSettings()
+    store_scp: StoreScpSettings = StoreScpSettings()
     webhook: WebhookSettings = WebhookSettings()
     qido_rs: QidoRsSettings = QidoRsSettings()
     orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
@@ -128,7 +130,8 @@ class Config(BaseSettings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         told = self.stow_rs.enabled or self.webhook.enabled
-        if not (told or any(entry.is_watched for entry in self.every_archive)):
+        heard = told or self.store_scp.enabled
+        if not (heard or any(entry.is_watched for entry in self.every_archive)):
             raise ValueError("no source is enabled: set enabled = true in [stow_rs] or another")
         own, console = self.stow_rs, self.console
         both = told and console.enabled and own.port != 0
@@ -150,8 +153,9 @@ class Config(BaseSettings):
         for name in ADDRESSED:
             if len(names) > 1 and getattr(self, name).enabled:
                 raise ValueError(f"[{name}] serves one archive: write it as [archives.{name}]")
-        if self.stow_rs.archive is not None and self.archive_named(self.stow_rs.archive) is None:
-            raise ValueError("stow_rs.archive names no archive")
+        for section, named in (("stow_rs", self.stow_rs), ("store_scp", self.store_scp)):
+            if named.archive is not None and self.archive_named(named.archive) is None:
+                raise ValueError(f"{section}.archive names no archive")
         return self
 
     @classmethod

@@ -19,6 +19,7 @@ class Stats:
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     uploads: Counter[str] = field(default_factory=Counter)
     notices: Counter[str] = field(default_factory=Counter)
+    stores: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def step(self, event: Event, seconds: float) -> None:
@@ -41,6 +42,11 @@ class Stats:
         """Count one answered notice."""
         with self._lock:
             self.notices[str(status)] += 1
+
+    def store(self, status: int) -> None:
+        """Count one answered C-STORE request."""
+        with self._lock:
+            self.stores[f"{status:04X}"] += 1
 
 
 def counted(application: ASGIApp, count: Callable[[int], None]) -> ASGIApp:

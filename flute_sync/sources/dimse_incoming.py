@@ -222,7 +222,8 @@ class Provider(DULServiceProvider):
         """Run until killed; whatever a sender sends, the thread ends without a traceback."""
         try:
             super().run_reactor()
-        except Exception:  # noqa: BLE001  the boundary of a thread: pynetdicom raises into it
+        except Exception:
+            log.exception("pynetdicom failed.")
             association = cast("IncomingAssociation", self.assoc)
             association.failure = association.failure or ProtocolViolated("pynetdicom gave up")
             association.is_aborted = True
@@ -282,17 +283,20 @@ class Messages(DIMSEServiceProvider):
                 self._send(response)
         elif exchange.is_idle and context_id in association._accepted_cx:
             self._other.check(data)
-            single = P_DATA()
-            single.presentation_data_value_list = [(context_id, data)]
-            super().receive_primitive(single)
+            super().receive_primitive(_p_data(context_id, data))
         else:
             raise ProtocolViolated("two messages mingle, or a context that was not accepted")
 
     def _send(self, response: Response) -> None:
         for piece in pieces(response.command, self.assoc.requestor.maximum_length or 0):
-            primitive = P_DATA()
-            primitive.presentation_data_value_list = [(response.context_id, piece)]
-            self.dul.send_pdu(primitive)
+            self.dul.send_pdu(_p_data(response.context_id, piece))
+
+
+def _p_data(context_id: int, data: bytes) -> P_DATA:
+    primitive = P_DATA()
+    pair = [context_id, data]  # a list, whatever its type says
+    primitive.presentation_data_value_list = [cast("tuple[int, bytes]", pair)]
+    return primitive
 
 
 class OtherMessage:
