@@ -1,60 +1,28 @@
 """Asks a QIDO-RS server at intervals which studies of the last days it holds, and how many parts.
 
-The window is one of Study Date: a study without one, or sent long after its date, is not found.
-A study that was deleted leaves no row, so this source never tells of removals.
-
 References
 ----------
 PS3.18 10.6 (2026b).
 """
 
-import logging
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from collections.abc import Iterator
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from pydantic import Field
-
 from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveRefused
-from flute_sync.events import Event, fields
-from flute_sync.intake import Cursor, Delivery, Intake, Noticed
-from flute_sync.settings import PositiveDuration, Settings
+from flute_sync.intake import Intake
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.poller import Stop, batches
-from flute_sync.sources.search import fingerprint
-from flute_sync.study import StudyInstanceUID
-
-log = logging.getLogger(__name__)
-
-_NAME: Final = "qido_rs"
-_DAY: Final = timedelta(days=1)
+from flute_sync.sources.poller import Stop
+from flute_sync.sources.search import Sighting
+from flute_sync.sources.study_poller import StudyPoller, StudyPollerSettings
 
 
-class QidoRsSettings(Settings):
+class QidoRsSettings(StudyPollerSettings):
     """``[qido_rs]``: polling the archive's study search."""
 
-    enabled: bool = False
-    """Whether the archive is polled."""
 
-    interval: PositiveDuration = timedelta(seconds=60)
-    """How long to wait after each poll."""
-
-    lookback: Annotated[PositiveDuration, Field(le=timedelta(days=36525))] = timedelta(days=7)
-    """How old a Study Date may be. After a pause the window begins that much before the last
-    complete poll."""
-
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """How many notices are committed at once."""
-
-
-class QidoRsPoller:
-    """Polls one archive.
-
-    Parameters
-    ----------
-    zone
-        The site's: Study Date is a local date.
-    """
+class QidoRsPoller(StudyPoller):
+    """Polls one archive; see `StudyPoller`."""
 
     def __init__(
         self,
@@ -63,83 +31,11 @@ class QidoRsPoller:
         intake: Intake,
         zone: ZoneInfo | None = None,
     ) -> None:
-        self._settings = settings
+        super().__init__("qido_rs", settings, archive.name, intake, zone, self._sightings)
         self._archive = archive
-        self._intake = intake
-        self._zone = zone
-        self._unusable = 0
 
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return _NAME
-
-    @property
-    def interval(self) -> timedelta:
-        """How long to wait between polls."""
-        return self._settings.interval
-
-    def step(self, now: datetime, stop: Stop = lambda: False) -> None:
-        """Ask for all studies of the window and deliver what was seen; see `Poller.step`.
-
-        The ledger knows by the fingerprint what is no news, so a server that ignores the window
-        does no harm. The cursor, the time of this poll, moves only when all was delivered.
-        """
-        seen = self._seen(now, stop)
-        if seen is None:
-            return
-        noticed = (
-            Noticed(StudyInstanceUID(uid), fingerprint=fingerprint(digests))
-            for uid, digests in seen.items()
-        )
-        parts = list(batches(noticed, self._settings.batch_size))
-        cursor = Cursor(_NAME, self._archive.name, now.astimezone(UTC).isoformat())
-        for number, part in enumerate(parts, start=1):
-            last = cursor if number == len(parts) else None
-            self._intake.deliver(
-                Delivery(_NAME, self._archive.name, now, noticed=part, cursor=last)
-            )
-            if stop():
-                return
-
-    def _seen(self, now: datetime, stop: Stop) -> dict[str, list[str]] | None:
-        """Collect the digests of each study's rows; None when told to stop.
-
-        All pages first: a study may have several rows, and its fingerprint is made of all.
-        """
-        seen: dict[str, list[str]] = {}
-        unusable = 0
+    def _sightings(self, since: date, now: datetime, _: Stop) -> Iterator[list[Sighting]]:
         try:
-            for page in self._archive.search.sightings(f"StudyDate={self._since(now)}-", now):
-                for uid, digest in page:
-                    if uid is None:
-                        unusable += 1
-                    else:
-                        seen.setdefault(uid, []).append(digest)
-                if stop():
-                    return None
+            yield from self._archive.search.sightings(f"StudyDate={since:%Y%m%d}-", now)
         except ArchiveRefused as refusal:
             raise ArchiveCapabilityMissing(f"study search, {refusal.detail}") from refusal
-        self._remark(unusable)
-        return seen
-
-    def _since(self, now: datetime) -> str:
-        said = self._intake.cursor(_NAME, self._archive.name)
-        last = min(now, datetime.fromisoformat(said)) if said else now
-        # A day more: without a zone "today" is not certain, nor are the clocks of modalities.
-        day = (last.astimezone(self._zone or UTC) - self._settings.lookback - _DAY).date()
-        return f"{day:%Y%m%d}"
-
-    def _remark(self, unusable: int) -> None:
-        if unusable and unusable != self._unusable:
-            log.warning(
-                "The archive's study search returns studies without a usable UID.",
-                extra=fields(
-                    Event.STUDY_REMARK,
-                    source=_NAME,
-                    archive=self._archive.name,
-                    studies=unusable,
-                    tag="(0020,000D)",
-                ),
-            )
-        self._unusable = unusable

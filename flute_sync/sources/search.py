@@ -93,7 +93,7 @@ class Search:
         """
 
         def keep(row: Json) -> tuple[Hashable, Sighting]:
-            sighting = Sighting(uid_in(row, tags.STUDY_INSTANCE_UID), _digest(row, at))
+            sighting = Sighting(uid_in(row, tags.STUDY_INSTANCE_UID), digest(row, at))
             return sighting, sighting
 
         for _, page in self._pages("/studies", (key,), _STUDY_INCLUDE, keep):
@@ -122,7 +122,7 @@ class Search:
 
         def keep(row: Json) -> tuple[Hashable, Json | None]:
             uid = uid_in(row, tags.STUDY_INSTANCE_UID)
-            return (uid, _digest(row, at)), row if uid == study_instance_uid else None
+            return (uid, digest(row, at)), row if uid == study_instance_uid else None
 
         key = f"StudyInstanceUID={study_instance_uid}"
         for _, page in self._pages("/studies", (key,), _STUDY_INCLUDE, keep):
@@ -254,12 +254,13 @@ def summed_up(
         study_instance_uid,
         _total(rows, _SERIES_COUNT),
         _total(rows, _INSTANCE_COUNT),
-        fingerprint(_digest(row, at, stamp) for row in rows),
+        fingerprint(digest(row, at, stamp) for row in rows),
         tuple(rows),
     )
 
 
-def _digest(row: Json, at: datetime, stamp: Stamp = hourly) -> str:
+def digest(row: Json, at: datetime, stamp: Stamp = hourly) -> str:
+    """Return what of a study's row is compared, so that nothing can be read from it."""
     uid = uid_in(row, tags.STUDY_INSTANCE_UID)
     values = {tag: _values(row, tag) for tag in _COMPARED}
     values[MODALITIES_IN_STUDY] = sorted(map(str, values[MODALITIES_IN_STUDY]))
