@@ -134,7 +134,13 @@ def version_of_etag(text: str) -> str | None:
 
 
 def provenance(
-    target: str, activity: Literal["CREATE", "UPDATE"], recorded: datetime, agent: Mapping[str, Any]
+    target: str,
+    activity: Literal["CREATE", "UPDATE"],
+    recorded: datetime,
+    agent: Mapping[str, Any],
+    *,
+    reason: str | None = None,
+    revision_of: str | None = None,
 ) -> Resource:
     """Say that flute-sync wrote a resource.
 
@@ -146,7 +152,14 @@ def provenance(
         Aware time of the write.
     agent
         Who, as a FHIR Reference.
+    reason
+        Why, in words that name nobody.
+    revision_of
+        Reference of the version that was replaced.
     """
+    more: Resource = {} if reason is None else {"reason": [{"text": reason}]}
+    if revision_of is not None:
+        more["entity"] = [{"role": "revision", "what": {"reference": revision_of}}]
     return {
         "resourceType": "Provenance",
         "target": [{"reference": target}],
@@ -158,6 +171,7 @@ def provenance(
                 "who": dict(agent),
             }
         ],
+        **more,
     }
 
 

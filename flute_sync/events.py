@@ -86,7 +86,17 @@ class Event(StrEnum):
     SOURCE_FAILED = "source.failed", "A source cannot be asked; said once until it recovers."
     SOURCE_RECOVERED = "source.recovered", "A source answers again."
     SOURCE_RESET = "source.reset", "A source's feed began anew; it is read from its beginning."
+    SWEEP_FINISHED = "sweep.finished", "All that an archive lists was gone through."
+    SWEEP_DOUBTFUL = (
+        "sweep.doubtful",
+        "An archive lists far less than it was known to hold; few removals are looked into.",
+    )
     TARGET_PAUSED = "target.paused", "A server is down or refuses us; all work towards it waits."
+    ARCHIVE_DOUBTED = (
+        "archive.doubted",
+        "An archive misses so many studies at once that none is believed to be gone.",
+    )
+    ARCHIVE_TRUSTED = "archive.trusted", "What an archive misses is believed again."
     TARGET_RESUMED = "target.resumed", "The server answers again."
     FHIR_DUPLICATE_REMOVED = "fhir.duplicate_removed", "A duplicate of our own making was deleted."
     FHIR_ADOPTED = "fhir.adopted", "An existing ImagingStudy of the study was taken over."

@@ -26,7 +26,7 @@ Lists are sets to us: members are matched by what they identify, not by position
 
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -298,6 +298,20 @@ def _identifying(path: str, member: Mapping[str, Any]) -> Any:
 
 def _dump(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def withdrawn_from(current: Mapping[str, Any], endpoints: Collection[str], status: str) -> Resource:
+    """Return a resource of a study that these Endpoints give no more; what it told stays."""
+    left = _without(current, endpoints) | {"status": status}
+    if "series" in left:
+        left["series"] = [_without(series, endpoints) for series in _dicts(left, "series")]
+    return left
+
+
+def _without(element: Mapping[str, Any], endpoints: Collection[str]) -> Resource:
+    kept = [one for one in _dicts(element, "endpoint") if one.get("reference") not in endpoints]
+    rest = {name: value for name, value in element.items() if name != "endpoint"}
+    return rest | {"endpoint": kept} if kept else rest
 
 
 def same(current: Mapping[str, Any], merged: Mapping[str, Any]) -> bool:

@@ -51,6 +51,13 @@ class PatientAbsent(IdentityError):
     hint = "Create the Patient with this identifier; the study goes on by itself then."
 
 
+class PatientGone(IdentityError):
+    """The Patient of a study that is in FHIR is not there any more."""
+
+    code = "PATIENT-GONE"
+    hint = "Restore the Patient, or create one with this identifier; the study goes on by itself."
+
+
 class PatientAmbiguous(IdentityError):
     """More than one Patient has the identifier."""
 

@@ -18,6 +18,7 @@ from flute_sync.daemon.pauses import FHIR_PAUSES, ArchivePauses, Pause
 from flute_sync.daemon.periodic import Periodic
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.polling import pollers
+from flute_sync.daemon.removal import INTERVAL, Brake
 from flute_sync.daemon.sd_notify import SystemdNotifier, watchdog_interval
 from flute_sync.daemon.servers import Servers, associations
 from flute_sync.daemon.stats import Stats
@@ -41,7 +42,7 @@ GRACE = timedelta(seconds=25)
 CAPABILITY_INTERVAL = timedelta(seconds=10)
 """How soon a FHIR server that was down at the start is asked what it can do."""
 
-RELOADED = frozenset({"site", "select", "patient", "imaging_study", "retry", "log"})
+RELOADED = frozenset({"site", "select", "patient", "imaging_study", "removal", "retry", "log"})
 """Sections that take effect on SIGHUP; the others hold connections, ports or files."""
 
 
@@ -128,6 +129,7 @@ class Daemon:
             for pause in self.pauses
             if pause.error is not None
         ]
+        warnings += self._brake.warnings()
         return Readiness(not problems, tuple(problems), tuple(warnings))
 
     def describe(self) -> str:
@@ -152,6 +154,7 @@ class Daemon:
         self._archives = {entry.name: Archive(entry) for entry in config.every_archive}
         for archive in self._archives.values():
             self._open.callback(archive.close)
+        self._brake = Brake(self.ledger, lambda: self._config.removal, tuple(self._archives))
         self._probe()
         self._pipeline = self._build_pipeline(config)
         self._workers = Workers(
@@ -204,7 +207,9 @@ class Daemon:
             raise
 
     def _build_pipeline(self, config: Config) -> Pipeline:
-        return Pipeline.build(config, self.ledger, self._fhir, self._archives, self.archive_pauses)
+        return Pipeline.build(
+            config, self.ledger, self._fhir, self._archives, self.archive_pauses, self._brake
+        )
 
     def _console_listener(self) -> Iterator[Listener]:
         if self._config.console.enabled:
@@ -246,6 +251,7 @@ class Daemon:
         )
         yield Periodic("patient_watch", lambda: self._config.patient.watch_interval, alarm.step)
         yield Periodic("capabilities", lambda: CAPABILITY_INTERVAL, self._look_at_capabilities)
+        yield Periodic("removals", lambda: INTERVAL, self._brake.step)
         group = GroupAlarm(
             self.ledger,
             lambda: self._pipeline.subjects,

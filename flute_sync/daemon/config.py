@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from flute_sync.completeness import StudySettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
+from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.imaging_study import ImagingStudySettings
 from flute_sync.ledger import LedgerSettings
@@ -122,6 +123,7 @@ class Config(BaseSettings):
     select: SelectSettings = SelectSettings()
     patient: PatientSettings = PatientSettings()
     imaging_study: ImagingStudySettings = ImagingStudySettings()
+    removal: RemovalSettings = RemovalSettings()
     retry: RetrySettings = RetrySettings()
     sync: SyncSettings = SyncSettings()
     console: ConsoleSettings = ConsoleSettings()

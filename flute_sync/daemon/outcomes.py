@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from flute_sync.archive_errors import ArchiveStudyAbsent
+from flute_sync.archive_errors import ArchiveManyAbsent, ArchiveStudyAbsent
 from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event
 from flute_sync.fhir.imaging_studies import IMAGING_STUDY, Written
@@ -18,6 +18,10 @@ from flute_sync.study import Remark, Study
 from flute_sync.task import TaskEvent
 
 MOST_REMARKS: Final = 5
+MOVES: Final = {
+    "witnessed": "with Provenance",
+    "unwitnessed": "without Provenance, which the server does not take",
+}
 
 
 def synced(
@@ -34,7 +38,8 @@ def synced(
     logical = "" if "reference" in subject.reference else ", subject logical"
     sentence = (
         f"{verb} {reference} version {written.version_id}: {mapped.resource['status']}, "
-        f"{series} series, {instances} instances{logical}{_remarks(mapped, remarks)}."
+        f"{series} series, {instances} instances{logical}{_moved(written)}"
+        f"{_remarks(mapped, remarks)}."
     )
     unchanged = written.outcome == "unchanged"
     return Settlement(
@@ -44,6 +49,12 @@ def synced(
         fhir=FhirRow(written.resource_id, written.version_id, written.digest),
         patient_reference=subject.reference.get("reference"),
     )
+
+
+def _moved(written: Written) -> str:
+    if written.moved is None:
+        return ""
+    return f", moved to another Patient {MOVES[written.moved]}"
 
 
 def _remarks(mapped: Mapped, remarks: Sequence[Remark]) -> str:
@@ -77,15 +88,48 @@ def left_out(reason: str, *, prune: bool, waiting_for: str | None = None) -> Set
     )
 
 
-def vanishing(next_look: datetime) -> Settlement:
-    """No archive holds the study any more, which is not believed at once."""
-    error = ArchiveStudyAbsent()
+def vanishing(
+    next_look: datetime, *, doubted: bool = False, written: Settlement | None = None
+) -> Settlement:
+    """An archive does not find what it held, which is not believed at once.
+
+    Parameters
+    ----------
+    doubted
+        The archive finds too little to be believed at all.
+    written
+        What was written meanwhile of a study that another archive still holds.
+    """
+    error = ArchiveManyAbsent() if doubted else ArchiveStudyAbsent()
+    again = "it is looked for again before that is believed"
     return Settlement(
         event=TaskEvent.FAIL,
-        sentence=f"{error.sentence}; it is looked for again before that is believed.",
+        sentence=f"{error.sentence}; {again}.",
         log_event=Event.STUDY_RETRY,
         code=error.code,
         next_attempt_at=next_look,
+        fhir=written.fhir if written is not None else None,
+        patient_reference=written.patient_reference if written is not None else None,
+        identity=written.identity if written is not None else None,
+    )
+
+
+def withdrawn(status: str, written: Written | None, row: FhirRow) -> Settlement:
+    """No archive holds the study any more, and FHIR says so.
+
+    Parameters
+    ----------
+    written
+        None where FHIR had said before what became of it, and that stays.
+    """
+    reference = f"{IMAGING_STUDY}/{row.resource_id}"
+    changed = written is not None and written.outcome != "unchanged"
+    said = f"version {row.version_id} says {status}" if changed else f"stays {status}"
+    return Settlement(
+        event=TaskEvent.SYNC,
+        sentence=f"No archive holds it any more; {reference} {said}.",
+        log_event=Event.STUDY_SYNCED if changed else Event.STUDY_UNCHANGED,
+        fhir=row,
     )
 
 

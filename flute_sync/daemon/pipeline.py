@@ -5,9 +5,9 @@ the ledger hold now.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -18,29 +18,28 @@ from flute_sync.daemon.config import Config
 from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.reading import Reader
-from flute_sync.daemon.subject import Subjects, wake_key
+from flute_sync.daemon.removal import Brake
+from flute_sync.daemon.subject import Last, Subjects, wake_key
+from flute_sync.daemon.withdrawal import Removals
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.endpoints import Endpoints
 from flute_sync.fhir.imaging_studies import Found, ImagingStudies, Key, literal_order
 from flute_sync.fhir.patients import Patients
 from flute_sync.fhir_errors import FhirRejected
+from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
-from flute_sync.ledger import Absence, Claim, Ledger, Settlement
-from flute_sync.patient import Identity, Subject, identify
+from flute_sync.ledger import Claim, Ledger, Settlement
+from flute_sync.patient import Subject
 from flute_sync.patient_errors import IdentityError, PatientAbsent
+from flute_sync.rejection import accepted
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.study import EXTRACTION_VERSION, Accession, Remark, Study, union
+from flute_sync.task import TaskEvent
 
 MAPPING_VERSION: Final = 1
 """Raised when the mapping says the same study in another way: studies are judged again then."""
-
-ABSENCE_CONFIRMATIONS: Final = 3
-ABSENCE_PERIOD: Final = timedelta(hours=24)
-"""A study has vanished when that many reads, over that long, did not find it."""
-UNWRITTEN_PERIOD: Final = timedelta(hours=1)
-"""The same for one that an archive accepted from us, but that FHIR does not know yet."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class Pipeline:
     endpoints: Endpoints
     subjects: Subjects
     archives: Mapping[str, Archive]
+    removals: Removals
+    patients: Mapping[str, PatientSettings]
 
     @classmethod
     def build(
@@ -67,21 +68,42 @@ class Pipeline:
         fhir: FhirClient,
         archives: Mapping[str, Archive],
         pauses: ArchivePauses,
+        brake: Brake | None = None,
     ) -> "Pipeline":
-        """Put a pipeline together from the settings in force; archives are in their order."""
+        """Put a pipeline together from the settings in force; archives are in their order.
+
+        Parameters
+        ----------
+        brake
+            The one that is kept an eye on; none: one of its own.
+        """
         system = config.identifier_system
+        reader = Reader(ledger, archives, pauses)
+        studies = ImagingStudies(
+            fhir,
+            id_strategy=config.imaging_study.id_strategy,
+            agent=_agent(system) if config.fhir.provenance else None,
+            mover=_agent(system),
+        )
+        endpoints = Endpoints(fhir, system)
         return cls(
             config=config,
             rules=_rules(config),
-            reader=Reader(ledger, archives, pauses),
-            studies=ImagingStudies(
-                fhir,
-                id_strategy=config.imaging_study.id_strategy,
-                agent=_agent(system) if config.fhir.provenance else None,
-            ),
-            endpoints=Endpoints(fhir, system),
+            reader=reader,
+            studies=studies,
+            endpoints=endpoints,
             subjects=Subjects(Patients(fhir, config.patient), config.select, fhir.base_url),
             archives=archives,
+            removals=Removals(
+                reader,
+                studies,
+                lambda: _references(endpoints, archives),
+                config.removal,
+                brake or Brake(ledger, lambda: config.removal, tuple(archives)),
+            ),
+            patients={
+                entry.name: entry.patient_settings(config.patient) for entry in config.every_archive
+            },
         )
 
     @property
@@ -102,14 +124,22 @@ class Pipeline:
 
     def _step(self, claim: Claim) -> Settlement:
         read = self.reader.study(claim)
-        study = read.study
-        if not study.series and read.absences:
-            return self._absent(claim, study, read.absences)
+        left = self.removals.judge(claim, read, datetime.now(UTC))
+        if left.study is None:
+            return self.removals.settle(claim, read.study, left)
+        written = self._keep_true(claim, left.study)
+        if left.believed or written.event is not TaskEvent.SYNC:
+            return written
+        return vanishing(left.next_look, doubted=left.doubted, written=written)
+
+    def _keep_true(self, claim: Claim, study: Study) -> Settlement:
         verdict = judge(study, self.config.select)
-        if not verdict.wanted:
+        # What is in FHIR by the rules in force is kept true, however little is left of it.
+        is_kept = claim.patient_reference is not None and claim.rules == self.rules
+        if not verdict.wanted and not is_kept:
             return left_out(verdict.reason, prune=bool(self.archives))
         try:
-            identity = identify(study, self.config.patient)
+            identity = identify(accepted(study), self.config.patient, self.patients)
         except IdentityError as error:
             return hold(error)
         return self._place(claim, study, identity)
@@ -127,7 +157,8 @@ class Pipeline:
             recreate=claim.confirmed,
         )
         try:
-            subject = self.subjects.resolve(identity, found, confirmed=claim.confirmed)
+            last = Last(claim.identity == waiting_for, claim.patient_reference)
+            subject = self.subjects.resolve(identity, found, confirmed=claim.confirmed, last=last)
         except PatientAbsent as error:
             verdict = judge_patient(None, self.config.select)
             if verdict.wanted:
@@ -141,7 +172,7 @@ class Pipeline:
         written = self._write(claim, study, found, subject, orders, identity.remarks)
         # A logical subject becomes literal when the Patient arrives.
         literal = "reference" in subject.reference
-        return written if literal else replace(written, waiting_for=waiting_for)
+        return replace(written, identity=waiting_for, waiting_for=None if literal else waiting_for)
 
     def _write(
         self,
@@ -161,6 +192,7 @@ class Pipeline:
                 found.study,
                 last_digest=claim.fhir.digest if claim.fhir else None,
                 known_id=claim.fhir.resource_id if claim.fhir else None,
+                moved=self.subjects.moves(found.study, subject),
             )
         except FhirRejected:
             self.endpoints.forget()  # one of them may be gone: the next attempt looks again
@@ -180,10 +212,7 @@ class Pipeline:
         return Context(
             subject=subject.reference,
             now=datetime.now(UTC),
-            endpoints={
-                archive.name: self.endpoints.references(archive.name, archive.settings.endpoint_url)
-                for archive in self.archives.values()
-            },
+            endpoints=_references(self.endpoints, self.archives),
             source=home.endpoint_url if home is not None else None,
             zone=home.zone if home is not None and home.zone else self.config.site.zone,
             service_requests=requests,
@@ -205,25 +234,14 @@ class Pipeline:
             if (system := issuer_system(accession.issuer, systems, default)) is not None
         }
 
-    def _absent(self, claim: Claim, study: Study, absences: Collection[Absence]) -> Settlement:
-        """Judge a study that its archives do not find: a moment's gap is no deletion."""
-        accepted = bool(claim.unverified or claim.absences)
-        period = ABSENCE_PERIOD if claim.fhir else UNWRITTEN_PERIOD
-        now = datetime.now(UTC)
-        confirmed = all(
-            absence.confirmations >= ABSENCE_CONFIRMATIONS and now - absence.since >= period
-            for absence in absences
-        )
-        if not confirmed and (claim.fhir or accepted):
-            return vanishing(now + period / (ABSENCE_CONFIRMATIONS - 1))
-        if claim.fhir is None:
-            return left_out("no archive holds it and FHIR never knew it", prune=True)
-        found = self.studies.find(study.study_instance_uid, known_id=claim.fhir.resource_id)
-        if found.study is None or not isinstance(found.study.get("subject"), dict):
-            return left_out("no archive holds it and FHIR holds it no more", prune=True)
-        subject = Subject(found.study["subject"])
-        gone = replace(study, vanished=True)
-        return self._write(claim, gone, found, subject, {})
+
+def _references(
+    endpoints: Endpoints, archives: Mapping[str, Archive]
+) -> dict[str, tuple[str, ...]]:
+    return {
+        archive.name: endpoints.references(archive.name, archive.settings.endpoint_url)
+        for archive in archives.values()
+    }
 
 
 def _agent(system: str) -> dict[str, Any]:

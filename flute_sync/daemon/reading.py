@@ -1,7 +1,7 @@
 """Bringing the ledger up to what the archive holds, before anything is said in FHIR."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ from flute_sync.daemon.agreement import agrees, held_instances
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.events import Event, fields
 from flute_sync.ledger import Absence, Claim, Ledger, Snapshot
+from flute_sync.rejection import notes_on_others
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.study import Study, StudyInstanceUID
 
@@ -65,7 +66,24 @@ class Reader:
             name for name in unread if self._compare(claim, study, self.archives[name], absences)
         ]
         study = self.ledger.load(claim) if read else study
+        if not absences:
+            self._keep_notes(claim, study)
         return Found(study, tuple(absences.values()))
+
+    def believe(self, claim: Claim, absences: Collection[Absence]) -> Study:
+        """Take from the ledger what archives hold no more, and return what is left."""
+        for absence in absences:
+            gone = Snapshot(
+                absence.archive, absence.since, claim.generation, absent=True, believed=True
+            )
+            self.ledger.snapshot(claim, gone)
+        return self.ledger.load(claim)
+
+    def _keep_notes(self, claim: Claim, study: Study) -> None:
+        """Let other studies know what this one's rejection notes say of them."""
+        notes = notes_on_others(study)
+        if notes or claim.has_notes:
+            self.ledger.keep_notes(claim, notes)
 
     def _compare(
         self, claim: Claim, study: Study, archive: Archive, absences: dict[str, Absence]

@@ -10,8 +10,19 @@ from flute_sync.fhir.patients import PATIENT, Patients
 from flute_sync.fhir.queries import reference_id
 from flute_sync.ownership import bears
 from flute_sync.patient import Identity, Subject
-from flute_sync.patient_errors import PatientChanged
+from flute_sync.patient_errors import PatientChanged, PatientGone
 from flute_sync.selection import SelectSettings, Verdict, judge_patient
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """How a study was written last.
+
+    ``is_same_identity``: the archive named the patient by the same identifier as now.
+    """
+
+    is_same_identity: bool = False
+    patient_reference: str | None = None
 
 
 @dataclass
@@ -23,8 +34,13 @@ class Subjects:
     base_url: str
     _members: frozenset[str] | None = None
 
-    def resolve(self, identity: Identity, found: Found, *, confirmed: bool) -> Subject:
+    def resolve(
+        self, identity: Identity, found: Found, *, confirmed: bool, last: Last = Last()
+    ) -> Subject:
         """Return the subject.
+
+        Where the archive says the same as ever and the FHIR server has sorted its Patients anew,
+        by a merge, its undoing or a new number, the study follows the identifier.
 
         Parameters
         ----------
@@ -32,18 +48,44 @@ class Subjects:
             What the look-up found: Patients with the identity's keys, and the ImagingStudy.
         confirmed
             Whether a person confirmed that the patient was corrected in the archive.
+        last
+            How it was written last.
 
         Raises
         ------
         IdentityError
             It is not certain who is meant; `PatientChanged` when the ImagingStudy is of somebody
-            else and nobody confirmed that.
+            else and nobody confirmed that; `PatientGone` when nobody has the identifier any more
+            by which it was found.
         """
+        study = found.study or {}
+        current = study.get("subject")
+        if confirmed or not isinstance(current, dict):
+            return self.patients.resolve(identity, found.patients)
+        # A Patient who was deleted is not made again, and none is made for a study that moves.
+        if not found.patients and self._id(current) is not None and last.is_same_identity:
+            raise PatientGone()
+        if not found.patients and self._id(current) is not None and self.patients.makes:
+            raise PatientChanged()
         subject = self.patients.resolve(identity, found.patients)
-        current = found.study.get("subject") if found.study is not None else None
-        if isinstance(current, dict) and not confirmed:
-            self._refuse_another(current, subject, identity, found.study or {})
+        self._refuse_another(current, subject, identity, study, last)
         return subject
+
+    def moves(self, study: Mapping[str, Any] | None, subject: Subject) -> bool:
+        """Tell whether a study goes from one patient to another."""
+        current = (study or {}).get("subject")
+        if not isinstance(current, dict):
+            return False
+        was_id, now_id = self._id(current), self._id(subject.reference)
+        if was_id is not None:
+            return was_id != now_id
+        stated = current.get("identifier")
+        if not isinstance(stated, dict) or subject.patient is None:
+            return False
+        return not bears(subject.patient, str(stated.get("system")), str(stated.get("value")))
+
+    def _id(self, reference: Mapping[str, Any]) -> str | None:
+        return reference_id(reference.get("reference"), PATIENT, self.base_url)
 
     def _refuse_another(
         self,
@@ -51,12 +93,14 @@ class Subjects:
         subject: Subject,
         identity: Identity,
         study: Mapping[str, Any],
+        last: Last,
     ) -> None:
-        now_id = reference_id(subject.reference.get("reference"), PATIENT, self.base_url)
-        was_id = reference_id(current.get("reference"), PATIENT, self.base_url)
+        was_id, now_id = self._id(current), self._id(subject.reference)
         if was_id is not None:
+            ours = last.patient_reference == f"{PATIENT}/{was_id}"
+            follows = was_id == now_id or (now_id is not None and last.is_same_identity and ours)
             # A logical subject where a Patient stood: the Patient is gone or renumbered.
-            if was_id != now_id and (now_id is None or self.patients.survivor(was_id) != now_id):
+            if not follows and (now_id is None or self.patients.survivor(was_id) != now_id):
                 raise PatientChanged()
             return
         keys = [(key.system, key.value) for key in (identity.key, *identity.others)]

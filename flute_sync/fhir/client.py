@@ -57,6 +57,8 @@ class FhirClient:
         self.base_url = self._wire.base_url
         self.bundles = True
         """Whether several requests may go in one; `capabilities` finds out."""
+        self.transactions = True
+        """Whether they may go all or nothing; `capabilities` finds out."""
 
     def __enter__(self) -> "FhirClient":
         return self
@@ -78,6 +80,7 @@ class FhirClient:
         answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
         found = capabilities(answer.body)
         self.bundles = found.bundles
+        self.transactions = "transaction" in found.system
         return found
 
     def server_time(self) -> datetime:

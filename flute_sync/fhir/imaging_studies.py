@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from flute_sync.bundle import Entry, Resource, Result, full_url, version_of, witnessed
 from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.moves import Mover
 from flute_sync.fhir.queries import identifier_search, study_criteria, study_search
 from flute_sync.fhir.questions import Question, Read, Search, ask
 from flute_sync.fhir.uniqueness import Pause, others_than_ours
@@ -45,13 +46,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write came to; ``digest`` belongs into the ledger, for the next write."""
+    """What a write came to; ``digest`` belongs into the ledger, for the next write.
+
+    ``moved``: the subject became another one, with or without a Provenance of that.
+    """
 
     outcome: Literal["created", "updated", "unchanged"]
     resource_id: str
     version_id: str | None
     digest: str
     adopted: bool = False
+    moved: Literal["witnessed", "unwitnessed"] | None = None
 
 
 def hash_id(study_instance_uid: str) -> str:
@@ -69,6 +74,8 @@ class ImagingStudies:
         ``server``: conditional create; ``hash``: an id of our own choosing.
     agent
         Who writes, as a FHIR Reference; with it, every write carries a Provenance.
+    mover
+        Who writes, for moves to another patient: they carry one wherever the server takes it.
     """
 
     def __init__(
@@ -77,12 +84,14 @@ class ImagingStudies:
         *,
         id_strategy: Literal["server", "hash"] = "server",
         agent: Mapping[str, Any] | None = None,
+        mover: Mapping[str, Any] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         pause: Pause = time.sleep,
     ) -> None:
         self._client = client
         self._hash = id_strategy == "hash"
         self._agent = agent
+        self._mover = agent or mover
         self._clock = clock
         self._pause = pause
 
@@ -161,6 +170,7 @@ class ImagingStudies:
         *,
         last_digest: str | None = None,
         known_id: str | None = None,
+        moved: bool = False,
     ) -> Written:
         """Bring the server to what ``ours`` says, and nothing where it says it already.
 
@@ -174,6 +184,8 @@ class ImagingStudies:
             `Written.digest` of our last write.
         known_id
             The id of our last write; another one found now is taken over.
+        moved
+            Whether it goes to another patient.
 
         Raises
         ------
@@ -191,7 +203,9 @@ class ImagingStudies:
                         return created
                     current = created
                 if current is not None:
-                    return self._update(study_instance_uid, current, ours, last_digest, known_id)
+                    return self._update(
+                        study_instance_uid, current, ours, last_digest, known_id, moved
+                    )
             except FhirConflict:
                 if attempt + 1 == _MOST_TRIES:
                     raise
@@ -210,6 +224,7 @@ class ImagingStudies:
         ours: Resource,
         last_digest: str | None,
         known_id: str | None,
+        moved: bool,
     ) -> Written:
         resource_id, version = str(current["id"]), version_of(current)
         adopted = known_id != resource_id
@@ -223,6 +238,14 @@ class ImagingStudies:
             return Written("unchanged", resource_id, version, remembered, adopted)
         if version is None:
             raise FhirServerError("an ImagingStudy has no meta.versionId")
+        if moved and self._mover is not None:
+            result, is_witnessed = Mover(self._client, self._mover, self._clock()).put(
+                merged, version
+            )
+            how: Literal["witnessed", "unwitnessed"] = (
+                "witnessed" if is_witnessed else "unwitnessed"
+            )
+            return Written("updated", resource_id, result.version, remembered, adopted, how)
         result = self._put(merged, version)
         return Written("updated", resource_id, result.version, remembered, adopted)
 

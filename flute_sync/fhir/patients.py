@@ -40,6 +40,11 @@ class Patients:
         self._pause = pause
         self._creating = Lock()
 
+    @property
+    def makes(self) -> bool:
+        """Whether a subject is made up where nobody has the identifier."""
+        return self._settings.policy != "lookup"
+
     def find(self, keys: Sequence[PatientKey]) -> list[Resource]:
         """Search the Patients that bear one of these identifiers."""
         pairs = [(key.system, key.value) for key in keys]

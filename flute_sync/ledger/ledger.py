@@ -227,6 +227,11 @@ class Ledger:
         with self._database.read() as connection:
             return removal.has_moved(connection, claim.study_id)
 
+    def look_for_missing(self, archive: str) -> int:
+        """Look now for what an archive is missing and was not believed about; return how many."""
+        archive_id = self._archives.id_of(archive)
+        return self._database.transact(lambda c: removal.look_now(c, archive_id, self._clock()))
+
     def missing(self, archive: str, after: datetime) -> Missing:
         """Count the studies that an archive is missing since later than ``after``."""
         archive_id = self._archives.id_of(archive)

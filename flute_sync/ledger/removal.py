@@ -15,6 +15,11 @@ _MISSING: Final = (
     "SELECT count(*), min(absent_since) FROM study_archive JOIN study ON study.id = study_id"
     " WHERE archive_id = ? AND absences > 0 AND absent_since > ? AND code IN (?)"
 )
+_NOT_BELIEVED: Final = (
+    "SELECT study.id FROM study_archive JOIN study ON study.id = study_id"
+    " WHERE archive_id = ? AND absences > 0 AND state = 'failed' AND code IN (?)"
+)
+_DUE: Final = "UPDATE study SET next_attempt_at = ? WHERE id = ? AND state = 'failed'"
 _HELD: Final = "SELECT count(*) FROM study_archive WHERE archive_id = ? AND absences = 0"
 _LEFT_BEHIND: Final = (
     "SELECT count(*) FROM instance AS own WHERE own.study_id = ? AND NOT EXISTS ("
@@ -52,3 +57,11 @@ def has_moved(connection: Connection, study_id: int) -> bool:
     driver = Driver(connection)
     ((left_behind,),) = driver.rows(_LEFT_BEHIND, study_id)
     return not left_behind and bool(driver.rows(_ANY, study_id))
+
+
+def look_now(connection: Connection, archive_id: int, now: datetime) -> int:
+    """Let the studies be looked for at once about which an archive was not believed."""
+    driver = Driver(connection)
+    found = driver.rows(_NOT_BELIEVED, archive_id, [ArchiveManyAbsent.code])
+    driver.run(_DUE, [(to_stored(now), study_id) for (study_id,) in found])
+    return len(found)

@@ -42,13 +42,13 @@ from flute_sync.ledger.tables import (
 )
 from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement
 from flute_sync.ledger_errors import LeaseLost, LedgerTargetChanged, StudyUnknown
-from flute_sync.patient_errors import PatientChanged
+from flute_sync.patient_errors import PatientChanged, PatientGone
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, after, before
 
 _HELD: Final = study.c.state == State.IN_PROGRESS.value
 _WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
-_CONFIRMABLE: Final = frozenset({PatientChanged.code, FhirGone.code})
+_CONFIRMABLE: Final = frozenset({PatientChanged.code, PatientGone.code, FhirGone.code})
 """What a person confirms by asking for another attempt; other studies are only read anew."""
 _NOT_WAITING: Final = {"lease_owner": None, "waiting_for": None}
 
