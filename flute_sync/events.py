@@ -83,6 +83,14 @@ class Event(StrEnum):
         "A pushed notice was recorded; `studies` of which it tells, `failed` elements of no use.",
     )
     NOTICE_REFUSED = "notice.refused", "A pushed notice was refused; `code` says why."
+    COMMITMENT_REPORTED = (
+        "commitment.reported",
+        "A sender was told which `instances` the archive holds, and how many it does not.",
+    )
+    COMMITMENT_UNREPORTED = (
+        "commitment.unreported",
+        "A report on storage commitment could not be delivered.",
+    )
     SOURCE_FAILED = "source.failed", "A source cannot be asked; said once until it recovers."
     SOURCE_RECOVERED = "source.recovered", "A source answers again."
     SOURCE_RESET = "source.reset", "A source's feed began anew; it is read from its beginning."

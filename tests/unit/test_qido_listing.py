@@ -88,7 +88,7 @@ ARCHIVES = {
         ArchiveSettings(dicomweb_url="http://pacs/dicom-web", page_size=size),
         transport=httpx.MockTransport(Wire.answer),
     )
-    for size in (3, 10, 500)
+    for size in (5, 10, 500)
 }
 
 
@@ -113,16 +113,16 @@ DAYS = st.one_of(
 )
 
 
-@given(st.lists(DAYS, max_size=60), st.sampled_from([3, 10, 500]))
-@settings(deadline=None, max_examples=60)
+@given(st.lists(DAYS, max_size=60), st.sampled_from([5, 10, 500]))
+@settings(deadline=None, max_examples=30)
 def test_every_study_is_listed_once(days, size):
     rows = [study(number, day) for number, day in enumerate(days)]
     found = listed(Pacs(rows), size=size)
     assert sorted(found) == sorted(names(rows))
 
 
-@given(st.lists(DAYS, max_size=40), st.sampled_from([3, 10]), st.randoms())
-@settings(deadline=None, max_examples=40)
+@given(st.lists(DAYS, max_size=40), st.sampled_from([5, 10]), st.randoms())
+@settings(deadline=None, max_examples=25)
 def test_a_listing_goes_on_where_another_stood(days, size, chance):
     rows = [study(number, day) for number, day in enumerate(days)]
     whole = pages(Pacs(rows), size=size)
