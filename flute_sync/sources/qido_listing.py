@@ -13,9 +13,8 @@ PS3.18 10.6 and 8.3.4 (2026b); PS3.4 C.2.2.2.5 (range matching).
 
 import logging
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, timedelta
-from itertools import product
-from typing import Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Final
 from urllib.parse import quote
 
 from flute_sync.archive_errors import (
@@ -29,49 +28,25 @@ from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.listing import Choice, Page
+from flute_sync.sources.listing_parts import Part, is_in, parts_of
 from flute_sync.sources.listing_windows import END, Position, Window, first_window
 from flute_sync.sources.peer import Json
 from flute_sync.sources.poller import Stop, batches
 from flute_sync.sources.search import (
-    MODALITIES_IN_STUDY,
-    PATIENT_ID,
     StudyRow,
     date_of,
     monthly,
     summed_up,
-    text,
-    texts,
 )
 from flute_sync.study import StudyInstanceUID
 
 log = logging.getLogger(__name__)
 
-_TOO_MUCH: Final = frozenset({400, 413, 416})
+TOO_MUCH: Final = frozenset({400, 413, 416})
+"""How servers refuse a search that finds more than they want to tell."""
 _DAY: Final = timedelta(days=1)
 _RAW: Final = "*,^-_.~:@!$'()"
 """What Orthanc 1.10 takes only as it is."""
-
-
-class _Part(NamedTuple):
-    """One of the lists that a choice comes to: of one modality, or of one patient."""
-
-    modality: str | None
-    earlier: frozenset[str]
-    patient_id: str | None
-
-    @property
-    def keys(self) -> list[str]:
-        wanted = {"ModalitiesInStudy": self.modality, "PatientID": self.patient_id}
-        return [f"{key}={quote(value, safe=_RAW)}" for key, value in wanted.items() if value]
-
-    def takes(self, row: Json) -> bool:
-        """Compare again: a server may ignore a key, and no study should come twice."""
-        if self.patient_id is not None and text(row, PATIENT_ID) != self.patient_id:
-            return False
-        stated = set(texts(row, MODALITIES_IN_STUDY))
-        if self.modality is None or not stated:
-            return True  # servers need not state it (PS3.18 10.6.3.3.1): the study's read tells
-        return self.modality in stated and not stated & self.earlier
 
 
 class _DateIgnored(Exception):
@@ -82,10 +57,16 @@ class QidoListing:
     """Lists one archive; see `Listing`.
 
     Rows of one study that stand in one window come as one.
+
+    Parameters
+    ----------
+    stamp
+        When a study without a number of instances counts as changed.
     """
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, stamp: Stamp = monthly) -> None:
         self._archive = archive
+        self._stamp = stamp
         self._size = archive.settings.page_size
         self._unusable = False
 
@@ -103,7 +84,7 @@ class QidoListing:
 
         A page may be empty. The last one's ``resume`` is `END`, from which nothing follows.
         """
-        parts = _parts(choice)
+        parts = parts_of(choice)
         position = Position.parse(resume)
         while position.part < len(parts):
             part = parts[position.part]
@@ -116,7 +97,7 @@ class QidoListing:
             yield Page((), END)
 
     def _part(
-        self, part: _Part, choice: Choice, position: Position, now: datetime, stop: Stop
+        self, part: Part, choice: Choice, position: Position, now: datetime, stop: Stop
     ) -> Iterator[Page]:
         if position.phase == "dates":
             try:
@@ -130,7 +111,7 @@ class QidoListing:
         yield from self._offsets(part, choice, position, now)
 
     def _windows(
-        self, part: _Part, choice: Choice, position: Position, now: datetime, stop: Stop
+        self, part: Part, choice: Choice, position: Position, now: datetime, stop: Stop
     ) -> Iterator[Page]:
         window: Window | None = first_window(
             choice, position, now.date() + _DAY, by_date=not part.patient_id
@@ -156,34 +137,34 @@ class QidoListing:
             window = following
 
     def _window(
-        self, part: _Part, choice: Choice, window: Window, *, whole: bool
+        self, part: Part, choice: Choice, window: Window, *, whole: bool
     ) -> list[Json] | None:
         """Return what a window holds; None where it needs several pages and ``whole`` is false."""
         found: list[Json] = []
-        for number, page in enumerate(self._archive.search.rows([*part.keys, *window.keys])):
+        for number, page in enumerate(self._archive.search.rows([*_keys(part), *window.keys])):
             if number and not whole:
                 return None
             if window.bounded and any(map(window.is_far, filter(None, map(date_of, page.rows)))):
                 raise _DateIgnored
             for row in page.rows:
                 day = date_of(row)
-                is_own = _is_in(choice, day) and not (window.bounded and day is None)
+                is_own = is_in(choice, day) and not (window.bounded and day is None)
                 if is_own and part.takes(row):
                     found.append(row)
         return found
 
     def _offsets(
-        self, part: _Part, choice: Choice, position: Position, now: datetime
+        self, part: Part, choice: Choice, position: Position, now: datetime
     ) -> Iterator[Page]:
         undated = position.phase == "undated"
         start = max(position.offset - self._size, 0)
         try:
-            for page in self._archive.search.rows(part.keys, start):
+            for page in self._archive.search.rows(_keys(part), start):
                 rows = [
                     row
                     for row in page.rows
                     if part.takes(row)
-                    and (date_of(row) is None if undated else _is_in(choice, date_of(row)))
+                    and (date_of(row) is None if undated else is_in(choice, date_of(row)))
                 ]
                 behind = position._replace(offset=page.offset)
                 yield Page(tuple(self._summed(rows, now)), str(behind))
@@ -199,7 +180,7 @@ class QidoListing:
             else:
                 studies.setdefault(uid, []).append(row)
         for uid, own in studies.items():
-            yield summed_up(StudyInstanceUID(uid), own, now, monthly)
+            yield summed_up(StudyInstanceUID(uid), own, now, self._stamp)
 
     def _remark(self) -> None:
         if self._unusable:
@@ -211,26 +192,14 @@ class QidoListing:
         )
 
 
-def _parts(choice: Choice) -> list[_Part]:
-    modalities: list[str] | list[None] = sorted(choice.modalities) or [None]
-    patients: list[str] | list[None] = list(dict.fromkeys(choice.patient_ids)) or [None]
-    return [
-        _Part(modality, frozenset(filter(None, modalities[:number])), patient_id)
-        for patient_id, (number, modality) in product(patients, enumerate(modalities))
-    ]
-
-
-def _is_in(choice: Choice, day: date | None) -> bool:
-    if choice.since is None and choice.until is None:
-        return True
-    if day is None:
-        return False
-    return (choice.since or day) <= day <= (choice.until or day)
+def _keys(part: Part) -> list[str]:
+    wanted = {"ModalitiesInStudy": part.modality, "PatientID": part.patient_id}
+    return [f"{key}={quote(value, safe=_RAW)}" for key, value in wanted.items() if value]
 
 
 def _is_too_much(error: FluteSyncError) -> bool:
     return isinstance(error, ArchiveAnswerTooLarge) or (
-        isinstance(error, ArchiveRefused) and error.status in _TOO_MUCH
+        isinstance(error, ArchiveRefused) and error.status in TOO_MUCH
     )
 
 

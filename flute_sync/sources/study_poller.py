@@ -24,7 +24,14 @@ log = logging.getLogger(__name__)
 _DAY: Final = timedelta(days=1)
 
 Look = Callable[[date, datetime, Stop], Iterator[list[Sighting]]]
-"""Yields part by part what is seen from a day on; a study may be seen several times."""
+"""Yields part by part what is seen from a day on; a study may be seen several times.
+
+Raises `Stopped` where it was told so.
+"""
+
+
+class Stopped(Exception):
+    """It was told to stop in the middle of a look."""
 
 
 class StudyPollerSettings(Settings):
@@ -112,14 +119,17 @@ class StudyPoller:
         """
         seen: dict[str, list[str]] = {}
         unusable = 0
-        for page in self._look(self._since(now), now, stop):
-            for uid, digest in page:
-                if uid is None:
-                    unusable += 1
-                else:
-                    seen.setdefault(uid, []).append(digest)
-            if stop():
-                return None
+        try:
+            for page in self._look(self._since(now), now, stop):
+                for uid, digest in page:
+                    if uid is None:
+                        unusable += 1
+                    else:
+                        seen.setdefault(uid, []).append(digest)
+                if stop():
+                    return None
+        except Stopped:
+            return None
         self._remark(unusable)
         return seen
 
