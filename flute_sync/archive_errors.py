@@ -17,6 +17,23 @@ class ArchiveServerError(TransientError):
     hint = "Look into the archive's own log at this time; flute-sync tries again by itself."
 
 
+class ArchiveQueryRefused(ArchiveServerError):
+    """The archive refuses a query, or ends it before its last answer.
+
+    Parameters
+    ----------
+    status
+        The DIMSE status of its answer.
+    """
+
+    code = "ARCHIVE-QUERY"
+    hint = "Look into the archive's log; if it limits its answers, set find_scu.max_answers."
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"C-FIND status {status:04X}H")
+        self.status = status
+
+
 class ArchiveStudyAbsent(TransientError):
     """The archive does not hold the study it spoke of."""
 
@@ -28,7 +45,7 @@ class ArchiveManyAbsent(OperatorError):
     """The archive misses so many studies at once that none of it is believed."""
 
     code = "ARCHIVE-MANY-ABSENT"
-    hint = "Mend the archive; if they were deleted on purpose: `flute-sync removals --confirm`."
+    hint = "Mend the archive; if they were deleted: `flute-sync removals --confirm ARCHIVE`."
 
 
 class ArchiveIncomplete(TransientError):
@@ -82,7 +99,7 @@ class ArchiveCapabilityMissing(OperatorError):
     """The archive lacks a service that the settings use."""
 
     code = "ARCHIVE-CAPABILITY"
-    hint = "Enable DICOMweb on the archive, or change the sources in the settings."
+    hint = "Enable DICOMweb, or C-FIND, on the archive, or change the sources in the settings."
 
 
 class ArchiveContextRefused(PermanentError):
@@ -90,7 +107,7 @@ class ArchiveContextRefused(PermanentError):
 
     code = "ARCHIVE-SOP-CLASS"
     hint = "Let the sender use a transfer syntax that the PACS takes, or enable the class there."
-    dimse_status = 0x0122  # SOP class not supported, PS3.7 C.5.6
+    dimse_status = 0x0122  # SOP class not supported, PS3.7 annex C
 
 
 class ArchiveAssociationRejected(ArchiveUnauthorized):

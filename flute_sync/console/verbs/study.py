@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,7 +13,9 @@ from flute_sync.console.output import (
     open_ledger,
     show_json,
 )
+from flute_sync.fhir_errors import FhirGone
 from flute_sync.ledger import StudyView
+from flute_sync.patient_errors import PatientChanged, PatientGone
 from flute_sync.study import StudyInstanceUID
 
 
@@ -38,15 +40,30 @@ def study(study_instance_uid: str, config_path: Path | None, as_json: bool) -> N
 def retry(study_instance_uid: str, config_path: Path | None, as_json: bool) -> None:
     """Read the study anew and try again; also confirms a corrected patient or a deletion.
 
-    The running service takes it up within a second.
+    What is confirmed is said. The running service takes it up within a second.
     """
     with open_ledger(load_config(config_path)) as ledger:
+        before = ledger.study_view(StudyInstanceUID(study_instance_uid))
         ledger.replay(StudyInstanceUID(study_instance_uid))
         view = ledger.study_view(StudyInstanceUID(study_instance_uid))
     if as_json:
         show_json(as_dict(view))
-    else:
-        click.echo(f"{study_instance_uid} is {view.state}.")
+        return
+    if before.code in _CONFIRMED:
+        click.echo(_CONFIRMED[before.code].format(was=before.patient_reference or "its Patient"))
+    click.echo(f"{study_instance_uid} is {view.state}.")
+
+
+_CONFIRMED: Final = {
+    PatientChanged.code: (
+        "Confirmed: the patient was corrected in the archive. "
+        "The study goes from {was} to whom the archive names now."
+    ),
+    PatientGone.code: (
+        "Confirmed: {was} is gone. The study goes to whom patient.policy finds or makes."
+    ),
+    FhirGone.code: ("Confirmed: the ImagingStudy was deleted by mistake. It is created anew."),
+}
 
 
 def as_dict(view: StudyView) -> dict[str, Any]:
