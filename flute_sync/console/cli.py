@@ -23,6 +23,7 @@ VERBS: Final = {
     "status": "status",
     "study": "study",
     "retry": "study",
+    "removals": "removals",
     "convert": "convert",
     "ledger": "ledger",
     "demo": "demo",
