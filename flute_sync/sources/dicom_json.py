@@ -10,7 +10,7 @@ PS3.18 F (2026b).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Final
 
 import orjson
@@ -101,10 +101,15 @@ def uid_in(row: object, tag: int) -> str | None:
         return None
 
 
+@cache
+def _keys_of(tag: int) -> dict[str, int]:
+    return _keys((tag,))
+
+
 def _one(row: object, tag: int) -> Elements:
     if not isinstance(row, Mapping):
         return Elements()
-    keys = _keys((tag,))
+    keys = _keys_of(tag)
     return _elements({key: row[key] for key in keys if key in row}, keys, _DEFAULT)
 
 

@@ -33,6 +33,7 @@ from flute_sync.sources.listing_windows import END, Position, Window, first_wind
 from flute_sync.sources.peer import Json
 from flute_sync.sources.poller import Stop, batches
 from flute_sync.sources.search import (
+    Stamp,
     StudyRow,
     date_of,
     monthly,

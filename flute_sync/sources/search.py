@@ -12,6 +12,8 @@ from datetime import date, datetime
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
 
+import orjson
+
 from flute_sync.archive_errors import ArchiveRefused, ArchiveServerError
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import uid_in
@@ -25,6 +27,7 @@ PATIENT_ID: Final = "00100020"
 _SERIES_COUNT: Final = "00201206"
 _INSTANCE_COUNT: Final = "00201208"
 _STUDY_INCLUDE: Final = ("00081030", "00100021")  # Study Description, Issuer of Patient ID
+_OF_ONE: Final = ("00080016", "0020000D", "0020000E")  # SOP class, study and series
 _COMPARED: Final = (
     STUDY_DATE, "00080030", "00080050", MODALITIES_IN_STUDY, "00080090", "00080201", "00081030",
     "00100010", PATIENT_ID, "00100021", "00100030", "00100040", "00200010",
@@ -130,6 +133,21 @@ class Search:
                 return summed_up(study_instance_uid, rows, at)
         return None
 
+    def instance(self, sop_instance_uid: str) -> Json | None:
+        """Look one instance up in all the archive; None when it does not find it.
+
+        Raises
+        ------
+        ArchiveServerError
+            When the server ignores what is asked: whether it holds the instance is not known.
+        """
+        found = None
+        for row in self._page("/instances", (f"SOPInstanceUID={sop_instance_uid}",), _OF_ONE, 0):
+            if uid_in(row, tags.SOP_INSTANCE_UID) != sop_instance_uid:
+                raise ArchiveServerError("its instance search tells of others than was asked")
+            found = found or row
+        return found
+
     def series(self, study_instance_uid: str) -> list[Json]:
         """Return the series of a study."""
         path = f"/studies/{study_instance_uid}/series"
@@ -205,7 +223,7 @@ class Search:
 def fingerprint(digests: Iterable[str]) -> str:
     """Return one digest for all the rows of a study, whatever their order."""
     different = sorted(set(digests))
-    return different[0] if len(different) == 1 else _short("\n".join(different))
+    return different[0] if len(different) == 1 else _short("\n".join(different).encode())
 
 
 def text(row: Json, tag: str) -> str | None:
@@ -267,15 +285,22 @@ def digest(row: Json, at: datetime, stamp: Stamp = hourly) -> str:
     if _count(row, _INSTANCE_COUNT) is None:
         # Nothing tells whether such a study grew: it is taken for changed now and then.
         values["read"] = [stamp(uid, at)]
-    return _short(json.dumps([uid, values], sort_keys=True))
+    return _short(_canonical([uid, values]))
+
+
+def _canonical(said: object) -> bytes:
+    try:
+        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # half a surrogate pair, or more than 64 bits
+        return json.dumps(said, sort_keys=True).encode()
 
 
 def _address(path: str, parameters: Sequence[str]) -> str:
     return f"{path}?{'&'.join(parameters)}" if parameters else path
 
 
-def _short(said: str) -> str:
-    return blake2b(said.encode(), digest_size=12).hexdigest()
+def _short(said: bytes) -> str:
+    return blake2b(said, digest_size=12).hexdigest()
 
 
 def _values(row: Json, tag: str) -> list[Any]:

@@ -1,7 +1,7 @@
 """What the pollers of a study search share: a window of days, and what was seen in it.
 
 The window is one of Study Date: a study without one, or sent long after its date, is not found.
-A study that was deleted is not seen, so these sources never tell of removals.
+A study that was deleted is not seen, so these sources never tell of removals. The sweep does.
 """
 
 import logging
@@ -17,6 +17,7 @@ from flute_sync.intake import Cursor, Delivery, Intake, Noticed
 from flute_sync.settings import PositiveDuration, Settings
 from flute_sync.sources.poller import Stop, batches
 from flute_sync.sources.search import Sighting, fingerprint
+from flute_sync.sources.sweep import SweepSettings
 from flute_sync.study import StudyInstanceUID
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ class StudyPollerSettings(Settings):
 
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
     """How many notices are committed at once."""
+
+    sweep: SweepSettings = SweepSettings()
+    """Going through the whole archive, for what the window does not show."""
 
 
 class StudyPoller:

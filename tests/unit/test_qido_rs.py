@@ -165,3 +165,35 @@ def test_a_poll_that_is_stopped_moves_no_cursor(intake):
     answers = iter([False, False, True])
     poller(pacs, intake, batch_size=3).step(NOW, lambda: next(answers))
     assert intake.cursors == {}
+
+
+def test_a_server_that_refuses_large_answers_is_asked_for_a_few_days_at_a_time(intake):
+    class Strict(Pacs):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            (window,) = parse_qs(request.url.query.decode()).get("StudyDate", ["20261115"])
+            first, _, last = window.partition("-") if "-" in window else (window, "", window)
+            found = [
+                one for one in self.rows if first <= one["00080020"]["Value"][0] <= (last or "9")
+            ]
+            if len(found) > 5:
+                self.windows.append(window)
+                return httpx.Response(413)
+            return Pacs(*found)(request)
+
+    days = [f"202611{day}" for day in (15, 16, 17, 18, 19, 20, 21, 22)]
+    rows = [
+        row(f"1.2.{day}.{n}", **{"00080020": {"vr": "DA", "Value": [day]}})
+        for day in days
+        for n in range(3)
+    ]
+    pacs = Strict(*rows)
+    poll = poller(pacs, intake)
+    poll.step(NOW)
+    first = intake.take()
+    assert len(first) == 24
+    poll.step(NOW)
+    assert intake.take() == first
+    assert pacs.windows.count("20261114-") == 3  # at once, and where the windows begin
+    alone = poll._archive.counts(StudyInstanceUID("1.2.20261115.0"))
+    assert alone is not None
+    assert first["1.2.20261115.0"] == alone.fingerprint
