@@ -56,6 +56,12 @@ def orthanc(new_orthanc: Callable[..., Orthanc]) -> Orthanc:
 
 
 @pytest.fixture(scope="session")
+def orthanc_python() -> None:
+    """Orthanc's plugin for scripts in Python."""
+    _require("orthanc-python")
+
+
+@pytest.fixture(scope="session")
 def hapi(run_directory: Path) -> Iterator[Hapi]:
     """HAPI as it comes, one for all workers: it is not to be stopped."""
     _require("fhir-server")

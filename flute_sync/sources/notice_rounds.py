@@ -51,7 +51,7 @@ class NoticeRounds:
         await asyncio.shield(self._round)
 
     async def _carry_out(self, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
+        if before is not None and not before.done():
             await asyncio.wait([before])
         notices, self._gathered = self._gathered or {}, None
         await asyncio.to_thread(self._deliver, notices)

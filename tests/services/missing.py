@@ -13,12 +13,12 @@ ORTHANC_PLUGIN_DIRECTORIES = (
     Path("/usr/lib/orthanc"),
     Path("/usr/local/share/orthanc/plugins"),
 )
-DICOMWEB_PLUGIN = "libOrthancDicomWeb.so"
 
 
-def orthanc_dicomweb_plugin() -> Path | None:
-    """The DICOMweb plugin of Orthanc."""
-    candidates = (directory / DICOMWEB_PLUGIN for directory in ORTHANC_PLUGIN_DIRECTORIES)
+def orthanc_plugin(name: str) -> Path | None:
+    """A plugin of Orthanc, ``"DicomWeb"`` or ``"Python"``."""
+    file = f"libOrthanc{name}.so"
+    candidates = (directory / file for directory in ORTHANC_PLUGIN_DIRECTORIES)
     return next((path for path in candidates if path.exists()), None)
 
 
@@ -47,7 +47,10 @@ REQUIREMENTS = (
     Requirement(
         "orthanc",
         ("orthanc", "orthanc-dicomweb"),
-        lambda: shutil.which("Orthanc") is not None and orthanc_dicomweb_plugin() is not None,
+        lambda: shutil.which("Orthanc") is not None and orthanc_plugin("DicomWeb") is not None,
+    ),
+    Requirement(
+        "orthanc-python", ("orthanc-python",), lambda: orthanc_plugin("Python") is not None
     ),
     Requirement("dcmtk", ("dcmtk",), lambda: shutil.which("storescu") is not None),
     Requirement("postgresql", ("postgresql",), lambda: postgresql_tool("initdb") is not None),

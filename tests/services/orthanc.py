@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.services.missing import orthanc_dicomweb_plugin
+from tests.services.missing import orthanc_plugin
 from tests.services.process import Process, free_port
 
 START_SECONDS = 30
@@ -90,7 +90,7 @@ class Orthanc:
             "Name": self.aet,
             "StorageDirectory": storage,
             "IndexDirectory": storage,
-            "Plugins": [str(orthanc_dicomweb_plugin())],
+            "Plugins": [str(orthanc_plugin("DicomWeb"))],
             "HttpPort": self.port,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": self.credentials is not None,

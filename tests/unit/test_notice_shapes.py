@@ -192,7 +192,8 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
 
 def test_more_elements_than_allowed_are_refused() -> None:
     assert len(told({"studies": [f"1.2.{n}" for n in range(100)]})) == 100
-    for much in ({"studies": ["1.2.3"] * 101}, [{}] * 101):
+    too_many: list[Any] = [{"studies": ["1.2.3"] * 101}, [{}] * 101]
+    for much in too_many:
         with pytest.raises(NoticeTooLarge):
             told(much)
 
