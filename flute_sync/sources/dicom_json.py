@@ -16,10 +16,10 @@ from typing import Final
 import orjson
 
 from flute_sync.dicom_errors import HeaderError
-from flute_sync.intake import Received
+from flute_sync.intake import Received, Stated
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header import Shared, own_part, shared_part, with_remarks
-from flute_sync.sources.header_attributes import STRUCTURED_REPORTS
+from flute_sync.sources.header_attributes import STRUCTURED_REPORTS, read_series
 from flute_sync.sources.header_decode import LONGEST_VALUE, SINGLE
 from flute_sync.sources.header_elements import VALUE_TOO_LONG, WRONG_TYPE, Elements
 from flute_sync.sources.header_settings import HeaderSettings
@@ -90,6 +90,24 @@ def received_from_json(
         StudyInstanceUID(study),
         SeriesInstanceUID(series),
         Instance(SOPInstanceUID(sop_instance_uid), number, _remarked(header, remarks)),
+    )
+
+
+def stated_from_json(
+    series: Json,
+    *wider: Json,
+    instance_count: int | None = None,
+    settings: HeaderSettings = _DEFAULT,
+) -> Stated:
+    """Read what is said of a series without its instances; otherwise as `received_from_json`."""
+    row = _merged((series, *wider))
+    left_out = _OF_THE_INSTANCE | _IN_DOCUMENTS
+    elements = _elements({key: row[key] for key in row if key not in left_out}, _KEYS, settings)
+    return Stated(
+        StudyInstanceUID(elements.uid(tags.STUDY_INSTANCE_UID)),
+        SeriesInstanceUID(elements.uid(tags.SERIES_INSTANCE_UID)),
+        read_series(elements, settings),
+        instance_count,
     )
 
 

@@ -56,7 +56,15 @@ def read_header(elements: Elements, settings: HeaderSettings) -> Header:
     HeaderError
         When the SOP Class UID is absent or illegal.
     """
-    return _Reader(elements, settings).header()
+    return _Reader(elements, settings).header(elements.uid(tags.SOP_CLASS_UID))
+
+
+def read_series(elements: Elements, settings: HeaderSettings) -> Header:
+    """Return what is said of patient, study and series where no instance is told of.
+
+    Its SOP class is empty.
+    """
+    return _Reader(elements, settings).header("")
 
 
 class _Reader:
@@ -68,8 +76,7 @@ class _Reader:
         self._offset = elements.parsed(tags.TIMEZONE_OFFSET_FROM_UTC, parse_utc_offset)
         self._requests = elements.items.get(tags.REQUEST_ATTRIBUTES_SEQUENCE, ())
 
-    def header(self) -> Header:
-        sop_class_uid = self._of.uid(tags.SOP_CLASS_UID)
+    def header(self, sop_class_uid: str) -> Header:
         selection = sop_class_uid == KEY_OBJECT_SELECTION
         study = self._study()
         header = Header(

@@ -282,7 +282,7 @@ def digest(row: Json, at: datetime, stamp: Stamp = hourly) -> str:
     uid = uid_in(row, tags.STUDY_INSTANCE_UID)
     values = {tag: _values(row, tag) for tag in _COMPARED}
     values[MODALITIES_IN_STUDY] = sorted(map(str, values[MODALITIES_IN_STUDY]))
-    if _count(row, _INSTANCE_COUNT) is None:
+    if count(row, _INSTANCE_COUNT) is None:
         # Nothing tells whether such a study grew: it is taken for changed now and then.
         values["read"] = [stamp(uid, at)]
     return _short(_canonical([uid, values]))
@@ -309,7 +309,8 @@ def _values(row: Json, tag: str) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def _count(row: Json, tag: str) -> int | None:
+def count(row: Json, tag: str) -> int | None:
+    """Return the first value of an attribute as a number; None when it is none."""
     try:
         return parse_integer(text(row, tag) or "")
     except Unusable:
@@ -317,6 +318,6 @@ def _count(row: Json, tag: str) -> int | None:
 
 
 def _total(rows: Sequence[Json], tag: str) -> int | None:
-    counts = [_count(row, tag) for row in rows]
+    counts = [count(row, tag) for row in rows]
     stated = [count for count in counts if count is not None]
     return sum(stated) if len(stated) == len(counts) else None
