@@ -118,7 +118,8 @@ class StepEnded(PermanentError):
 
     code = "DIMSE-STEP-ENDED"
     hint = "Nothing to do if the modality repeated itself; a step ends once (PS3.4 F.7.2.2)."
-    dimse_status = 0x0110  # Processing failure, with Error ID A710H, PS3.4 F.7.2.2.3
+    dimse_status = 0x0110  # Processing failure, PS3.4 F.7.2.2
+    error_id = 0xA710  # the object may no longer be updated
 
 
 class ArgumentInvalid(PermanentError):
@@ -135,3 +136,26 @@ class ActionUnknown(PermanentError):
     code = "DIMSE-ACTION"
     hint = "Mend the sender: Action Type ID is 1 (PS3.4 J.3.2)."
     dimse_status = 0x0123  # No such action, PS3.7 annex C
+
+
+class CommitmentInstanceUnknown(PermanentError):
+    """Storage commitment was asked of another SOP instance than its well-known one."""
+
+    code = "DIMSE-COMMITMENT-INSTANCE"
+    hint = "Mend the sender: the instance is 1.2.840.10008.1.20.1.1 (PS3.4 J.3.5)."
+    dimse_status = 0x0112  # No such SOP instance, PS3.7 annex C
+
+
+class CommitmentBusy(TransientError):
+    """Too many requests for storage commitment wait."""
+
+    code = "DIMSE-COMMITMENT-BUSY"
+    hint = "The sender asks again; look whether the archive answers, or why it is slow."
+    dimse_status = 0x0213  # Resource limitation, PS3.7 annex C
+
+
+class CommitmentUnreported(TransientError):
+    """The report on a storage commitment could not be delivered."""
+
+    code = "DIMSE-COMMITMENT-UNREPORTED"
+    hint = "Set the sender's address in store_scp.commitment.peers, and see that it listens."

@@ -187,8 +187,10 @@ class Config(BaseSettings):
         shared: dict[str, Settings] = {name: getattr(self, name) for name in POLLERS}
         found = tuple(entry.watched_by(shared) for entry in stated)
         alone = ArchiveEntry().watched_by(shared)
-        forwards = self.stow_rs.enabled and self.stow_rs.mode == "forward"
-        read = forwards or self.webhook.enabled or alone.is_watched
+        stow, store = self.stow_rs, self.store_scp
+        forwards = stow.enabled and stow.mode == "forward"
+        needs_one = store.enabled and (store.mode == "forward" or store.ian or store.mpps)
+        read = forwards or needs_one or self.webhook.enabled or alone.is_watched
         return found or ((alone,) if read else ())
 
     def archive_named(self, name: str | None) -> ArchiveEntry | None:

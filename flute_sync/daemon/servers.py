@@ -3,14 +3,11 @@
 import threading
 from datetime import timedelta
 
+from flute_sync.daemon.associations import Associations
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.http_server import HttpServer
 from flute_sync.daemon.stats import Stats
 from flute_sync.intake import Intake
-from flute_sync.sources.dicomweb import ArchiveSettings
-from flute_sync.sources.dimse_acceptor import Acceptor
-from flute_sync.sources.header import HeaderReader
-from flute_sync.sources.store_index import IndexSink
 
 
 class Servers:
@@ -22,7 +19,7 @@ class Servers:
         None where no associations are taken.
     """
 
-    def __init__(self, http: HttpServer, dimse: Acceptor | None) -> None:
+    def __init__(self, http: HttpServer, dimse: Associations | None) -> None:
         self._http = http
         self._dimse = dimse
 
@@ -67,11 +64,6 @@ class Servers:
         ending.join()
 
 
-def associations(config: Config, intake: Intake, stats: Stats) -> Acceptor | None:
+def associations(config: Config, intake: Intake, stats: Stats) -> Associations | None:
     """Make the listener for what comes by DIMSE, where the settings want one."""
-    settings = config.store_scp
-    if not settings.enabled:
-        return None
-    behind = config.archive_named(settings.archive) or ArchiveSettings()
-    sink = IndexSink(intake, HeaderReader(config.header), behind.name)
-    return Acceptor(settings, sink, count=stats.store)
+    return Associations(config, intake, stats) if config.store_scp.enabled else None

@@ -9,19 +9,17 @@ import ssl
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from flute_sync.settings import Port, PositiveDuration, SecretFile, Settings
 from flute_sync.settings_errors import ConfigurationError, SecretUnreadable
 from flute_sync.transport import secret_path
 
-AeTitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, pattern=r"^[ -\[\]-~]{0,15}[!-\[\]-~]$")
-]
-"""An application entity title: up to 16 characters of ASCII without backslash, not only spaces."""
+AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+"""Up to 16 characters, neither backslash nor control, spaces only between (PS3.5 6.2)."""
 
 
-class DimseTlsSettings(Settings):
+class PeerTlsSettings(Settings):
     """TLS towards a DICOM application; its certificate and host name are always verified."""
 
     ca_file: SecretFile | None = None
@@ -73,7 +71,7 @@ class DimsePeerSettings(Settings):
     calling_ae_title: AeTitle = "FLUTE_SYNC"
     """The title by which we call it."""
 
-    tls: DimseTlsSettings | None = None
+    tls: PeerTlsSettings | None = None
     """TLS 1.2 or later towards it; none: it is called in the clear."""
 
     connect_timeout: PositiveDuration = timedelta(seconds=10)

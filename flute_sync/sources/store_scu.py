@@ -67,7 +67,7 @@ class StoreAssociation:
     ) -> None:
         self._sock = sock
         self._accepted = accepted
-        self._payload_bytes = largest_bytes - _PDV.size
+        self._payload_bytes = (largest_bytes - _PDV.size) & ~1  # even, PS3.8 annex E
         self._context_id = 0
         self._message_id = 0
         self._out = b""

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from flute_sync.settings import Port, PositiveDuration, SecretFile, Settings
+from flute_sync.sources.commitment_settings import CommitmentSettings
+from flute_sync.sources.dimse_peer import AeTitle, DimsePeerSettings
 from flute_sync.sources.http_access import TlsSettings, is_loopback
 
-AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
-"""Up to 16 characters, neither backslash nor control, spaces only between (PS3.5 6.2)."""
 _Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
 
@@ -21,8 +21,12 @@ class DimseTlsSettings(TlsSettings):
     need no certificate."""
 
 
+class PacsSettings(DimsePeerSettings):
+    """``[store_scp.pacs]``: the PACS to which instances go on by C-STORE."""
+
+
 class StoreScpSettings(Settings):
-    """``[store_scp]``: the C-STORE service.
+    """``[store_scp]``: the C-STORE service, and what else is told by DIMSE.
 
     A host beyond loopback needs ``tls`` with ``ca_file``, or ``insecure = true``.
     """
@@ -50,6 +54,28 @@ class StoreScpSettings(Settings):
 
     archive: str | None = None
     """Name of the archive that holds what is received; none: the first."""
+
+    forward: Literal["stow-rs", "c-store"] | None = None
+    """How instances go on in mode ``forward``: stow-rs to the archive's ``dicomweb_url``, c-store
+    to ``pacs``; none: c-store where ``pacs`` is set, else stow-rs."""
+
+    pacs: PacsSettings | None = None
+    """The PACS behind the archive's name, where it takes C-STORE."""
+
+    answer_timeout: PositiveDuration = timedelta(minutes=10)
+    """How long the archive may take to answer an upload by stow-rs."""
+
+    ian: bool = False
+    """Whether Instance Availability Notifications are taken."""
+
+    mpps: bool = False
+    """Whether Modality Performed Procedure Steps are taken."""
+
+    storage_commitment: bool = False
+    """Whether Storage Commitment is answered, by what the archive's ``dicomweb_url`` finds."""
+
+    commitment: CommitmentSettings = CommitmentSettings()
+    """How it is answered."""
 
     private_sop_classes: tuple[_Uid, ...] = ()
     """SOP classes to take beside the standard's storage classes."""
@@ -84,6 +110,17 @@ class StoreScpSettings(Settings):
 
     insecure: bool = False
     """Listen beyond loopback although ``tls`` or its ``ca_file`` is lacking."""
+
+    @property
+    def way(self) -> Literal["stow-rs", "c-store"]:
+        """How instances go on in mode ``forward``."""
+        return self.forward or ("stow-rs" if self.pacs is None else "c-store")
+
+    @model_validator(mode="after")
+    def _leads_on(self) -> "StoreScpSettings":
+        if self.way == "c-store" and self.pacs is None:
+            raise ValueError('forward = "c-store" needs [store_scp.pacs]')
+        return self
 
     @model_validator(mode="after")
     def _is_protected(self) -> "StoreScpSettings":

@@ -12,6 +12,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import CancelledError
 from datetime import timedelta
 from struct import pack
 from typing import Any, Final, TypeVar
@@ -58,7 +59,9 @@ class StowOutlets:
             answer_timeout.total_seconds(), connect=archive.connect_timeout.total_seconds()
         )
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="store-stow")
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="store-stow", daemon=True
+        )
         self._thread.start()
 
     def __call__(self, _caller: Caller) -> "StowOutlet":
@@ -70,15 +73,31 @@ class StowOutlets:
         return self._thread.is_alive()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do something in the event loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Do something in the event loop, and wait for it.
+
+        Raises
+        ------
+        ArchiveUnavailable
+            When the event loop is ended instead.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except CancelledError:
+            raise ArchiveUnavailable("the way to it is closed") from None
 
     def close(self) -> None:
-        """End the event loop; no way may be in use."""
-        self.run(self._client.aclose())
+        """Break off what is on its way, and end the event loop."""
+        self.run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        uploads = asyncio.all_tasks() - {asyncio.current_task()}
+        for upload in uploads:
+            upload.cancel()
+        await asyncio.gather(*uploads, return_exceptions=True)
+        await self._client.aclose()
 
     async def post(self, content_type: str, body: AsyncGenerator[bytes, None]) -> httpx.Response:
         """Send one upload; runs in the event loop.

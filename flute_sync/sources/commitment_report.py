@@ -1,0 +1,167 @@
+"""The report on a request for storage commitment: N-EVENT-REPORT, here or on a new association.
+
+References
+----------
+PS3.4 J.3.3 (2026b), PS3.7 10.1.1 and D.3.3.4 (2026b).
+"""
+
+import ssl
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.presentation import build_role
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
+
+from flute_sync.dimse_errors import CommitmentUnreported
+from flute_sync.sources.commitment_lookup import FailureReason
+from flute_sync.sources.dimse_dataset import TRANSFER_SYNTAXES
+from flute_sync.sources.dimse_peer import DimsePeerSettings
+
+_ALL_HELD: Final = 1
+_SOME_FAILED: Final = 2
+_LONGEST_ANSWER: Final = timedelta(seconds=30)
+_LEAVING: Final = timedelta(seconds=1)
+"""How long a sender gets to go away before it counts as waiting for its report."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is told: of each instance whether the archive holds it, or why not."""
+
+    transaction_uid: str
+    asked: Mapping[str, str]
+    verdicts: Mapping[str, FailureReason | None]
+
+    @property
+    def held(self) -> list[str]:
+        """The instances that are committed."""
+        return [uid for uid, reason in self.verdicts.items() if reason is None]
+
+    @property
+    def failed(self) -> dict[str, FailureReason]:
+        """The others, with the reason."""
+        return {uid: reason for uid, reason in self.verdicts.items() if reason is not None}
+
+    @property
+    def event_type(self) -> int:
+        """Event Type ID: 1 where all are held, 2 where some are not."""
+        return _SOME_FAILED if self.failed else _ALL_HELD
+
+    def dataset(self) -> Dataset:
+        """Write the Event Information; a sequence that would be empty is left out."""
+        told = Dataset()
+        told.TransactionUID = self.transaction_uid
+        if self.held:
+            told.ReferencedSOPSequence = list(self._references(self.held))
+        if self.failed:
+            told.FailedSOPSequence = list(self._references(self.failed))
+            for item in told.FailedSOPSequence:
+                item.FailureReason = int(self.failed[item.ReferencedSOPInstanceUID])
+        return told
+
+    def _references(self, uids: Iterable[str]) -> Iterable[Dataset]:
+        for uid in uids:
+            item = Dataset()
+            item.ReferencedSOPClassUID = self.asked[uid]
+            item.ReferencedSOPInstanceUID = uid
+            yield item
+
+
+class Answered:
+    """An association on which a request was made, and whether its answer has gone out.
+
+    A report must not overtake the answer to the request.
+    """
+
+    def __init__(self, association: Any) -> None:
+        self.association = association
+        self._is_out = threading.Event()
+        self._is_closed = threading.Event()
+        association.bind(evt.EVT_PDU_SENT, self._sent)
+        association.bind(evt.EVT_CONN_CLOSE, self._closed)
+
+    def forget(self) -> None:
+        """Wait for nothing."""
+        self.association.unbind(evt.EVT_PDU_SENT, self._sent)
+        self.association.unbind(evt.EVT_CONN_CLOSE, self._closed)
+
+    def _sent(self, event: evt.Event) -> None:
+        if isinstance(event.pdu, P_DATA_TF):
+            self._is_out.set()
+
+    def _closed(self, _event: evt.Event) -> None:
+        self._is_closed.set()
+
+    def wait(self) -> bool:
+        """Wait until the answer is out; tell whether the association is still of use."""
+        is_out = self._is_out.wait(_LONGEST_ANSWER.total_seconds())
+        # Most senders go now, and would wait in vain for us to notice while we report to them.
+        is_closed = self._is_closed.wait(_LEAVING.total_seconds())
+        return is_out and not is_closed and bool(self.association.is_established)
+
+
+def report_there(answered: Answered, report: Report) -> None:
+    """Report on the association of the request, while that is open.
+
+    Raises
+    ------
+    CommitmentUnreported
+        When the sender did not take the report.
+    """
+    if not answered.wait():
+        raise CommitmentUnreported("the sender has gone, and its address is not known")
+    _send(answered.association, report)
+
+
+def report_anew(peer: DimsePeerSettings, report: Report) -> None:
+    """Report on an association of our own, in the role of the SCP; raises as `report_there`."""
+    entity = ApplicationEntity(peer.calling_ae_title)
+    entity.connection_timeout = entity.acse_timeout = peer.connect_timeout.total_seconds()
+    entity.dimse_timeout = peer.answer_timeout.total_seconds()
+    entity.add_requested_context(StorageCommitmentPushModel, list(TRANSFER_SYNTAXES))
+    role = build_role(StorageCommitmentPushModel, scp_role=True)
+    tls: tuple[ssl.SSLContext, str] | None = None
+    if peer.tls is not None:
+        tls = peer.tls.context(), peer.host
+    try:
+        association = entity.associate(
+            peer.host, peer.port, ae_title=peer.ae_title, ext_neg=[role], tls_args=tls
+        )
+    except (OSError, RuntimeError) as error:
+        raise CommitmentUnreported("there is no association with the sender") from error
+    if not association.is_established:
+        raise CommitmentUnreported("there is no association with the sender")
+    try:
+        for context in association.accepted_contexts:
+            context._as_scp = True  # some take reports and do not answer to the role
+        _send(association, report)
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _send(association: Any, report: Report) -> None:
+    try:
+        status, _ = association.send_n_event_report(
+            report.dataset(),
+            report.event_type,
+            StorageCommitmentPushModel,
+            StorageCommitmentPushModelInstance,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise CommitmentUnreported("the association is of no use") from error
+    answer = status.get("Status")
+    if answer is None:
+        raise CommitmentUnreported("the sender did not answer")
+    if answer != 0:
+        raise CommitmentUnreported(f"the sender answered {answer:04X}")

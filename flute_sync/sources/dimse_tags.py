@@ -1,0 +1,65 @@
+"""The data elements that notifications, steps and commitment requests are read for.
+
+References
+----------
+PS3.6 6 (2026b), PS3.3 C.4.13, C.4.14, C.4.15, C.4.23 and C.14 (2026b).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from flute_sync.sources import header_tags as tags
+
+RETRIEVE_AE_TITLE: Final = 0x0008_0054
+INSTANCE_AVAILABILITY: Final = 0x0008_0056
+REFERENCED_SOP_CLASS_UID: Final = 0x0008_1150
+TRANSACTION_UID: Final = 0x0008_1195
+PERFORMED_PROCEDURE_STEP_START_DATE: Final = 0x0040_0244
+PERFORMED_PROCEDURE_STEP_START_TIME: Final = 0x0040_0245
+PERFORMED_PROCEDURE_STEP_STATUS: Final = 0x0040_0252
+SCHEDULED_STEP_ATTRIBUTES_SEQUENCE: Final = 0x0040_0270
+PERFORMED_SERIES_SEQUENCE: Final = 0x0040_0340
+
+VR: Final[Mapping[int, str]] = {
+    **tags.VR,
+    RETRIEVE_AE_TITLE: "AE",
+    INSTANCE_AVAILABILITY: "CS",
+    REFERENCED_SOP_CLASS_UID: "UI",
+    TRANSACTION_UID: "UI",
+    PERFORMED_PROCEDURE_STEP_START_DATE: "DA",
+    PERFORMED_PROCEDURE_STEP_START_TIME: "TM",
+    PERFORMED_PROCEDURE_STEP_STATUS: "CS",
+    SCHEDULED_STEP_ATTRIBUTES_SEQUENCE: "SQ",
+    PERFORMED_SERIES_SEQUENCE: "SQ",
+}
+"""Value representations, of headers' elements too."""
+
+AVAILABILITY: Final = frozenset({tags.STUDY_INSTANCE_UID, tags.REFERENCED_SERIES_SEQUENCE})
+"""Of an Instance Availability Notification."""
+
+AVAILABILITY_IN_ITEMS: Final = frozenset(
+    {
+        tags.SERIES_INSTANCE_UID,
+        tags.REFERENCED_SOP_SEQUENCE,
+        REFERENCED_SOP_CLASS_UID,
+        tags.REFERENCED_SOP_INSTANCE_UID,
+        INSTANCE_AVAILABILITY,
+        RETRIEVE_AE_TITLE,
+    }
+)
+
+COMMITMENT: Final = frozenset({TRANSACTION_UID, tags.REFERENCED_SOP_SEQUENCE})
+"""Of a request for Storage Commitment."""
+
+COMMITMENT_IN_ITEMS: Final = frozenset({REFERENCED_SOP_CLASS_UID, tags.REFERENCED_SOP_INSTANCE_UID})
+
+STEP: Final = tags.WANTED | {
+    PERFORMED_PROCEDURE_STEP_START_DATE,
+    PERFORMED_PROCEDURE_STEP_START_TIME,
+    PERFORMED_PROCEDURE_STEP_STATUS,
+    SCHEDULED_STEP_ATTRIBUTES_SEQUENCE,
+    PERFORMED_SERIES_SEQUENCE,
+}
+"""Of a Modality Performed Procedure Step."""
+
+STEP_IN_ITEMS: Final = tags.WANTED_IN_ITEMS
