@@ -1,13 +1,17 @@
 """Senders and listeners of DICOM messages, for tests."""
 
 import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from struct import pack
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from pydicom.uid import UID
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -76,6 +80,30 @@ def message(
     return written
 
 
+def data_set(
+    syntax: str = EXPLICIT,
+    *,
+    sop_class: str = CT,
+    instance: str = "1.2.3",
+    pixels: bytes = b"\0" * 64,
+) -> bytes:
+    """Encode a small image as DIMSE carries it; private encodings are explicit little endian."""
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID = UID(sop_class), UID(instance)
+    header.StudyDate, header.Modality = "20240102", "CT"
+    header.StudyInstanceUID, header.SeriesInstanceUID = UID("1.2"), UID("1.2.1")
+    header.InstanceNumber = 1
+    header.add_new("PixelData", "OW", pixels)
+    known = ExplicitVRLittleEndian if UID(syntax).is_private else UID(syntax)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = known.is_little_endian, known.is_implicit_VR
+    write_dataset(buffer, header)
+    if not known.is_deflated:
+        return buffer.getvalue()
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflater.compress(buffer.getvalue()) + deflater.flush()
+
+
 def _uid(element: int, uid: str) -> bytes:
     value = uid.encode() + b"\0" * (len(uid) % 2)
     return pack("<HHL", 0, element, len(value)) + value
@@ -87,12 +115,17 @@ def listening(
 ) -> Iterator[Acceptor]:
     """Listen in mode index, and end with the block."""
     sink = IndexSink(intake, HeaderReader(), "pacs")
-    acceptor = Acceptor(StoreScpSettings(port=0, **settings), sink, services)
+    acceptor = Acceptor(StoreScpSettings(**{"port": 0, **settings}), sink, services)
     acceptor.start()
     try:
         yield acceptor
     finally:
         acceptor.stop(timedelta(seconds=2))
+
+
+def status_of(response: bytes) -> int:
+    """Find the status in a response."""
+    return int.from_bytes(response.split(pack("<HHL", 0, 0x900, 2))[1][:2], "little")
 
 
 class RawSender:
@@ -109,6 +142,12 @@ class RawSender:
         self.socket.sendall(association_request(contexts, **request))
         self.kind, self.answer = self.read()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
     def read(self) -> tuple[int, bytes]:
         """Read one PDU: its type and what it holds; type 0 at the end of the connection."""
         head = self._exactly(6)
@@ -124,11 +163,7 @@ class RawSender:
         """Read a response and return its status."""
         kind, body = self.read()
         assert kind == 4, f"a PDU of type {kind}"
-        return int.from_bytes(body.split(pack("<HHL", 0, 0x900, 2))[1][:2], "little")
-
-    def close(self) -> None:
-        """Close without a word."""
-        self.socket.close()
+        return status_of(body)
 
     def _exactly(self, size: int) -> bytes:
         read = b""

@@ -225,7 +225,7 @@ class _Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Drop connections beyond what associations need."""
-        most = 2 * self.acceptor.settings.max_associations + _SPARE_CONNECTIONS
+        most = _most_connections(self.acceptor.settings)
         with self._counting:
             if self._connections >= most:
                 return False
@@ -279,8 +279,13 @@ class _Connection(RequestHandler):
         return association
 
 
+def _most_connections(settings: StoreScpSettings) -> int:
+    return 2 * settings.max_associations + _SPARE_CONNECTIONS
+
+
 def _entity(settings: StoreScpSettings) -> ApplicationEntity:
     entity = ApplicationEntity(settings.ae_title)
+    entity.maximum_associations = _most_connections(settings)  # the policy counts, not pynetdicom
     entity.maximum_pdu_size = settings.max_pdu_bytes
     entity.acse_timeout = settings.acse_timeout.total_seconds()
     entity.network_timeout = settings.idle_timeout.total_seconds()
