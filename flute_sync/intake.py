@@ -141,3 +141,6 @@ class Intake(Protocol):
         ``after`` is the last UID of the page before, None for the first page; a page that is
         shorter than ``limit`` is the last.
         """
+
+    def performed_step(self, sop_instance_uid: str) -> tuple[Performed, ...]:
+        """Return a step as it stands, for each study that it is of; none where none was told."""

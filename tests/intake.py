@@ -52,12 +52,14 @@ class MemoryIntake:
         }
         return tuple(sorted(uid for uid in found - gone if after is None or uid > after))[:limit]
 
-    def performed_step(self, sop_instance_uid: str) -> Performed | None:
-        for delivery in reversed(self.deliveries):
-            for step in delivery.performed:
-                if step.sop_instance_uid == sop_instance_uid:
-                    return step
-        return None
+    def performed_step(self, sop_instance_uid: str) -> tuple[Performed, ...]:
+        told = {
+            step.study_instance_uid: step
+            for delivery in self.deliveries
+            for step in delivery.performed
+            if step.sop_instance_uid == sop_instance_uid
+        }
+        return tuple(told[study] for study in sorted(told))
 
     @property
     def noticed(self) -> list[Noticed]:

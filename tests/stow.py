@@ -114,8 +114,8 @@ class FakeIntake:
     ) -> tuple[StudyInstanceUID, ...]:
         return ()
 
-    def performed_step(self, sop_instance_uid: str) -> Performed | None:
-        return None
+    def performed_step(self, sop_instance_uid: str) -> tuple[Performed, ...]:
+        return ()
 
     @property
     def names(self) -> list[str]:

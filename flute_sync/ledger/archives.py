@@ -11,9 +11,10 @@ from flute_sync.settings_errors import ConfigurationError
 
 @dataclass(slots=True)
 class Archives:
-    """The ids of archives."""
+    """The ids of archives, and which of them is believed first where several hold an instance."""
 
     database: Database
+    order: tuple[str, ...] = ()
     _ids: dict[str, int] = field(default_factory=dict)
 
     def id_of(self, name: str) -> int:

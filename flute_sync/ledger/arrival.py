@@ -7,6 +7,7 @@ from flute_sync.ledger import instances
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import Held
 from flute_sync.ledger.places import Kind, Place, Places, kind_of
+from flute_sync.ledger.precedence import Precedence
 from flute_sync.ledger.rows import StudyRow
 from flute_sync.task import State
 
@@ -16,12 +17,13 @@ class Arrival:
     """Collects what arrives of one study in one transaction.
 
     Known instances are changed only in what says who holds them and since when; their header,
-    number and series stay as they are.
+    number and series stay as they are, unless the first archive to be believed tells of them.
     """
 
     driver: Driver
     study: StudyRow
     places: Places
+    precedence: Precedence
     _stored: dict[bytes, Held] = field(default_factory=dict)
     _new: dict[bytes, Held] = field(default_factory=dict)
     _changed: dict[bytes, Held] = field(default_factory=dict)
@@ -32,15 +34,16 @@ class Arrival:
         if not self.study.is_new:
             self._stored = instances.known(self.driver, self.study.id, uids)
 
-    def take(self, received: list[Received], uids: list[bytes], bit: int) -> tuple[int, int]:
+    def take(self, received: list[Received], uids: list[bytes], archive: int) -> tuple[int, int]:
         """Take instances that one archive holds; return how many are facts and contradictions."""
         facts = contradictions = 0
+        bit = 1 << (archive - 1)
         study_id, generation = self.study.id, self.study.next_generation
         stored, new, places = self._stored, self._new, self._places
         for item, uid in zip(received, uids, strict=True):
             held = stored.get(uid) or new.get(uid)
             if held is not None:
-                is_fact, is_contradiction = self._again(held, item, bit)
+                is_fact, is_contradiction = self._again(held, item, archive)
                 facts += is_fact
                 contradictions += is_contradiction
                 continue
@@ -54,12 +57,21 @@ class Arrival:
         place = self._places[kind_of(item)] = self.places.make(self.study, item)
         return place
 
-    def _again(self, held: Held, item: Received, bit: int) -> tuple[bool, bool]:
+    def _again(self, held: Held, item: Received, archive: int) -> tuple[bool, bool]:
         """Take an instance whose UID is known; return whether it is a fact, a contradiction."""
+        bit = 1 << (archive - 1)
         place = self.places.find(self.study, item)
         if place != (held.series, held.header) or held.number != item.instance.number:
-            self._touch(held, bit)
-            return False, True
+            before = self.precedence.before(archive)
+            if held.archives & bit and not held.archives & before:
+                self._touch(held, bit)
+                return False, True
+            if not held.archives & before:  # only archives hold it that are believed less
+                series, header = self.places.make(self.study, item)
+                if series != held.series:
+                    self._touch(held, bit)
+                    return True, True
+                held = held._replace(header=header, number=item.instance.number)
         if not held.archives & bit:
             self._touch(held, bit)
             return True, False

@@ -101,8 +101,8 @@ def status(connection: Connection, now: datetime) -> Status:
     totals = select(
         study.c.state,
         func.count(),
-        func.sum(study.c.series_count),
-        func.sum(study.c.instance_count),
+        func.sum(study.c.series_count + study.c.stated_series),
+        func.sum(study.c.instance_count + study.c.stated_instances),
     ).group_by(study.c.state)
     for state, studies, of_series, of_instances in connection.execute(totals):
         counts[state] = studies
@@ -149,8 +149,8 @@ def study_view(connection: Connection, uid: StudyInstanceUID) -> StudyView:
         fhir_reference=None if row.resource_id is None else f"ImagingStudy/{row.resource_id}",
         fhir_version=row.version_id,
         patient_reference=row.patient_reference,
-        series=row.series_count,
-        instances=row.instance_count,
+        series=row.series_count + row.stated_series,
+        instances=row.instance_count + row.stated_instances,
         attempts=row.attempts,
         received_at=row.received_at,
         unsynced_since=row.unsynced_since,

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 
 from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
 from flute_sync.ledger_errors import LedgerCorrupt
-from flute_sync.study import Header, SOPInstanceUID
+from flute_sync.study import Header, PatientId, SOPInstanceUID, identity_of
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -22,6 +24,7 @@ _DIGEST_BYTES: Final = 16
 _REMEMBERED: Final = 1024
 
 _HEADER: Final = TypeAdapter(Header)
+_IDENTITY: Final[TypeAdapter[PatientId | None]] = TypeAdapter(PatientId | None)
 
 
 def utc_now() -> datetime:
@@ -103,11 +106,16 @@ def unpack_uid(packed: bytes) -> SOPInstanceUID:
     return SOPInstanceUID(packed.hex().rstrip("f").replace("a", "."))
 
 
+NOBODY: Final = "null"
+"""The stored identity of a header that names no patient."""
+
+
 class Stored(NamedTuple):
-    """A header as it is stored: what identifies it within its study, and its text."""
+    """A header as it is stored: what identifies it within its study, its text, whom it names."""
 
     digest: bytes
     text: str
+    identity: str
 
 
 def load_header(text: str) -> Header:
@@ -122,6 +130,40 @@ def load_header(text: str) -> Header:
         return _HEADER.validate_json(text)
     except ValidationError:
         raise LedgerCorrupt("a stored header cannot be read") from None
+
+
+def dump_identity(header: Header) -> str:
+    """Return whom a header names, as it is stored."""
+    return _IDENTITY.dump_json(identity_of(header), exclude_defaults=True).decode()
+
+
+def dump_identities(identities: Iterable[str]) -> str:
+    """Return stored identities as one text, alike whatever their order."""
+    return f"[{','.join(sorted(identities))}]"
+
+
+def split_identities(text: str) -> frozenset[str]:
+    """Return the single identities that were stored as one text."""
+    return frozenset(map(_compact, json.loads(text))) if text != "[]" else frozenset()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def load_identities(text: str) -> frozenset[PatientId | None]:
+    """Return the identities that were stored as one text.
+
+    Raises
+    ------
+    LedgerCorrupt
+        When the text is not what this program wrote.
+    """
+    try:
+        return frozenset(_IDENTITY.validate_json(one) for one in split_identities(text))
+    except ValueError:
+        raise LedgerCorrupt("stored patient identities cannot be read") from None
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class HeaderStore:
@@ -149,7 +191,8 @@ class HeaderStore:
             text = _HEADER.dump_json(header, exclude_defaults=True)
         except PydanticSerializationError:
             raise HeaderError("a value is not Unicode text") from None
-        stored = Stored(blake2b(text, digest_size=_DIGEST_BYTES).digest(), text.decode())
+        digest = blake2b(text, digest_size=_DIGEST_BYTES).digest()
+        stored = Stored(digest, text.decode(), dump_identity(header))
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[id(header)] = (header, stored)

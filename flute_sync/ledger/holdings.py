@@ -14,7 +14,9 @@ _HELD: Final = (
     "SELECT study_instance_uid FROM study WHERE study_instance_uid > ? AND EXISTS ("
     "SELECT 1 FROM study_archive WHERE study_id = study.id AND archive_id = ? AND absences = 0"
     " AND (study.pruned AND study_archive.instance_count > 0 OR EXISTS ("
-    "SELECT 1 FROM instance WHERE study_id = study.id AND (archives & ?) <> 0)))"
+    "SELECT 1 FROM instance WHERE study_id = study.id AND (archives & ?) <> 0) OR EXISTS ("
+    "SELECT 1 FROM stated_series AS said WHERE said.study_id = study.id"
+    " AND said.archive_id = study_archive.archive_id)))"
     " ORDER BY study_instance_uid LIMIT ?"
 )
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, select
 
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.rows import chunks
-from flute_sync.ledger.tables import header, instance, series
+from flute_sync.ledger.tables import header, instance, series, stated_series
 
 _COLUMNS: Final = (
     "study_id, sop_instance_uid, series, header, number, generation, archives"  # as in Held
@@ -56,19 +56,21 @@ def remove(driver: Driver, rows: Iterable[Held]) -> None:
 
 
 def forget_unused(connection: Connection, study_id: int) -> int:
-    """Remove the study's series and headers that no instance has; return how many series stay."""
+    """Remove the series and headers of a study that nothing has; return how many series stay."""
+    stated = select(stated_series.c.header).where(stated_series.c.study_id == study_id)
     for table, number in ((series, series.c.series), (header, header.c.header)):
-        used = select(instance.c[number.name]).where(instance.c.study_id == study_id)
-        connection.execute(
-            delete(table).where(table.c.study_id == study_id, number.not_in(used.distinct()))
-        )
+        used = select(instance.c[number.name]).where(instance.c.study_id == study_id).distinct()
+        unused = [table.c.study_id == study_id, number.not_in(used)]
+        if table is header:
+            unused.append(number.not_in(stated))
+        connection.execute(delete(table).where(*unused))
     left = select(series.c.series).where(series.c.study_id == study_id)
     return len(connection.execute(left).all())
 
 
 def forget_all(connection: Connection, study_id: int) -> None:
     """Remove everything that headers said of a study."""
-    for table in (instance, series, header):
+    for table in (instance, stated_series, series, header):
         connection.execute(delete(table).where(table.c.study_id == study_id))
 
 

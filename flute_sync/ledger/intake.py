@@ -78,7 +78,8 @@ class IntakeWriter:
         if delivery.closes is not None:
             self._open.discard(delivery.closes)
         news = News(delivery, self.archives.id_of(delivery.archive))
-        self._group.submit(news, 1 + len(delivery.received) + len(delivery.noticed))
+        facts = len(delivery.received) + len(delivery.noticed) + len(delivery.performed)
+        self._group.submit(news, 1 + facts)
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         """Commit an intent; it lives until it is closed, abandoned, or this process dies."""
@@ -122,7 +123,9 @@ class IntakeWriter:
         return self._group.led_for()
 
     def _recorder(self, connection: Connection) -> Recorder:
-        return Recorder(Driver(connection), self.headers, self.settings, self.events_kept)
+        return Recorder(
+            Driver(connection), self.headers, self.settings, self.events_kept, self.archives.order
+        )
 
     def _commit(self, jobs: Sequence[_Job]) -> Sequence[_Done | FluteSyncError]:
         done, told = self.database.transact(lambda connection: self._write(connection, jobs))

@@ -5,10 +5,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from sqlalchemy import Connection
+
 from flute_sync.completeness import StudySettings
 from flute_sync.errors import FluteSyncError
-from flute_sync.intake import Cursor, Delivery, IntentId
-from flute_sync.ledger import ask, holdings, removal, survey, target, work
+from flute_sync.intake import Cursor, Delivery, IntentId, Performed
+from flute_sync.ledger import ask, holdings, removal, steps, survey, target, work
 from flute_sync.ledger.archives import Archives
 from flute_sync.ledger.columns import HeaderStore, utc_now
 from flute_sync.ledger.database import Database
@@ -38,12 +40,13 @@ class Ledger:
         settings: LedgerSettings,
         study: StudySettings,
         clock: Callable[[], datetime],
+        archives: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._settings = settings
         self._study = study
         self._clock = clock
-        self._archives = Archives(database)
+        self._archives = Archives(database, tuple(archives))
         self._headers = HeaderStore()
         self._target_id: int | None = None
         self._intake = IntakeWriter(
@@ -65,8 +68,15 @@ class Ledger:
         *,
         create: bool,
         clock: Callable[[], datetime] = utc_now,
+        archives: Sequence[str] = (),
     ) -> "Ledger":
         """Open the ledger, and make it where there is none and ``create`` allows it.
+
+        Parameters
+        ----------
+        archives
+            The archives as they are configured: where several hold an instance, the first of them
+            says what is in its header. Others come after them, by name.
 
         Raises
         ------
@@ -84,7 +94,7 @@ class Ledger:
         except BaseException:
             database.close()
             raise
-        return cls(database, settings, study, clock)
+        return cls(database, settings, study, clock, archives)
 
     def bind_target(self, base_url: str) -> None:
         """Say which FHIR server this process writes to; needed before anything written settles.
@@ -153,6 +163,11 @@ class Ledger:
         with self._database.read() as connection:
             return holdings.held(connection, archive, after, limit)
 
+    def performed_step(self, sop_instance_uid: str) -> tuple[Performed, ...]:
+        """Return a step as it stands, for each study that it is of; none where none was told."""
+        with self._database.read() as connection:
+            return steps.performed_step(connection, sop_instance_uid)
+
     def set_cursor(self, cursor: Cursor) -> None:
         """Move a source without news."""
         archive_id = self._archives.id_of(cursor.archive)
@@ -186,7 +201,7 @@ class Ledger:
     def load(self, claim: Claim) -> Study:
         """Return all that is known of a study."""
         with self._database.read() as connection:
-            return load_study(connection, claim.study_id)
+            return load_study(connection, claim.study_id, self._archives.order)
 
     def snapshot(self, claim: Claim, snapshot: Snapshot) -> None:
         """Replace what one archive was said to hold by what it listed.
@@ -200,12 +215,13 @@ class Ledger:
             When it lists instances of another study.
         """
         archive_id = self._archives.id_of(snapshot.archive)
-        kept = self._settings.events_per_study
-        self._database.transact(
-            lambda c: SnapshotWriter(c, self._headers, self._study, archive_id, kept).write(
-                claim, snapshot
-            )
-        )
+        kept, order = self._settings.events_per_study, self._archives.order
+
+        def work(connection: Connection) -> None:
+            writer = SnapshotWriter(connection, self._headers, self._study, archive_id, kept, order)
+            writer.write(claim, snapshot)
+
+        self._database.transact(work)
 
     def keep_notes(self, claim: Claim, notes: Iterable[KeyObjects]) -> int:
         """Keep what a study's rejection notes say of other studies; those are looked at again.

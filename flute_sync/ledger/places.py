@@ -1,7 +1,7 @@
 """Where instances belong: the numbers of series and headers within studies that are locked.
 
-A number is given out only for an instance that needs it, so that nothing is stored that no
-instance refers to.
+A number is given out only for an instance or a statement that needs it, so that nothing is stored
+that nothing refers to.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -12,7 +12,7 @@ from flute_sync.intake import Received
 from flute_sync.ledger.columns import HeaderStore, Stored
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.rows import StudyRow, chunks
-from flute_sync.study import EXTRACTION_VERSION, SeriesInstanceUID
+from flute_sync.study import EXTRACTION_VERSION, Header, SeriesInstanceUID
 
 Kind = tuple[SeriesInstanceUID, int]
 """What instances of one place have in common: the series, and the identity of their header."""
@@ -47,6 +47,7 @@ class Places:
     _elsewhere: dict[str, set[int]] = field(default_factory=dict)
     _new_series: list[tuple[int, int, str]] = field(default_factory=list)
     _new_headers: list[tuple[object, ...]] = field(default_factory=list)
+    _written: tuple[int, int] = (0, 0)
 
     def look_up(self, arriving: Iterable[tuple[StudyRow, Iterable[Received]]]) -> None:
         """Find the series and headers that are there; one instance of each kind is enough."""
@@ -111,12 +112,23 @@ class Places:
         self._new_headers.append(row)
         return study.last_header
 
+    def give_headers(self, study: StudyRow, headers: Sequence[Header]) -> list[int]:
+        """Return the numbers of headers, giving out what the study does not have yet."""
+        stored = [self.headers.store(header) for header in headers]
+        unseen = {one.digest for one in stored if (study.id, one.digest) not in self._headers}
+        self._find_headers([study.id], sorted(unseen))
+        return [
+            self._headers.get((study.id, one.digest)) or self._give_header(study, one)
+            for one in stored
+        ]
+
     def moved_from(self) -> set[int]:
         """Return the other studies that have a series which is new here."""
         new = {uid for _, _, uid in self._new_series}
         return set[int]().union(*(ids for uid, ids in self._elsewhere.items() if uid in new))
 
     def write(self) -> None:
-        """Insert what was given out."""
-        self.driver.run(_ADD_SERIES, self._new_series)
-        self.driver.run(_ADD_HEADER, self._new_headers)
+        """Insert what was given out since the last time."""
+        self.driver.run(_ADD_SERIES, self._new_series[self._written[0] :])
+        self.driver.run(_ADD_HEADER, self._new_headers[self._written[1] :])
+        self._written = len(self._new_series), len(self._new_headers)

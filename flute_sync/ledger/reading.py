@@ -2,47 +2,55 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
 
-from flute_sync.ledger.columns import load_header, unpack_uid
+from flute_sync.ledger import stated, steps
+from flute_sync.ledger.columns import load_header, load_identities, unpack_uid
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.notes import naming
+from flute_sync.ledger.precedence import Precedence
 from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
 _STUDY: Final = "SELECT study_instance_uid, calling_ae_titles FROM study WHERE id = ?"
 _ARCHIVES: Final = (
-    "SELECT archive.id, archive.name, series_count, instance_count, absences FROM study_archive"
-    " JOIN archive ON archive.id = study_archive.archive_id WHERE study_id = ?"
+    "SELECT archive.id, archive.name, series_count, instance_count, absences, patient_ids"
+    " FROM study_archive JOIN archive ON archive.id = study_archive.archive_id WHERE study_id = ?"
 )
 _HEADERS: Final = "SELECT header, text FROM header WHERE study_id = ?"
-_SERIES: Final = (
-    "SELECT series, series_instance_uid FROM series WHERE study_id = ? ORDER BY series_instance_uid"
-)
+_SERIES: Final = "SELECT series, series_instance_uid FROM series WHERE study_id = ?"
 _INSTANCES: Final = (
     "SELECT sop_instance_uid, series, header, number, archives FROM instance WHERE study_id = ?"
     " ORDER BY sop_instance_uid"
 )
 
 
-def load_study(connection: Connection, study_id: int) -> Study:
-    """Return all that is known of a study, in an order that does not depend on how it came."""
+def load_study(connection: Connection, study_id: int, order: Sequence[str] = ()) -> Study:
+    """Return all that is known of a study, in an order that does not depend on how it came.
+
+    Parameters
+    ----------
+    order
+        The archives, the first to be believed first.
+    """
     driver = Driver(connection)
     ((uid, callers),) = driver.rows(_STUDY, study_id)
-    archives = driver.rows(_ARCHIVES, study_id)
-    names = {1 << (archive_id - 1): name for archive_id, name, *_ in archives}
-    series = _series(driver, study_id, names)
+    archives = {row[0]: row[1:] for row in driver.rows(_ARCHIVES, study_id)}
+    ranked = [one for one in Precedence(driver, order).ids() if one in archives]
+    series = _series(driver, study_id, {one: archives[one][0] for one in ranked})
     return Study(
         study_instance_uid=StudyInstanceUID(uid),
         series=series,
-        series_count=_most(count for _, _, count, _, _ in archives),
-        instance_count=_most(count for _, _, _, count, _ in archives),
+        series_count=_most(count for _, count, *_ in archives.values()),
+        instance_count=_most(count for _, _, count, *_ in archives.values()),
         archives=frozenset[str]().union(*(one.archives for one in series)),
         calling_ae_titles=frozenset(json.loads(callers)),
-        vanished=bool(archives) and not series and all(absences for *_, absences in archives),
+        vanished=bool(archives) and not series and all(one[3] for one in archives.values()),
         notes_elsewhere=naming(driver, uid),
+        steps=steps.of_study(driver, study_id),
+        patient_ids={name: load_identities(ids) for name, *_, ids in archives.values()},
     )
 
 
@@ -53,13 +61,29 @@ def _series(driver: Driver, study_id: int, names: dict[int, str]) -> tuple[Serie
     for packed, series, header, number, held in driver.rows(_INSTANCES, study_id):
         members[series].append(Instance(unpack_uid(packed), number, headers[header]))
         holders[series] |= held
+    said = stated.of_study(driver, study_id, headers, names)
+    numbers = {uid: number for number, uid in driver.rows(_SERIES, study_id)}
     return tuple(
-        Series(
-            SeriesInstanceUID(uid),
-            tuple(members[number]),
-            frozenset(name for bit, name in names.items() if holders[number] & bit),
-        )
-        for number, uid in driver.rows(_SERIES, study_id)
+        _one_series(uid, members.get(numbers.get(uid, 0), []), archives, said.get(uid))
+        for uid in sorted({*numbers, *said})
+        for archives in [
+            {name for one, name in names.items() if holders[numbers.get(uid, 0)] >> (one - 1) & 1}
+        ]
+    )
+
+
+def _one_series(
+    uid: str, members: list[Instance], archives: set[str], said: stated.Statement | None
+) -> Series:
+    series_uid = SeriesInstanceUID(uid)
+    if said is None:
+        return Series(series_uid, tuple(members), frozenset(archives))
+    return Series(
+        series_uid,
+        tuple(members),
+        said.archives | archives,
+        stated=None if members else said.header,
+        instance_count=said.instance_count,
     )
 
 

@@ -16,9 +16,10 @@ from flute_sync.events import Event
 from flute_sync.intake import Delivery, Notice, Noticed, Received
 from flute_sync.ledger import trail
 from flute_sync.ledger.arrival import Arrival
-from flute_sync.ledger.columns import HeaderStore, pack_uid
+from flute_sync.ledger.columns import NOBODY, HeaderStore, pack_uid
 from flute_sync.ledger.driver import Driver
-from flute_sync.ledger.places import Places, kind_of
+from flute_sync.ledger.places import Kind, Places, kind_of
+from flute_sync.ledger.precedence import Precedence
 from flute_sync.ledger.rows import (
     ArchiveRow,
     StudyRow,
@@ -28,6 +29,8 @@ from flute_sync.ledger.rows import (
     write_studies,
     write_study_archives,
 )
+from flute_sync.ledger.stated import recount
+from flute_sync.ledger.steps import Steps
 from flute_sync.study import StudyInstanceUID
 
 MOST_CALLERS: Final = 64
@@ -47,11 +50,6 @@ class News(NamedTuple):
     archive_id: int
     event: Event = Event.STUDY_NOTICED
 
-    @property
-    def bit(self) -> int:
-        """The archive in `instance.archives`."""
-        return 1 << (self.archive_id - 1)
-
 
 Told = tuple[StudyInstanceUID, trail.Entry]
 """An event, and the study it is about."""
@@ -59,8 +57,8 @@ Told = tuple[StudyInstanceUID, trail.Entry]
 _SAID: Final = frozenset({Event.STUDY_RECEIVED, Event.STUDY_NOTICED, Event.STUDY_REMARK})
 """What the log repeats of the trail; the rest is said by who delivered it."""
 
-Share = tuple[News, list[Received]]
-"""What one delivery says of one study."""
+Share = tuple[News, list[Received], dict[Kind, Received]]
+"""What one delivery says of one study, and one instance of each kind of it."""
 
 
 @dataclass(slots=True)
@@ -71,6 +69,7 @@ class Recorder:
     headers: HeaderStore
     settings: StudySettings
     events_kept: int
+    order: Sequence[str] = ()
     _studies: dict[StudyInstanceUID, StudyRow] = field(default_factory=dict)
     _archives: dict[tuple[int, int], ArchiveRow] = field(default_factory=dict)
     _events: list[trail.Entry] = field(default_factory=list)
@@ -87,6 +86,7 @@ class Recorder:
         for news in group:
             for noticed in news.delivery.noticed:
                 self._notice(news, noticed)
+        self._perform(group)
         write_studies(self.driver, self._studies.values())
         write_study_archives(self.driver, self._archives.values())
         self._refusals(group)
@@ -100,7 +100,8 @@ class Recorder:
 
     def _lock(self, group: Sequence[News], shares: dict[StudyInstanceUID, list[Share]]) -> None:
         noticed = {item.study_instance_uid for news in group for item in news.delivery.noticed}
-        uids = shares.keys() | noticed
+        performed = {item.study_instance_uid for news in group for item in news.delivery.performed}
+        uids = shares.keys() | noticed | performed
         if not uids:
             return
         self._studies = lock_studies(self.driver, uids, group[0].delivery.at)
@@ -111,35 +112,47 @@ class Recorder:
 
     def _take(self, shares: dict[StudyInstanceUID, list[Share]]) -> None:
         places = Places(self.driver, self.headers)
+        precedence = Precedence(self.driver, self.order)
         places.look_up(
-            (self._studies[uid], {kind_of(item): item for item in received}.values())
+            (self._studies[uid], kinds.values())
             for uid, parts in shares.items()
-            for _, received in parts
+            for _, _, kinds in parts
         )
         arrivals = []
         for uid, parts in shares.items():
             study = self._studies[uid]
-            arrival = Arrival(self.driver, study, places)
-            packed = [_packed(received) for _, received in parts]
+            arrival = Arrival(self.driver, study, places, precedence)
+            packed = [_packed(received) for _, received, _ in parts]
             arrival.look_up(list(chain.from_iterable(packed)))
-            for (news, received), uids in zip(parts, packed, strict=True):
+            for (news, received, kinds), uids in zip(parts, packed, strict=True):
                 is_first = study.is_quiet
-                facts, contradictions = arrival.take(received, uids, news.bit)
-                self._arrived(study, news, facts, contradictions, is_first=is_first)
+                facts, contradictions = arrival.take(received, uids, news.archive_id)
+                named = {self.headers.store(one.instance.header).identity for one in kinds.values()}
+                self._arrived(study, news, facts, contradictions, named, is_first=is_first)
             study.instance_count += arrival.new_count
             arrivals.append(arrival)
         places.write()
         for arrival in arrivals:
             arrival.write()
+            if arrival.study.stated_series:
+                recount(self.driver, arrival.study)
         self._moved(places, next(iter(shares.values()))[0][0].delivery.at)
 
     def _arrived(
-        self, study: StudyRow, news: News, facts: int, contradictions: int, *, is_first: bool
+        self,
+        study: StudyRow,
+        news: News,
+        facts: int,
+        contradictions: int,
+        named: set[str],
+        *,
+        is_first: bool,
     ) -> None:
         is_new_caller = self._add_caller(study, news.delivery.calling_ae_title)
         stand = self._archives.get((study.id, news.archive_id))
         is_back = stand is not None and stand.absences > 0
-        if not (facts or contradictions or is_new_caller or is_back):
+        is_named = stand is not None and named <= stand.patient_ids
+        if is_named and not (facts or contradictions or is_new_caller or is_back):
             return
         at = news.delivery.at
         self._news(study, at, at_once=news.delivery.at_once)
@@ -149,8 +162,12 @@ class Recorder:
             archive.read_owed, archive.changed = study.generation, True
         if news.delivery.under is not None:
             archive.unverified, archive.changed = study.generation, True
-        if contradictions:
+        if not is_named:
+            archive.patient_ids, archive.changed = archive.patient_ids | named, True
+        is_doubtful = not is_named and len(archive.patient_ids - {NOBODY}) > 1
+        if contradictions or is_doubtful:
             archive.read_owed, archive.changed = study.generation, True
+        if contradictions:
             sentence = (
                 f"{contradictions} known instances came with other values; the archive decides."
             )
@@ -188,7 +205,26 @@ class Recorder:
             sentence = "A series of this study arrived under another study; the archive decides."
             self._events.append(trail.Entry(study.id, at, Event.STUDY_REMARK, sentence))
 
-    # -- notices, refusals -------------------------------------------------------------------
+    # -- steps, notices, refusals ------------------------------------------------------------
+
+    def _perform(self, group: Sequence[News]) -> None:
+        said = [(news, item) for news in group for item in news.delivery.performed]
+        if not said:
+            return
+        steps = Steps.look_up(
+            self.driver, self.headers, (item.sop_instance_uid for _, item in said)
+        )
+        for news, item in said:
+            study, at = self._studies[item.study_instance_uid], news.delivery.at
+            is_news = steps.take(study.id, news.archive_id, at, item)
+            is_new_caller = self._add_caller(study, news.delivery.calling_ae_title)
+            if is_news or is_new_caller:
+                self._news(study, at, at_once=news.delivery.at_once)
+            if is_news:
+                sentence = f"A modality says of a procedure step that it is {item.status.value}."
+                entry = trail.Entry(study.id, at, Event.STUDY_NOTICED, sentence)
+                self._events.append(entry)
+        steps.write()
 
     def _notice(self, news: News, noticed: Noticed) -> None:
         study = self._studies[noticed.study_instance_uid]
@@ -256,7 +292,8 @@ def _by_study(group: Sequence[News]) -> dict[StudyInstanceUID, list[Share]]:
         for received in news.delivery.received:
             own.setdefault(received.study_instance_uid, []).append(received)
         for uid, items in own.items():
-            shares.setdefault(uid, []).append((news, items))
+            kinds = {kind_of(item): item for item in items}
+            shares.setdefault(uid, []).append((news, items, kinds))
     return shares
 
 

@@ -7,7 +7,13 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from flute_sync.completeness import StudySettings, due_at
-from flute_sync.ledger.columns import from_stored, maybe_from_stored, to_stored
+from flute_sync.ledger.columns import (
+    dump_identities,
+    from_stored,
+    maybe_from_stored,
+    split_identities,
+    to_stored,
+)
 from flute_sync.ledger.driver import Driver, Row
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, after
@@ -42,6 +48,8 @@ class StudyRow:
     last_header: int
     calling_ae_titles: list[str]
     pruned: bool
+    stated_series: int
+    stated_instances: int
     is_new: bool = False
     has_news: bool = False
 
@@ -86,6 +94,7 @@ class ArchiveRow:
     fingerprints: dict[str, str] = field(default_factory=dict)
     absent_since: datetime | None = None
     absences: int = 0
+    patient_ids: frozenset[str] = frozenset()
     changed: bool = False
 
 
@@ -121,7 +130,7 @@ def _select_studies(
 
 def _as_study_row(row: Row) -> StudyRow:
     *head, received_at, news, unsynced, due = row[:8]
-    *counts, callers, pruned = row[8:]
+    *counts, callers, pruned, stated_series, stated_instances = row[8:]
     return StudyRow(
         id=head[0],
         study_instance_uid=head[1],
@@ -137,6 +146,8 @@ def _as_study_row(row: Row) -> StudyRow:
         last_header=counts[3],
         calling_ae_titles=json.loads(callers),
         pruned=bool(pruned),
+        stated_series=stated_series,
+        stated_instances=stated_instances,
     )
 
 
@@ -159,6 +170,8 @@ def _as_values(row: StudyRow) -> Row:
         row.last_header,
         json.dumps(row.calling_ae_titles),
         row.pruned,
+        row.stated_series,
+        row.stated_instances,
         row.id,
     )
 
@@ -170,17 +183,17 @@ def study_archives(driver: Driver, studies: Sequence[int]) -> dict[tuple[int, in
 
 
 def _as_archive_row(row: Row) -> ArchiveRow:
-    study_id, archive_id, read_owed, unverified, series, instances, prints, since, absences = row
+    owed, unverified, series, instances, prints, since, absences, patient_ids = row[2:]
     return ArchiveRow(
-        study_id=study_id,
-        archive_id=archive_id,
-        read_owed=read_owed,
+        *row[:2],
+        read_owed=owed,
         unverified=unverified,
         series_count=series,
         instance_count=instances,
         fingerprints=json.loads(prints),
         absent_since=maybe_from_stored(since),
         absences=absences,
+        patient_ids=split_identities(patient_ids),
     )
 
 
@@ -197,6 +210,7 @@ def write_study_archives(driver: Driver, rows: Iterable[ArchiveRow]) -> None:
             json.dumps(row.fingerprints),
             to_stored(row.absent_since),
             row.absences,
+            dump_identities(row.patient_ids),
         )
         for row in rows
         if row.changed
@@ -207,7 +221,8 @@ def write_study_archives(driver: Driver, rows: Iterable[ArchiveRow]) -> None:
 _STUDY_SELECT: Final = (
     "SELECT id, study_instance_uid, state, generation, received_at, news_since, unsynced_since,"
     " next_attempt_at, series_count, instance_count, last_series, last_header,"
-    " calling_ae_titles, pruned FROM study WHERE study_instance_uid IN (?) ORDER BY id"
+    " calling_ae_titles, pruned, stated_series, stated_instances FROM study"
+    " WHERE study_instance_uid IN (?) ORDER BY id"
 )
 _STUDY_INSERT: Final = (
     "INSERT INTO study (study_instance_uid, received_at, news_since, unsynced_since,"
@@ -219,18 +234,20 @@ _STUDY_INSERT: Final = (
 _STUDY_UPDATE: Final = (
     "UPDATE study SET state = ?, generation = ?, received_at = ?, news_since = ?,"
     " unsynced_since = ?, next_attempt_at = ?, series_count = ?, instance_count = ?,"
-    " last_series = ?, last_header = ?, calling_ae_titles = ?, pruned = ?, waiting_for = NULL"
-    " WHERE id = ?"
+    " last_series = ?, last_header = ?, calling_ae_titles = ?, pruned = ?, stated_series = ?,"
+    " stated_instances = ?, waiting_for = NULL WHERE id = ?"
 )
 _ARCHIVE_SELECT: Final = (
     "SELECT study_id, archive_id, read_owed, unverified, series_count, instance_count,"
-    " fingerprints, absent_since, absences FROM study_archive WHERE study_id IN (?)"
+    " fingerprints, absent_since, absences, patient_ids FROM study_archive WHERE study_id IN (?)"
 )
 _ARCHIVE_UPSERT: Final = (
     "INSERT INTO study_archive (study_id, archive_id, read_owed, unverified, series_count,"
-    " instance_count, fingerprints, absent_since, absences) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " instance_count, fingerprints, absent_since, absences, patient_ids)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (study_id, archive_id) DO UPDATE SET read_owed = excluded.read_owed,"
     " unverified = excluded.unverified, series_count = excluded.series_count,"
     " instance_count = excluded.instance_count, fingerprints = excluded.fingerprints,"
-    " absent_since = excluded.absent_since, absences = excluded.absences"
+    " absent_since = excluded.absent_since, absences = excluded.absences,"
+    " patient_ids = excluded.patient_ids"
 )

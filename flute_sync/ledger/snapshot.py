@@ -1,6 +1,8 @@
 """What one archive holds now: it replaces what that archive was said to hold before the read."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, update
@@ -8,12 +10,14 @@ from sqlalchemy import Connection, update
 from flute_sync.archive_errors import ArchiveForeignInstance
 from flute_sync.completeness import StudySettings
 from flute_sync.events import Event
-from flute_sync.intake import Received
+from flute_sync.intake import Received, Stated
 from flute_sync.ledger import instances, trail
-from flute_sync.ledger.columns import HeaderStore, pack_uid
+from flute_sync.ledger import stated as statements
+from flute_sync.ledger.columns import HeaderStore, dump_identity, load_header, pack_uid
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import Held
 from flute_sync.ledger.places import Places, kind_of
+from flute_sync.ledger.precedence import Precedence
 from flute_sync.ledger.raising import look_again, uids_of
 from flute_sync.ledger.record import OWN_READ
 from flute_sync.ledger.rows import (
@@ -21,12 +25,15 @@ from flute_sync.ledger.rows import (
     StudyRow,
     lock_studies,
     study_archives,
+    write_studies,
     write_study_archives,
 )
 from flute_sync.ledger.tables import study as study_table
 from flute_sync.ledger.values import Claim, Snapshot
 from flute_sync.ledger.work import lock_held
+from flute_sync.study import Header
 
+_TEXTS: Final = "SELECT text FROM header WHERE study_id = ? AND header IN (?)"
 _MOVED: Final = "A series of this study is now in another study; the archive decides."
 
 
@@ -42,14 +49,19 @@ class SnapshotWriter:
     settings: StudySettings
     archive_id: int
     events_kept: int
+    order: Sequence[str] = ()
     _added: list[Held] = field(default_factory=list)
     _changed: list[Held] = field(default_factory=list)
     _removed: list[Held] = field(default_factory=list)
     _is_doubtful: bool = False
+    _newer: set[int] = field(default_factory=set)
+    _bereft: int = 0
     _driver: Driver = field(init=False)
+    _precedence: Precedence = field(init=False)
 
     def __post_init__(self) -> None:
         self._driver = Driver(self.connection)
+        self._precedence = Precedence(self._driver, self.order)
 
     @property
     def _bit(self) -> int:
@@ -66,21 +78,26 @@ class SnapshotWriter:
         """
         study = _held_study(self.connection, claim)
         listed = self._listed(study, snapshot)
+        stated = _stated(study, snapshot)
         known = instances.all_known(self._driver, study.id)
         places = Places(self._driver, self.headers)
         places.look_up([(study, {kind_of(item): item for item in listed.values()}.values())])
         for uid, item in listed.items():
             self._keep(study, uid, item, known.get(uid), places, snapshot.generation)
-        counted_only = snapshot.absent and not snapshot.believed
-        stays = self._drop_unlisted(known, listed, snapshot.generation, keep=counted_only)
+        stays = self._drop_unlisted(study, known, listed, stated, snapshot)
         places.write()
+        if _is_told(snapshot):
+            statements.replace_all(self._driver, study, self.archive_id, stated, places)
         instances.add(self._driver, self._added)
         instances.change(self._driver, self._changed)
         instances.remove(self._driver, self._removed)
         study.instance_count = len(known) + len(self._added) - len(self._removed)
         study.series_count = instances.forget_unused(self.connection, study.id)
+        statements.recount(self._driver, study)
+        self._stand(study, snapshot, listed.values(), stated, stays=stays)
+        self._ask_the_next(study, snapshot.started_at)
         _write_counts(self.connection, study)
-        self._stand(study, snapshot, is_held=bool(listed) or stays)
+        write_studies(self._driver, [study])
         moved = uids_of(self._driver, sorted(places.moved_from()))
         look_again(
             self._driver, moved, snapshot.started_at, self.settings, _MOVED, self.events_kept
@@ -115,9 +132,11 @@ class SnapshotWriter:
             self._added.append(Held(study.id, uid, *place, number, generation, self._bit))
             return
         kept = held._replace(archives=held.archives | self._bit)
-        if (places.find(study, item), number) != ((held.series, held.header), held.number):
+        differs = (places.find(study, item), number) != ((held.series, held.header), held.number)
+        if differs and not held.archives & self._precedence.before(self.archive_id):
             if held.generation > generation:
                 self._is_doubtful = True  # it came during the read: which is newer is not known
+                self._newer.add(held.header)
             else:
                 series, header = places.make(study, item)
                 kept = kept._replace(series=series, header=header, number=number)
@@ -126,31 +145,49 @@ class SnapshotWriter:
 
     def _drop_unlisted(
         self,
+        study: StudyRow,
         known: dict[bytes, Held],
         listed: dict[bytes, Received],
-        generation: int,
-        *,
-        keep: bool,
+        stated: Sequence[Stated],
+        snapshot: Snapshot,
     ) -> bool:
         """Drop what the archive does not list; return whether some stays, being newer."""
+        own = [held for held in known.values() if held.archives & self._bit]
+        confirmed = statements.confirmed(self._driver, study, stated, own)
         stays = False
-        for uid, held in known.items():
-            if uid in listed or not held.archives & self._bit:
+        for held in own:
+            if held.sop_instance_uid in listed or held.series in confirmed:
                 continue
-            if held.generation > generation:
+            if held.generation > snapshot.generation:
+                self._newer.add(held.header)
                 stays = True
-                continue
-            if keep:
-                continue
-            kept = held._replace(archives=held.archives & ~self._bit)
-            (self._changed if kept.archives else self._removed).append(kept)
+            elif _is_told(snapshot):
+                self._let_go(held)
         return stays
 
-    def _stand(self, study: StudyRow, snapshot: Snapshot, *, is_held: bool) -> None:
+    def _let_go(self, held: Held) -> None:
+        kept = held._replace(archives=held.archives & ~self._bit)
+        (self._changed if kept.archives else self._removed).append(kept)
+        if kept.archives and not held.archives & self._precedence.before(self.archive_id):
+            self._bereft |= 1 << (self._precedence.first(kept.archives) - 1)
+
+    def _stand(
+        self,
+        study: StudyRow,
+        snapshot: Snapshot,
+        listed: Iterable[Received],
+        stated: Sequence[Stated],
+        *,
+        stays: bool,
+    ) -> None:
+        headers = [*(item.instance.header for item in listed), *(one.header for one in stated)]
+        is_held = bool(headers) or stays
         row = _archive_row(self.connection, study.id, self.archive_id)
         _settle_debts(row, snapshot.generation)
         row.series_count, row.instance_count = snapshot.series_count, snapshot.instance_count
         _keep_fingerprint(row, snapshot.fingerprint)
+        if _is_told(snapshot):
+            row.patient_ids = self._named(study, headers)
         if self._is_doubtful or (snapshot.absent and is_held):
             row.read_owed = study.generation
         if snapshot.absent and not is_held:
@@ -160,6 +197,24 @@ class SnapshotWriter:
         else:
             row.absent_since, row.absences = None, 0
         write_study_archives(self._driver, [row])
+
+    def _named(self, study: StudyRow, headers: Iterable[Header]) -> frozenset[str]:
+        """Return whom the archive names: in what it listed, and in what came during the read."""
+        different = {id(header): header for header in headers}.values()
+        named = {self.headers.store(header).identity for header in different}
+        newer = self._driver.rows(_TEXTS, study.id, sorted(self._newer)) if self._newer else []
+        return frozenset(named | {dump_identity(load_header(text)) for (text,) in newer})
+
+    def _ask_the_next(self, study: StudyRow, at: datetime) -> None:
+        """Let archives be read whose word counts now for what this one held before them."""
+        if not self._bereft:
+            return
+        study.news(at, self.settings)
+        rows = study_archives(self._driver, [study.id]).values()
+        for row in rows:
+            if self._bereft >> (row.archive_id - 1) & 1:
+                row.read_owed, row.changed = study.generation, True
+        write_study_archives(self._driver, rows)
 
 
 def verify(
@@ -184,6 +239,22 @@ def verify(
     _keep_fingerprint(row, fingerprint)
     row.absent_since, row.absences = None, 0
     write_study_archives(Driver(connection), [row])
+
+
+def _is_told(snapshot: Snapshot) -> bool:
+    """Tell whether it says what the archive holds; an absence is only counted at first."""
+    return snapshot.believed or not snapshot.absent
+
+
+def _stated(study: StudyRow, snapshot: Snapshot) -> list[Stated]:
+    """Return the series without instances; of one that is repeated the first statement counts."""
+    found: dict[str, Stated] = {}
+    for one in snapshot.stated:
+        if one.study_instance_uid != study.study_instance_uid:
+            raise ArchiveForeignInstance(study_instance_uid=study.study_instance_uid)
+        found.setdefault(one.series_instance_uid, one)
+    listed = {item.series_instance_uid for item in snapshot.received}
+    return [one for uid, one in found.items() if uid not in listed]
 
 
 def _held_study(connection: Connection, claim: Claim) -> StudyRow:
@@ -212,6 +283,7 @@ def _keep_fingerprint(row: ArchiveRow, fingerprint: str | None) -> None:
 
 
 def _write_counts(connection: Connection, study: StudyRow) -> None:
+    study.pruned = study.pruned and not (study.instance_count or study.stated_series)
     connection.execute(
         update(study_table)
         .where(study_table.c.id == study.id)
@@ -220,6 +292,8 @@ def _write_counts(connection: Connection, study: StudyRow) -> None:
             instance_count=study.instance_count,
             last_series=study.last_series,
             last_header=study.last_header,
-            pruned=study.pruned and not study.instance_count,
+            stated_series=study.stated_series,
+            stated_instances=study.stated_instances,
+            pruned=study.pruned,
         )
     )

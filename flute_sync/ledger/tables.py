@@ -1,13 +1,15 @@
 """The tables. What cannot be true, the database refuses.
 
 `study` has the current state of the work; `series`, `header` and `instance` what is known of it;
+`stated_series` what archives say that tell no instances; `procedure_step` what modalities say;
 `study_archive` how each archive stands to it; `foreign_note` what its rejection notes say of
-other studies; `event` is the audit trail for people. Instances
-are the big table: their key is (study, SOP Instance UID), since a SOP Instance UID is unique in
-its study, and they refer to series and header by small numbers within the study.
+other studies; `event` is the audit trail for people. Instances are the big table: their key is
+(study, SOP Instance UID), since a SOP Instance UID is unique in its study, and they refer to
+series and header by small numbers within the study.
 """
 
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import (
@@ -31,6 +33,7 @@ from sqlalchemy import (
 )
 
 from flute_sync.ledger.columns import JsonText, UtcTime
+from flute_sync.study import StepStatus
 from flute_sync.task import CLAIMABLE, UNSYNCED, State
 
 LARGEST_ARCHIVE_ID: Final = 63
@@ -51,9 +54,10 @@ metadata: Final = MetaData(
 
 _Key: Final = BigInteger().with_variant(Integer, "sqlite")
 _Uid: Final = String(64)
+_OrderedUid: Final = _Uid.with_variant(String(64, collation="C"), "postgresql")
 
 
-def _one_of(column: str, states: Iterable[State]) -> str:
+def _one_of(column: str, states: Iterable[StrEnum]) -> str:
     return f"{column} IN ({', '.join(sorted(repr(state.value) for state in states))})"
 
 
@@ -73,7 +77,7 @@ study: Final = Table(
     "study",
     metadata,
     Column("id", _Key, primary_key=True),
-    Column("study_instance_uid", _Uid, nullable=False, unique=True),
+    Column("study_instance_uid", _OrderedUid, nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("generation", Integer, nullable=False),  # raised by each new fact
     Column("received_at", UtcTime, nullable=False),  # newest fact
@@ -95,6 +99,8 @@ study: Final = Table(
     Column("patient_reference", Text),
     Column("rules", Text),
     Column("identity", Text),  # keyed hash of the identifier by which the subject was found last
+    Column("stated_series", Integer, nullable=False, server_default="0"),  # without instances
+    Column("stated_instances", Integer, nullable=False, server_default="0"),
     CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),
     CheckConstraint(_one_of("state", State), name="state"),
     CheckConstraint(
@@ -117,9 +123,20 @@ study: Final = Table(
         "NOT pruned OR (instance_count = 0 AND patient_reference IS NULL)",
         name="pruned",
     ),
+    CheckConstraint(
+        "stated_series >= 0 AND stated_instances >= 0 AND NOT (pruned AND stated_series > 0)",
+        name="stated",
+    ),
 )
 
-Index("ix_study_totals", study.c.state, study.c.series_count, study.c.instance_count)
+Index(
+    "ix_study_totals",
+    study.c.state,
+    study.c.series_count,
+    study.c.instance_count,
+    study.c.stated_series,
+    study.c.stated_instances,
+)
 _partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
 _partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
 _partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
@@ -141,6 +158,7 @@ study_archive: Final = Table(
     Column("fingerprints", JsonText, nullable=False),  # by source; "" is what our own read saw
     Column("absent_since", UtcTime),
     Column("absences", Integer, nullable=False),
+    Column("patient_ids", JsonText, nullable=False, server_default="[]"),  # all that it states
     PrimaryKeyConstraint("study_id", "archive_id"),
     CheckConstraint("read_owed >= 0 AND unverified >= 0", name="generation"),
     CheckConstraint("series_count >= 0 AND instance_count >= 0", name="counts"),
@@ -188,6 +206,39 @@ instance: Final = Table(
     ForeignKeyConstraint(["study_id", "series"], ["series.study_id", "series.series"]),
     ForeignKeyConstraint(["study_id", "header"], ["header.study_id", "header.header"]),
     CheckConstraint("archives > 0", name="archives"),
+    sqlite_with_rowid=False,
+)
+
+stated_series: Final = Table(
+    "stated_series",
+    metadata,
+    Column("study_id", _Key, nullable=False),
+    Column("series_instance_uid", _Uid, nullable=False),
+    Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),
+    Column("header", Integer, nullable=False),
+    Column("instance_count", Integer),
+    PrimaryKeyConstraint("study_id", "series_instance_uid", "archive_id"),
+    ForeignKeyConstraint(["study_id", "header"], ["header.study_id", "header.header"]),
+    CheckConstraint("length(series_instance_uid) BETWEEN 1 AND 64", name="uid"),
+    CheckConstraint("instance_count >= 0", name="count"),
+    sqlite_with_rowid=False,
+)
+
+procedure_step: Final = Table(
+    "procedure_step",
+    metadata,
+    Column("sop_instance_uid", _Uid, nullable=False),
+    Column(
+        "study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),  # said for this one
+    Column("status", String(16), nullable=False),
+    Column("told_at", UtcTime, nullable=False),
+    Column("extraction_version", SmallInteger, nullable=False),
+    Column("text", Text, nullable=False),  # study.Header as JSON, without defaults
+    PrimaryKeyConstraint("sop_instance_uid", "study_id"),
+    CheckConstraint("length(sop_instance_uid) BETWEEN 1 AND 64", name="uid"),
+    CheckConstraint(_one_of("status", StepStatus), name="status"),
     sqlite_with_rowid=False,
 )
 

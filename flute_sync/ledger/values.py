@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flute_sync.events import Event
-from flute_sync.intake import Received
+from flute_sync.intake import Received, Stated
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import TaskEvent
 
@@ -61,14 +61,16 @@ class Claim:
 class Snapshot:
     """What one archive held between ``started_at`` and now.
 
-    ``generation`` is the claim's when the read began. ``absent``: the archive has no such study,
-    which is counted; what it held is kept until that is ``believed``.
+    ``generation`` is the claim's when the read began. ``stated`` are the series of which the
+    archive tells no instances. ``absent``: the archive has no such study, which is counted; what it
+    held is kept until that is ``believed``.
     """
 
     archive: str
     started_at: datetime
     generation: int
     received: tuple[Received, ...] = ()
+    stated: tuple[Stated, ...] = ()
     series_count: int | None = None
     instance_count: int | None = None
     fingerprint: str | None = None

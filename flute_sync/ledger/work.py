@@ -32,6 +32,7 @@ from flute_sync.ledger.columns import UtcTime
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import forget_all
 from flute_sync.ledger.rows import chunks
+from flute_sync.ledger.steps import forget_people
 from flute_sync.ledger.tables import (
     archive,
     fhir_study,
@@ -301,6 +302,10 @@ def _unsynced(row: Row[Any], state: State, event: TaskEvent) -> datetime | None:
 
 def _prune(connection: Connection, study_id: int) -> None:
     forget_all(connection, study_id)
+    forget_people(connection, study_id)
+    connection.execute(
+        update(study_archive).where(study_archive.c.study_id == study_id).values(patient_ids=[])
+    )
     connection.execute(
         update(study)
         .where(study.c.id == study_id)
@@ -308,6 +313,8 @@ def _prune(connection: Connection, study_id: int) -> None:
             pruned=True,
             series_count=0,
             instance_count=0,
+            stated_series=0,
+            stated_instances=0,
             last_series=0,
             last_header=0,
             patient_reference=None,
