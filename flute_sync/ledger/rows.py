@@ -183,9 +183,11 @@ def study_archives(driver: Driver, studies: Sequence[int]) -> dict[tuple[int, in
 
 
 def _as_archive_row(row: Row) -> ArchiveRow:
-    owed, unverified, series, instances, prints, since, absences, patient_ids = row[2:]
+    study_id, archive_id, owed, unverified, series, instances, prints, since, *rest = row
+    absences, patient_ids = rest
     return ArchiveRow(
-        *row[:2],
+        study_id,
+        archive_id,
         read_owed=owed,
         unverified=unverified,
         series_count=series,
