@@ -97,7 +97,7 @@ class Event(StrEnum):
     SWEEP_FINISHED = "sweep.finished", "All that an archive lists was gone through."
     SWEEP_DOUBTFUL = (
         "sweep.doubtful",
-        "An archive lists far less than it was known to hold; few removals are looked into.",
+        "An archive lists far less than it was known to hold; some removals are looked into.",
     )
     TARGET_PAUSED = "target.paused", "A server is down or refuses us; all work towards it waits."
     ARCHIVE_DOUBTED = (

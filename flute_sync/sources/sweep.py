@@ -6,12 +6,9 @@ no news. That a study is gone is a hint: only reads confirm it.
 """
 
 import logging
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from hashlib import blake2b
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -22,6 +19,7 @@ from flute_sync.intake import Cursor, Delivery, Intake, Notice, Noticed
 from flute_sync.settings import PositiveDuration, Settings
 from flute_sync.sources.listing import Choice, Listing, Page
 from flute_sync.sources.poller import Stop
+from flute_sync.sources.presence import Digests, held, not_listed
 from flute_sync.study import StudyInstanceUID
 
 log = logging.getLogger(__name__)
@@ -29,10 +27,7 @@ log = logging.getLogger(__name__)
 _NAME: Final = "sweep"
 _LOOK: Final = timedelta(minutes=1)
 _EVERYTHING: Final = Choice()
-_HELD_PAGE: Final = 1000
 _GONE_BATCH: Final = 100
-_SAMPLE: Final = 20
-"""How many removals are looked into where the list is hardly to be believed."""
 _HOURS: Final = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _DONE: Final = "done"
@@ -74,28 +69,6 @@ class SweepSettings(Settings):
         return first <= local < last if first < last else local >= first or local < last
 
 
-class _Digests:
-    """UIDs of which only digests are kept: eight bytes for each."""
-
-    def __init__(self, uids: Iterable[str] = ()) -> None:
-        self._found = array("Q", map(_digest, uids))
-        self._sorted = False
-
-    def add(self, uid: str) -> None:
-        self._found.append(_digest(uid))
-        self._sorted = False
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __contains__(self, uid: str) -> bool:
-        if not self._sorted:
-            self._found, self._sorted = array("Q", sorted(self._found)), True
-        wanted = _digest(uid)
-        place = bisect_left(self._found, wanted)
-        return place < len(self._found) and self._found[place] == wanted
-
-
 @dataclass(slots=True)
 class _Round:
     """One sweep.
@@ -106,8 +79,8 @@ class _Round:
 
     started_at: datetime
     resume: str | None = None
-    before: _Digests | None = None
-    listed: _Digests = field(default_factory=_Digests)
+    before: Digests | None = None
+    listed: Digests = field(default_factory=Digests)
     pages: Iterator[Page] | None = None
     gone: list[StudyInstanceUID] | None = None
 
@@ -186,11 +159,8 @@ class Sweep:
             self._due = _due(began, self._settings) if resume == _DONE else now
         if not self._asked and (self._due is None or now < self._due):
             return None
-        before = _Digests()
-        for uid in self._held(stop):
-            before.add(uid)
         self._asked = False
-        return _Round(now, before=before)
+        return _Round(now, before=Digests(held(self._intake, self._archive, stop)))
 
     def _next(self, sweep: _Round, now: datetime, stop: Stop) -> Page | None:
         if sweep.pages is None:
@@ -222,20 +192,7 @@ class Sweep:
             self._end(sweep, now, _AGAIN)
             self._due = now
             return
-        missing = [uid for uid in self._held() if uid in sweep.before and uid not in sweep.listed]
-        if missing and (not len(sweep.listed) or 2 * len(missing) > len(sweep.before)):
-            log.warning(
-                "The archive lists far less than it held; see that its list is complete. Only a"
-                " few of the studies that it does not list are looked into.",
-                extra=fields(
-                    Event.SWEEP_DOUBTFUL,
-                    source=_NAME,
-                    archive=self._archive,
-                    studies=len(sweep.listed),
-                    failed=len(missing),
-                ),
-            )
-            missing = missing[:_SAMPLE]
+        sweep.gone = not_listed(self._intake, self._archive, _NAME, sweep.before, sweep.listed)
         log.info(
             "The archive was gone through.",
             extra=fields(
@@ -246,7 +203,6 @@ class Sweep:
                 duration_seconds=round((now - sweep.started_at).total_seconds(), 1),
             ),
         )
-        sweep.gone = missing
         self._deliver_gone(sweep, now)
 
     def _deliver_gone(self, sweep: _Round, now: datetime) -> None:
@@ -272,21 +228,8 @@ class Sweep:
         cursor = Cursor(_NAME, self._archive, place)
         self._intake.deliver(Delivery(_NAME, self._archive, now, noticed=noticed, cursor=cursor))
 
-    def _held(self, stop: Stop = lambda: False) -> Iterator[StudyInstanceUID]:
-        after: StudyInstanceUID | None = None
-        while not stop():
-            page = self._intake.held(self._archive, after, _HELD_PAGE)
-            yield from page
-            if len(page) < _HELD_PAGE:
-                return
-            after = page[-1]
-
 
 def _due(started_at: datetime, settings: SweepSettings) -> datetime:
     """Return when the next sweep begins by itself."""
     never = datetime.max.replace(tzinfo=UTC)
     return started_at + settings.interval if settings.enabled else never
-
-
-def _digest(uid: str) -> int:
-    return int.from_bytes(blake2b(uid.encode(), digest_size=8).digest())

@@ -177,13 +177,23 @@ class TestCutOff:
 
 
 class TestDoubtful:
-    @pytest.mark.parametrize(("listed", "looked_into"), [(0, 20), (40, 20), (50, 50), (60, 40)])
-    def test_few_removals_are_looked_into(self, caplog, listed, looked_into):
-        site = Site(held=100, listed=listed)
-        site.run(200)
+    @pytest.mark.parametrize(
+        ("held", "listed", "looked_into", "doubted"),
+        [
+            (100, 0, 100, True),
+            (600, 0, 100, True),
+            (600, 250, 100, True),
+            (2000, 0, 200, True),
+            (600, 300, 300, False),
+            (100, 60, 40, False),
+        ],
+    )
+    def test_some_removals_are_looked_into(self, caplog, held, listed, looked_into, doubted):
+        site = Site(held=held, listed=listed, rate=1000)
+        site.run(1000)
         assert len(site.gone) == looked_into
         events = [record.event for record in caplog.records if record.levelname == "WARNING"]
-        assert events == (["sweep.doubtful"] if looked_into == 20 else [])
+        assert events == (["sweep.doubtful"] if doubted else [])
 
     def test_an_empty_archive_of_which_nothing_was_held_is_no_news(self, caplog):
         site = Site(0)
