@@ -79,8 +79,8 @@ def _number(series: Series) -> int | None:
 
 def series_element(series: Series, scope: SeriesScope) -> FhirJson | None:
     """Write one series, or None where each of its instances was listed in one before it."""
-    count, entries = _instances(series, scope) if series.instances else (0, [])
-    if not count:
+    count, entries = _listed(series, scope)
+    if not (entries or count or series.is_stated_only):
         return None
     headers, settings = series.headers, scope.settings
     moment = scope.started.of_series(headers)
@@ -102,6 +102,15 @@ def series_element(series: Series, scope: SeriesScope) -> FhirJson | None:
 
 
 # -- instances -------------------------------------------------------------------------------
+
+
+def _listed(series: Series, scope: SeriesScope) -> tuple[int | None, list[FhirJson]]:
+    """Return how many instances there are, None where nobody says it, and their entries."""
+    if series.is_stated_only:
+        scope.remarks.add("series-without-instances", "(0020,1209)")
+        return series.instance_count, []
+    count, entries = _instances(series, scope) if series.instances else (0, [])
+    return max(count, series.instance_count or 0) if count else 0, entries
 
 
 def _instances(series: Series, scope: SeriesScope) -> tuple[int, list[FhirJson]]:

@@ -10,7 +10,7 @@ FLUTE guide 0.1.0, ImagingStudyFlute; FHIR R4 imagingstudy-mappings.html#dicom; 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -28,7 +28,15 @@ from flute_sync.mapping import (
 from flute_sync.rejection import Standing, Status, standing
 from flute_sync.resource_check import check
 from flute_sync.started import Started, date_untrusted
-from flute_sync.study import Accession, Header, Issuer, Series, Study, prevalent, union
+from flute_sync.study import (
+    Accession,
+    Header,
+    Issuer,
+    Series,
+    Study,
+    prevalent,
+    union,
+)
 from flute_sync.terminology import (
     ACQUISITION_MODALITY,
     DCM,
@@ -70,10 +78,14 @@ def map_study(study: Study, context: Context, settings: ImagingStudySettings) ->
     MappingError
         When the result would not be valid; it names the element, never a value.
     """
-    remarks = Remarks(study.headers)
-    state = standing(study)
+    remarks = Remarks(study.evidence)
+    state = standing(study, context.status_before)
     if state.rejected:
         remarks.add("instance-rejected", "(0040,A043)", state.rejected)
+    if state.reappeared:
+        remarks.add("study-reappeared", "(0020,000D)")
+    if state.withheld:
+        remarks.add("study-withheld", "(0040,A043)")
     if state.partly_expired:
         remarks.add("retention-expired-in-part", "(0040,A043)")
     resource = _Mapping(state, context, settings, remarks, study).resource()
@@ -96,7 +108,7 @@ class _Mapping:
         self._context = context
         self._settings = settings
         self._remarks = remarks
-        self._headers: _Headers = state.study.headers or whole.headers
+        self._headers: _Headers = state.study.headers or whole.evidence
         self._whole = whole
         self._started = Started(self._headers, remarks)
         self._accessions = self._listed_accessions()
@@ -124,7 +136,7 @@ class _Mapping:
             "extension": self._anatomical_regions(series),
             "identifier": self._identifiers(),
             "status": self._state.status.value,
-            "modality": _modalities(series),
+            "modality": _modalities(series) or self._planned_modalities(),
             "subject": dict(self._context.subject),
             "encounter": self._encounter(),
             "started": fhir_datetime(moment, zone) if moment else None,
@@ -281,7 +293,7 @@ class _Mapping:
         """Take what the archive counts, less what was taken back, where that is more."""
         gone = self._state.rejected + self._state.notes
         series_gone = len(self._whole.series) - len(self._state.study.series)
-        mapped = sum(one["numberOfInstances"] for one in series)
+        mapped = sum(one.get("numberOfInstances", 0) for one in series)
         return {
             "numberOfSeries": max(len(series), (self._whole.series_count or 0) - series_gone),
             "numberOfInstances": max(mapped, (self._whole.instance_count or 0) - gone),
@@ -296,6 +308,12 @@ class _Mapping:
             return []
         known = self._context.endpoints
         return [ref for archive in known if archive in series.archives for ref in known[archive]]
+
+    def _planned_modalities(self) -> list[FhirJson]:
+        """Name the modalities of procedure steps that brought no series yet."""
+        if self._whole.series:
+            return []
+        return _acquisition_modalities({step.header.series.modality for step in self._whole.steps})
 
     # -- HL7 Europe --------------------------------------------------------------------------
 
@@ -319,7 +337,7 @@ class _Mapping:
 def _home(study: Study, context: Context) -> list[str]:
     """Name the archives that give the whole study, else the one that gives most series."""
     held = [archive for archive in context.endpoints if archive in study.archives]
-    series = [one for one in study.series if one.archives and one.instances]
+    series = [one for one in study.series if one.archives and one.headers]
     whole = [archive for archive in held if all(archive in one.archives for one in series)]
     if whole or not held:
         return whole
@@ -328,7 +346,11 @@ def _home(study: Study, context: Context) -> list[str]:
 
 
 def _modalities(series: Sequence[FhirJson]) -> list[FhirJson]:
-    codes = {one["modality"].get("code") for one in series} & ACQUISITION_MODALITY.keys()
+    return _acquisition_modalities({one["modality"].get("code") for one in series})
+
+
+def _acquisition_modalities(stated: Iterable[str | None]) -> list[FhirJson]:
+    codes = {code for code in stated if code} & ACQUISITION_MODALITY.keys()
     return [
         {"system": DCM, "code": code, "display": ACQUISITION_MODALITY[code]}
         for code in sorted(codes)

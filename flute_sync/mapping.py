@@ -98,6 +98,8 @@ class Context:
         Zone of DICOM times that state no offset from UTC.
     service_requests
         References to ServiceRequests known to hold an accession number.
+    status_before
+        The status of the resource as it is, None where there is none.
     """
 
     subject: Mapping[str, Any]
@@ -106,6 +108,7 @@ class Context:
     source: str | None = None
     zone: ZoneInfo | None = None
     service_requests: Mapping[Accession, str] = field(default_factory=dict)
+    status_before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from flute_sync.study import (
     Header,
     Instance,
     KeyObjects,
-    PatientId,
     Reference,
     Series,
+    StepStatus,
     Study,
     identity_of,
 )
@@ -46,6 +46,9 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
+_WITHDRAWN: Final = frozenset({Status.UNKNOWN, Status.CANCELLED, Status.ENTERED_IN_ERROR})
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What is left of a study after its rejection notes.
@@ -61,6 +64,10 @@ class Standing:
         archive gives it any more.
     partly_expired
         Some were.
+    reappeared
+        Instances were accepted after all that there was had been withdrawn or was gone.
+    withheld
+        So they were, but the study stays in error: it was a danger to a patient.
     """
 
     study: Study
@@ -69,6 +76,8 @@ class Standing:
     notes: int = 0
     retention_expired: bool = False
     partly_expired: bool = False
+    reappeared: bool = False
+    withheld: bool = False
 
 
 def rejection_title(header: Header) -> str | None:
@@ -110,21 +119,37 @@ def accepted(study: Study) -> Study:
     state = standing(study)
     if not (state.rejected and state.study.headers):
         return study
-    stated: dict[str, set[PatientId | None]] = {}
-    for series in state.study.series:
-        for archive in series.archives:
-            stated.setdefault(archive, set()).update(map(identity_of, series.headers))
-    return replace(state.study, patient_ids={name: frozenset(ids) for name, ids in stated.items()})
+    left = set(map(identity_of, state.study.headers))
+    taken_back = set(map(identity_of, study.headers)) - left
+    kept = {archive: ids - taken_back for archive, ids in study.patient_ids.items()}
+    return replace(state.study, patient_ids=kept)
 
 
-def standing(study: Study) -> Standing:
+def standing(study: Study, before: str | None = None) -> Standing:
     """Apply rejection notes, a study's own and those in others that name it, and say its status.
 
     Notes are content like any other: the answer does not depend on when they came. An instance
     is taken back where study, series and SOP Instance UID all agree. Retention expiry takes
     nothing back, since `available` tells of association, not of access. A study whose instances
     are all known under others should never have existed under this UID.
+
+    Parameters
+    ----------
+    before
+        The status that the resource has now. A study that was in error because it was a danger
+        to a patient does not come back by itself, as long as the note says so.
     """
+    state = _standing(study)
+    if state.status is not Status.AVAILABLE or before not in _WITHDRAWN:
+        return state
+    titles = {rejection_title(header) for header in study.headers}
+    titles |= set(map(_title, study.notes_elsewhere))
+    if before == Status.ENTERED_IN_ERROR and REJECTED_FOR_PATIENT_SAFETY in titles:
+        return replace(state, status=Status.ENTERED_IN_ERROR, withheld=True)
+    return replace(state, reappeared=True)
+
+
+def _standing(study: Study) -> Standing:
     if study.moved:
         return Standing(study, Status.ENTERED_IN_ERROR)
     notes = {header: title for header in study.headers if (title := rejection_title(header))}
@@ -134,12 +159,8 @@ def standing(study: Study) -> Standing:
     accepted = tuple(kept for series in study.series if (kept := _without(series, notes, reasons)))
     left = replace(study, series=accepted)
     note_count = sum(study.headers[header] for header in notes)
-    known = sum(len(series.instances) for series in study.series)
-    left_count = sum(len(series.instances) for series in accepted)
-    expired = sum(
-        RETENTION_EXPIRED in reasons.get((uid, instance.sop_instance_uid), ())
-        for uid, instance in left.instances()
-    )
+    known, left_count = sum(map(_count, study.series)), sum(map(_count, accepted))
+    expired = sum(_expired(series, reasons) for series in accepted)
     status = _status(left, left_count, study, notes, reasons)
     return Standing(
         left,
@@ -170,10 +191,39 @@ def _without(series: Series, notes: Mapping[Header, str], reasons: _Reasons) -> 
         taken_back = reasons.get((uid, instance.sop_instance_uid), set()) & _TAKEN_BACK
         return not taken_back and instance.header not in notes
 
+    if series.is_stated_only:
+        named = sum(bool(titles & _TAKEN_BACK) for titles in _of_series(series, reasons))
+        return None if 0 < (series.instance_count or 0) <= named else series
     kept = tuple(filter(stays, series.instances))
-    if len(kept) == len(series.instances):
+    gone = len(series.instances) - len(kept)
+    if not gone:
         return series
-    return replace(series, instances=kept) if kept else None
+    stated = None if series.instance_count is None else max(series.instance_count - gone, 0)
+    return replace(series, instances=kept, instance_count=stated) if kept else None
+
+
+def _count(series: Series) -> int:
+    """Count instances; a series that is only stated has some, unless it says that it has none."""
+    if series.is_stated_only:
+        return 1 if series.instance_count is None else series.instance_count
+    return len(series.instances)
+
+
+def _of_series(series: Series, reasons: _Reasons) -> list[set[str]]:
+    """Return what was said of each instance of a series that anything was said of."""
+    uid = series.series_instance_uid
+    return [titles for (of_series, _), titles in reasons.items() if of_series == uid]
+
+
+def _expired(series: Series, reasons: _Reasons) -> int:
+    if series.is_stated_only:
+        expired = sum(RETENTION_EXPIRED in titles for titles in _of_series(series, reasons))
+        return min(expired, _count(series))
+    uid = series.series_instance_uid
+    return sum(
+        RETENTION_EXPIRED in reasons.get((uid, instance.sop_instance_uid), ())
+        for instance in series.instances
+    )
 
 
 def _status(
@@ -186,6 +236,9 @@ def _status(
         for uid, instance in study.instances()
         if instance.header not in notes
     ]
+    for series in study.series:
+        if series.is_stated_only and _count(series):
+            held += [titles & _TAKEN_BACK for titles in _of_series(series, reasons)]
     if not held:  # the archive has already deleted what the notes speak of
         said = [*notes.values(), *filter(None, map(_title, study.notes_elsewhere))]
         held = [{title} for title in said]
@@ -199,5 +252,8 @@ def _status(
 def _status_without_notes(study: Study) -> Status:
     if study.vanished:
         return Status.UNKNOWN
-    has_instances = any(series.instances for series in study.series)
-    return Status.AVAILABLE if has_instances or study.instance_count else Status.REGISTERED
+    if any(map(_count, study.series)) or study.instance_count:
+        return Status.AVAILABLE
+    # A step that is completed without images has them on their way.
+    given_up = {step.status for step in study.steps} == {StepStatus.DISCONTINUED}
+    return Status.CANCELLED if given_up else Status.REGISTERED

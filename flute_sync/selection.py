@@ -7,6 +7,7 @@ Each rule that is given must hold; a rule holds when any of its values does.
 - ``procedure_codes`` looks at the whole study.
 - ``calling_ae_titles`` looks at who sent it. A study that nobody sent here, but that an archive
   told of, has no sender and is not wanted.
+- A study without series is judged by the modality of its procedure steps.
 - Where no series states a modality, or none of the wanted modality a body part, or the study no
   procedure code, there is nothing to judge by: it is kept, unless ``strict``.
 - Documents (SR, KO, PR, ...) tell nothing of a body part or modality that is asked for. A study
@@ -16,7 +17,7 @@ Each rule that is given must hold; a rule holds when any of its values does.
 A verdict's reason never quotes the study.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from typing import Annotated, Final, NamedTuple
 
@@ -25,7 +26,7 @@ from pydantic import BeforeValidator, Field
 from flute_sync.body_part import body_part
 from flute_sync.coding import coding
 from flute_sync.settings import Settings
-from flute_sync.study import Code, Header, Series, Study, union
+from flute_sync.study import Code, Header, Series, SeriesInstanceUID, Step, Study, union
 from flute_sync.terminology import ACQUISITION_MODALITY, modality_of_sop_class
 
 
@@ -119,9 +120,10 @@ def rules_digest(settings: SelectSettings) -> str:
 def _judge_series(study: Study, settings: SelectSettings) -> Verdict:
     if not settings.modalities and not settings.body_parts:
         return _WANTED
-    candidates = _of_modality(study, settings)
+    known = study.series or tuple(map(_planned, study.steps))
+    candidates = _of_modality(known, settings)
     if not candidates:
-        if any(_modalities(series) & ACQUISITION_MODALITY.keys() for series in study.series):
+        if any(_modalities(series) & ACQUISITION_MODALITY.keys() for series in known):
             return Verdict(False, "another modality: modalities")
         return Verdict(False, "no images yet: modalities, body_parts")
     if not _body_part_wanted(candidates, settings):
@@ -129,15 +131,20 @@ def _judge_series(study: Study, settings: SelectSettings) -> Verdict:
     return _WANTED
 
 
-def _of_modality(study: Study, settings: SelectSettings) -> list[Series]:
+def _planned(step: Step) -> Series:
+    """Return a series as a step announces it."""
+    return Series(SeriesInstanceUID(step.sop_instance_uid), (), stated=step.header)
+
+
+def _of_modality(known: Sequence[Series], settings: SelectSettings) -> list[Series]:
     """Return the series of a wanted modality; those of none only where nothing is stated."""
     wanted = frozenset(settings.modalities) or ACQUISITION_MODALITY.keys()
-    stated = {series.series_instance_uid: _modalities(series) for series in study.series}
-    found = [s for s in study.series if not stated[s.series_instance_uid].isdisjoint(wanted)]
+    stated = {series.series_instance_uid: _modalities(series) for series in known}
+    found = [s for s in known if not stated[s.series_instance_uid].isdisjoint(wanted)]
     images = any(modalities & ACQUISITION_MODALITY.keys() for modalities in stated.values())
     if found or images or (settings.strict and settings.modalities):
         return found
-    return [series for series in study.series if not stated[series.series_instance_uid]]
+    return [series for series in known if not stated[series.series_instance_uid]]
 
 
 def _modalities(series: Series) -> frozenset[str]:
@@ -177,7 +184,7 @@ def _names(text: str) -> set[str]:
 def _procedure_wanted(study: Study, settings: SelectSettings) -> bool:
     if not settings.procedure_codes:
         return True
-    codes = union(study.headers, lambda header: header.study.procedure_codes)
+    codes = union(study.evidence, lambda header: header.study.procedure_codes)
     if not codes:
         return not settings.strict
     wanted = frozenset(settings.procedure_codes)

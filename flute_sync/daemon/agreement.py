@@ -19,7 +19,7 @@ SEX = "00100040"
 
 def held_instances(study: Study, archive: str) -> int:
     """Count the instances that are known to be in an archive."""
-    return sum(len(series.instances) for series in study.series if archive in series.archives)
+    return sum(series.size for series in study.series if archive in series.archives)
 
 
 def agrees(study: Study, archive: str, row: StudyRow) -> bool:

@@ -34,7 +34,7 @@ def synced(
     """FHIR now says what the ledger knows."""
     reference = f"{IMAGING_STUDY}/{written.resource_id}"
     verb = "Adopted" if written.adopted else written.outcome.capitalize()
-    series, instances = len(study.series), sum(len(each.instances) for each in study.series)
+    series, instances = len(study.series), sum(each.size for each in study.series)
     logical = "" if "reference" in subject.reference else ", subject logical"
     sentence = (
         f"{verb} {reference} version {written.version_id}: {mapped.resource['status']}, "

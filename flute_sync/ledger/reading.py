@@ -14,7 +14,7 @@ from flute_sync.ledger.notes import naming
 from flute_sync.ledger.precedence import Precedence
 from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
-_STUDY: Final = "SELECT study_instance_uid, calling_ae_titles FROM study WHERE id = ?"
+_STUDY: Final = "SELECT study_instance_uid, calling_ae_titles, last_header FROM study WHERE id = ?"
 _ARCHIVES: Final = (
     "SELECT archive.id, archive.name, series_count, instance_count, absences, patient_ids"
     " FROM study_archive JOIN archive ON archive.id = study_archive.archive_id WHERE study_id = ?"
@@ -36,10 +36,13 @@ def load_study(connection: Connection, study_id: int, order: Sequence[str] = ())
         The archives, the first to be believed first.
     """
     driver = Driver(connection)
-    ((uid, callers),) = driver.rows(_STUDY, study_id)
+    ((uid, callers, headers),) = driver.rows(_STUDY, study_id)
     archives = {row[0]: row[1:] for row in driver.rows(_ARCHIVES, study_id)}
     ranked = [one for one in Precedence(driver, order).ids() if one in archives]
     series = _series(driver, study_id, {one: archives[one][0] for one in ranked})
+    performed = steps.of_study(driver, study_id)
+    # Of a study that only a modality told of nothing can be missing.
+    was_there = bool(headers) or not performed
     return Study(
         study_instance_uid=StudyInstanceUID(uid),
         series=series,
@@ -47,9 +50,12 @@ def load_study(connection: Connection, study_id: int, order: Sequence[str] = ())
         instance_count=_most(count for _, _, count, *_ in archives.values()),
         archives=frozenset[str]().union(*(one.archives for one in series)),
         calling_ae_titles=frozenset(json.loads(callers)),
-        vanished=bool(archives) and not series and all(one[3] for one in archives.values()),
+        vanished=was_there
+        and bool(archives)
+        and not series
+        and all(one[3] for one in archives.values()),
         notes_elsewhere=naming(driver, uid),
-        steps=steps.of_study(driver, study_id),
+        steps=performed,
         patient_ids={name: load_identities(ids) for name, *_, ids in archives.values()},
     )
 

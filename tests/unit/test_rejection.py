@@ -10,6 +10,7 @@ from flute_sync.study import Code, KeyObjects, PatientAttributes, PatientId, Ref
 from tests.studies import (
     KO,
     MR,
+    PATIENT,
     ROOT,
     context,
     header,
@@ -213,9 +214,11 @@ def test_corrected_instances_tell_of_whom_a_study_is():
     other = header(patient=PatientAttributes(id=PatientId("OTHER")))
     corrected = replace(series_of(50, other, 2), archives=frozenset({"pacs"}))
     study = with_series(FULL, rejection_note(WORKLIST, FULL.series), corrected)
-    told = accepted(study)
+    named = frozenset({PATIENT.id, PatientId("OTHER")})
+    elsewhere = frozenset({PatientId("THIRD")})
+    told = accepted(replace(study, patient_ids={"pacs": named, "copy": elsewhere}))
     assert set(told.headers) == {other}
-    assert told.patient_ids == {"pacs": {PatientId("OTHER")}}
+    assert told.patient_ids == {"pacs": {PatientId("OTHER")}, "copy": elsewhere}
     assert accepted(FULL) is FULL
     wholly = with_series(FULL, rejection_note(WORKLIST, FULL.series))
     assert accepted(wholly) is wholly
