@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from bench import header, ledger, mapping, resident, stow_rs, sync
+from bench import c_store, header, ledger, mapping, resident, stow_rs, sync
 from bench.figures import Figure, table
 
 BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
@@ -12,6 +12,7 @@ BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "mapping": mapping.figures,
     "ledger": ledger.figures,
     "stow_rs": stow_rs.figures,
+    "c_store": c_store.figures,
     "resident": resident.figures,
     "sync": sync.figures,
 }

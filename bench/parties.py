@@ -69,8 +69,9 @@ def serve(kind: str, port: int, orthanc: str, folder: Path) -> None:
 class Party:
     """A process with an address, whose processor time and memory can be read."""
 
-    def __init__(self, pid: int, port: int) -> None:
+    def __init__(self, pid: int, port: int, dicom_port: int | None = None) -> None:
         self.pid, self.port = pid, port
+        self.dicom_port = dicom_port or port
 
     def cpu(self) -> float:
         """Seconds of processor time used so far."""
@@ -93,7 +94,7 @@ def party(kind: str, folder: Path, orthanc: str = "") -> Iterator[Party]:
     command = [sys.executable, "-m", "bench.parties", kind, str(port), str(folder), orthanc]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     try:
-        eventually(lambda: _listens(port), what=kind)
+        eventually(lambda: listens(port), what=kind)
         yield Party(process.pid, port)
     finally:
         process.terminate()
@@ -108,12 +109,13 @@ def orthanc_in(folder: Path) -> Iterator[Party]:
     started.start()
     try:
         assert started.process is not None
-        yield Party(started.process.pid, started.port)
+        yield Party(started.process.pid, started.port, started.dicom_port)
     finally:
         started.stop()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Tell whether somebody takes connections."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
