@@ -73,6 +73,10 @@ class FindScp:
         Keywords that it does not return.
     refuses
         Status by level: what it answers there.
+    image_limit
+        With how many instances of a series it stops and says success.
+    hides_series
+        Whether it finds no series.
     needs_few_keys
         Whether it refuses keys that are not required, with A900H.
     dies_after
@@ -86,6 +90,8 @@ class FindScp:
     ignored: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
     refuses: dict[str, int] = field(default_factory=dict)
+    image_limit: int = 10**9
+    hides_series: bool = False
     needs_few_keys: bool = False
     dies_after: int | None = None
     calling: tuple[str, ...] = ()
@@ -113,7 +119,9 @@ class FindScp:
         ):
             yield 0xA900, None
             return
-        yield from self._limited(event, self._found(query), level)
+        found = [] if level == "SERIES" and self.hides_series else self._found(query)
+        most = self.image_limit if level == "IMAGE" else len(found)
+        yield from self._limited(event, found[:most], level)
 
     def _limited(self, event: evt.Event, found: list[Dataset], level: str) -> Iterator[Answer]:
         is_over = level == "STUDY" and len(found) > self.limit

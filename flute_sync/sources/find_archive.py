@@ -6,6 +6,7 @@ PS3.4 C.4.1 and C.6.2 (2026b).
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import cycle
 from typing import Final
@@ -128,10 +129,10 @@ class FindArchive:
         now = self._clock()
         for days in _SAMPLED_DAYS:
             window = Window((now - timedelta(days=days)).date(), date.max)
-            for row in session.answers(Level.STUDY, window.match):
-                uid = uid_in(row, tags.STUDY_INSTANCE_UID)
-                if uid is not None:
-                    return study_row(session.answers, StudyInstanceUID(uid), now)
+            with closing(session.answers(Level.STUDY, window.match)) as answers:
+                uid = uid_in(next(answers, None), tags.STUDY_INSTANCE_UID)
+            if uid is not None:
+                return study_row(session.answers, StudyInstanceUID(uid), now)
         return None
 
 

@@ -100,11 +100,13 @@ class FindSession:
     def __init__(self, client: FindClient) -> None:
         self._client = client
         self._settings = client.settings
-        self._association: DimseAssociation | None = None
+        self._association: DimseAssociation | None = None  # that no query is using
         self._message_id = 0
+        self._closed = False
 
     def close(self) -> None:
         """End the association."""
+        self._closed = True
         if self._association is not None:
             self._association.release()
             self._association = None
@@ -143,7 +145,7 @@ class FindSession:
         self, level: Level, keys: frozenset[int], match: Mapping[int, str]
     ) -> Generator[Json, None, None]:
         deadline = time.monotonic() + self._settings.longest_query.total_seconds()
-        association, context_id, implicit = self._opened()
+        association, context_id, implicit = self._taken()
         self._message_id = self._message_id % 0xFFFF + 1
         is_whole = False
         try:
@@ -164,9 +166,7 @@ class FindSession:
             is_whole = self._cancel(association, context_id)
             raise
         finally:
-            if not is_whole:
-                association.abort()
-                self._association = None
+            self._give_back(association, is_whole=is_whole)
         if status != _SUCCESS:
             raise _failure(status)
 
@@ -183,17 +183,26 @@ class FindSession:
             pass  # it is of no use any more
         return False
 
-    def _opened(self) -> tuple[DimseAssociation, int, bool]:
-        if self._association is not None and not self._association.alive():
-            self._association.abort()
-            self._association = None
-        if self._association is None:
-            self._association = DimseAssociation.open(self._settings, _PROPOSALS)
-        context = self._association.accepted.get(STUDY_ROOT_FIND)
+    def _taken(self) -> tuple[DimseAssociation, int, bool]:
+        association, self._association = self._association, None
+        if association is not None and not association.alive():
+            association.abort()
+            association = None
+        if association is None:
+            association = DimseAssociation.open(self._settings, _PROPOSALS)
+        context = association.accepted.get(STUDY_ROOT_FIND)
         if context is None:
+            association.abort()
             raise ArchiveCapabilityMissing("it takes no queries (C-FIND, Study Root) from us")
-        is_implicit = context.transfer_syntax == IMPLICIT_SYNTAX
-        return self._association, context.context_id, is_implicit
+        return association, context.context_id, context.transfer_syntax == IMPLICIT_SYNTAX
+
+    def _give_back(self, association: DimseAssociation, *, is_whole: bool) -> None:
+        if not is_whole:
+            association.abort()
+        elif self._closed or self._association is not None:
+            association.release()
+        else:
+            self._association = association
 
     def _status(self, message: Message) -> int:
         command = message.command
