@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from starlette.types import ASGIApp
 
+from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.config import Config, ConsoleSettings
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.daemon.listening import listener, receivers
@@ -31,7 +32,6 @@ from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.fhir_errors import FhirCapabilityMissing
 from flute_sync.ledger import Ledger
-from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.poller import Poller
 
 log = logging.getLogger(__name__)
@@ -151,9 +151,7 @@ class Daemon:
         self._fhir = self._open.enter_context(
             FhirClient(config.fhir, on_request=self._count_request)
         )
-        self._archives = {entry.name: Archive(entry) for entry in config.every_archive}
-        for archive in self._archives.values():
-            self._open.callback(archive.close)
+        self._archives = access(config.every_archive, config.header, self._open)
         self._brake = Brake(self.ledger, lambda: self._config.removal, tuple(self._archives))
         self._probe()
         self._pipeline = self._build_pipeline(config)
@@ -207,8 +205,9 @@ class Daemon:
             raise
 
     def _build_pipeline(self, config: Config) -> Pipeline:
+        readers = {name: one.reader for name, one in self._archives.items()}
         return Pipeline.build(
-            config, self.ledger, self._fhir, self._archives, self.archive_pauses, self._brake
+            config, self.ledger, self._fhir, readers, self.archive_pauses, self._brake
         )
 
     def _console_listener(self) -> Iterator[Listener]:
@@ -259,11 +258,9 @@ class Daemon:
             lambda: self._config.identifier_system,
         )
         yield Periodic("group_watch", lambda: GROUP_INTERVAL, group.step)
-        for entry in self._config.every_archive:
-            archive = self._archives[entry.name]
-            zone = self._config.site.zone
-            for poller in pollers(entry, archive, self.ledger, zone, self._open):
-                yield _repeated(poller, entry.name)
+        for name, archive in self._archives.items():
+            for poller in pollers(archive, self.ledger, self._config.site.zone, self._open):
+                yield _repeated(poller, name)
 
     def _keep_leases(self, _now: datetime, _stop: Callable[[], bool]) -> None:
         self._workers.renew()

@@ -5,9 +5,12 @@ from zoneinfo import ZoneInfo
 
 from flute_sync.patient import PatientSettings
 from flute_sync.settings import Settings, TimeZone, Uri
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
+from flute_sync.sources.change_feed import ChangeFeedSettings
+from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings
 from flute_sync.sources.qido_rs import QidoRsSettings
+from flute_sync.sources.sweep import SweepSettings
 
 
 class ArchiveEntry(ArchiveSettings):
@@ -34,8 +37,14 @@ class ArchiveEntry(ArchiveSettings):
     qido_rs: QidoRsSettings | None = None
     """This archive's own ``[qido_rs]``; none: the one of all archives."""
 
+    find_scu: FindScuSettings | None = None
+    """This archive's own ``[find_scu]``."""
+
     orthanc_changes: OrthancChangesSettings | None = None
     """This archive's own ``[orthanc_changes]``."""
+
+    change_feed: ChangeFeedSettings | None = None
+    """This archive's own ``[change_feed]``; none: the one of all archives."""
 
     @property
     def zone(self) -> ZoneInfo | None:
@@ -59,11 +68,30 @@ class ArchiveEntry(ArchiveSettings):
     @property
     def is_watched(self) -> bool:
         """Whether any poller of its own is enabled."""
-        return any(getattr(getattr(self, name), "enabled", False) for name in POLLERS)
+        watched = any(getattr(getattr(self, name), "enabled", False) for name in POLLERS)
+        return watched or self.sweep is not None
+
+    @property
+    def sweep(self) -> SweepSettings | None:
+        """How the whole archive is looked at, where that is wanted."""
+        asked = (self.qido_rs, self.find_scu)
+        sweeps = (one.sweep for one in asked if one is not None)
+        return next((sweep for sweep in sweeps if sweep.enabled), None)
+
+    @property
+    def is_read_by_find(self) -> bool:
+        """Whether studies are read by C-FIND, not by DICOMweb."""
+        return self.metadata == "c-find"
+
+    @property
+    def published_url(self) -> str | None:
+        """The DICOMweb address that an Endpoint tells; None where none was stated."""
+        stated = self.model_fields_set & {"dicomweb_url", "public_url"}
+        return self.endpoint_url if stated or not self.is_read_by_find else None
 
 
-POLLERS = ("qido_rs", "orthanc_changes")
+POLLERS = ("qido_rs", "find_scu", "orthanc_changes", "change_feed")
 """Sections of sources that watch one archive; each may stand alone or in an archive's table."""
 
-ADDRESSED = ("orthanc_changes",)
+ADDRESSED = ("find_scu", "orthanc_changes")
 """Those of them with an address of their own, which can serve one archive only."""

@@ -6,9 +6,11 @@ Nothing here writes, and nothing needs the ledger or a stopped daemon.
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
 from flute_sync.errors import FluteSyncError
@@ -16,9 +18,9 @@ from flute_sync.fhir.client import FhirClient
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
 from flute_sync.settings_errors import ListenerUnavailable
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.change_feed import probe as probe_feed
 from flute_sync.sources.http_access import ListenerSettings, is_loopback
-from flute_sync.sources.orthanc_changes import OrthancChangesSettings, probe
+from flute_sync.sources.orthanc_changes import probe as probe_orthanc
 from flute_sync.sources.store_settings import StoreScpSettings
 from flute_sync.transport.secret import read_secret
 
@@ -53,7 +55,7 @@ def every_check(config: Config) -> Iterator[Verdict]:
     yield _tried("ledger", lambda: _ledger(config))
     yield _tried("fhir", lambda: _fhir(config))
     for entry in config.every_archive:
-        yield from _archive_checks(entry, several=len(config.every_archive) > 1)
+        yield from _archive_checks(entry, config, several=len(config.every_archive) > 1)
     if config.stow_rs.enabled or config.webhook.enabled:
         yield _listener("stow_rs" if config.stow_rs.enabled else "webhook", config.stow_rs)
     if config.store_scp.enabled:
@@ -62,14 +64,20 @@ def every_check(config: Config) -> Iterator[Verdict]:
         yield _listener("console", config.console)
 
 
-def _archive_checks(entry: ArchiveEntry, *, several: bool) -> Iterator[Verdict]:
-    changes = entry.orthanc_changes
-    tries: list[tuple[str, Callable[[], Verdict]]] = [("archive", lambda: _archive(entry))]
+def _archive_checks(entry: ArchiveEntry, config: Config, *, several: bool) -> Iterator[Verdict]:
+    changes, find, feed = entry.orthanc_changes, entry.find_scu, entry.change_feed
+    tries: list[tuple[str, Callable[[], Verdict]]] = [("archive", lambda: _archive(entry, config))]
+    if find is not None and find.enabled and not entry.is_read_by_find:
+        read = entry.model_copy(update={"metadata": "c-find"})
+        tries.append(("find_scu", lambda: _archive(read, config)))
     if changes is not None and changes.enabled:
-        tries.append(("orthanc_changes", lambda: _orthanc(changes)))
+        tries.append(("orthanc_changes", lambda: _answers(lambda: probe_orthanc(changes))))
+    if feed is not None and feed.enabled:
+        url = entry.dicomweb_url
+        tries.append(("change_feed", lambda: _answers(lambda: probe_feed(url, entry))))
     for check, attempt in tries:
-        found = _tried(check, attempt)
-        yield replace(found, check=f"{found.check} {entry.name}") if several else found
+        found = replace(_tried(check, attempt), check=check)
+        yield replace(found, check=f"{check} {entry.name}") if several else found
 
 
 def _tried(check: str, attempt: Callable[[], Verdict]) -> Verdict:
@@ -165,21 +173,21 @@ def _fhir(config: Config) -> Verdict:
     return Verdict("fhir", "ok", f"FHIR {found.fhir_version}, {software}.")
 
 
-def _archive(settings: ArchiveSettings) -> Verdict:
-    archive = Archive(settings)
-    try:
-        found = archive.probe()
-    finally:
-        archive.close()
+def _archive(entry: ArchiveEntry, config: Config) -> Verdict:
+    with ExitStack() as opened:
+        found = access([entry], config.header, opened)[entry.name].reader.probe()
     if found.metadata is None:
         return Verdict("archive", "ok", "It answers; it holds no study to try the metadata on.")
-    how = "metadata by WADO-RS" if found.metadata else "no metadata: QIDO-RS is used instead"
+    if entry.is_read_by_find:
+        how = "C-FIND for instances" if found.metadata else "C-FIND, for series alone"
+    else:
+        how = "metadata by WADO-RS" if found.metadata else "no metadata: QIDO-RS is used instead"
     return Verdict("archive", "ok", f"It answers: {how}.")
 
 
-def _orthanc(settings: OrthancChangesSettings) -> Verdict:
-    probe(settings)
-    return Verdict("orthanc_changes", "ok", "Its change feed answers.")
+def _answers(probe: Callable[[], None]) -> Verdict:
+    probe()
+    return Verdict("", "ok", "Its change feed answers.")
 
 
 def _listener(name: str, settings: ListenerSettings | StoreScpSettings) -> Verdict:

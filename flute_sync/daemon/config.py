@@ -31,6 +31,8 @@ from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
 from flute_sync.settings import Port, SecretFile, Settings, TimeZone, Uri
 from flute_sync.settings_errors import ConfigurationError
+from flute_sync.sources.change_feed import ChangeFeedSettings
+from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings
@@ -117,7 +119,9 @@ class Config(BaseSettings):
     store_scp: StoreScpSettings = StoreScpSettings()
     webhook: WebhookSettings = WebhookSettings()
     qido_rs: QidoRsSettings = QidoRsSettings()
+    find_scu: FindScuSettings = FindScuSettings()
     orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
+    change_feed: ChangeFeedSettings = ChangeFeedSettings()
     header: HeaderSettings = HeaderSettings()
     study: StudySettings = StudySettings()
     select: SelectSettings = SelectSettings()
@@ -152,6 +156,9 @@ class Config(BaseSettings):
             raise ValueError("[archive] and [[archives]] exclude each other")
         if len(set(names)) < len(names):
             raise ValueError("archives: each needs a name of its own")
+        own_find = all(entry.find_scu or not entry.is_read_by_find for entry in self.archives)
+        if len(names) > 1 and not own_find:
+            raise ValueError('archives: metadata = "c-find" needs a find_scu of its own')
         for name in ADDRESSED:
             if len(names) > 1 and getattr(self, name).enabled:
                 raise ValueError(f"[{name}] serves one archive: write it as [archives.{name}]")

@@ -30,15 +30,15 @@ from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
 from flute_sync.ledger import Claim, Ledger, Settlement
 from flute_sync.patient import Subject
-from flute_sync.patient_errors import IdentityError, PatientAbsent
+from flute_sync.patient_errors import IdentityError, PatientAbsent, PatientIdMissing
 from flute_sync.rejection import accepted
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
-from flute_sync.sources.dicomweb import Archive
+from flute_sync.sources.reading import ArchiveReader
 from flute_sync.study import EXTRACTION_VERSION, Accession, Remark, Study, union
 from flute_sync.task import TaskEvent
 
-MAPPING_VERSION: Final = 1
+MAPPING_VERSION: Final = 2
 """Raised when the mapping says the same study in another way: studies are judged again then."""
 
 
@@ -56,7 +56,7 @@ class Pipeline:
     studies: ImagingStudies
     endpoints: Endpoints
     subjects: Subjects
-    archives: Mapping[str, Archive]
+    archives: Mapping[str, ArchiveReader]
     removals: Removals
     patients: Mapping[str, PatientSettings]
 
@@ -66,7 +66,7 @@ class Pipeline:
         config: Config,
         ledger: Ledger,
         fhir: FhirClient,
-        archives: Mapping[str, Archive],
+        archives: Mapping[str, ArchiveReader],
         pauses: ArchivePauses,
         brake: Brake | None = None,
     ) -> "Pipeline":
@@ -97,7 +97,7 @@ class Pipeline:
             removals=Removals(
                 reader,
                 studies,
-                lambda: _references(endpoints, archives),
+                lambda: _references(endpoints, config.every_archive),
                 config.removal,
                 brake or Brake(ledger, lambda: config.removal, tuple(archives)),
             ),
@@ -138,8 +138,15 @@ class Pipeline:
         is_kept = claim.patient_reference is not None and claim.rules == self.rules
         if not verdict.wanted and not is_kept:
             return left_out(verdict.reason, prune=bool(self.archives))
+        told = accepted(study)
+        if claim.confirmed and told.headers:
+            told = replace(told, steps=())  # a person said that the archive is right
         try:
-            identity = identify(accepted(study), self.config.patient, self.patients)
+            identity = identify(told, self.config.patient, self.patients)
+        except PatientIdMissing as error:
+            if study.headers:
+                return hold(error)
+            return left_out("no images yet, and no procedure step names a patient", prune=False)
         except IdentityError as error:
             return hold(error)
         return self._place(claim, study, identity)
@@ -212,10 +219,11 @@ class Pipeline:
         return Context(
             subject=subject.reference,
             now=datetime.now(UTC),
-            endpoints=_references(self.endpoints, self.archives),
-            source=home.endpoint_url if home is not None else None,
+            endpoints=_references(self.endpoints, self.config.every_archive),
+            source=home.published_url if home is not None else None,
             zone=home.zone if home is not None and home.zone else self.config.site.zone,
             service_requests=requests,
+            status_before=found.study.get("status") if found.study is not None else None,
         )
 
     def _home(self, study: Study) -> ArchiveEntry | None:
@@ -230,17 +238,18 @@ class Pipeline:
         systems, default = settings.accession_systems, settings.accession_default_system
         return {
             accession: (system, accession.value)
-            for accession in union(study.headers, lambda header: header.study.accessions)
+            for accession in union(study.evidence, lambda header: header.study.accessions)
             if (system := issuer_system(accession.issuer, systems, default)) is not None
         }
 
 
 def _references(
-    endpoints: Endpoints, archives: Mapping[str, Archive]
+    endpoints: Endpoints, entries: Sequence[ArchiveEntry]
 ) -> dict[str, tuple[str, ...]]:
     return {
-        archive.name: endpoints.references(archive.name, archive.settings.endpoint_url)
-        for archive in archives.values()
+        entry.name: endpoints.references(entry.name, address)
+        for entry in entries
+        if (address := entry.published_url) is not None
     }
 
 
@@ -252,7 +261,7 @@ def _agent(system: str) -> dict[str, Any]:
 def _told(entry: ArchiveEntry) -> list[Any]:
     """What an archive's settings say in a resource."""
     told = {"name", "timezone", "patient_default_system", "patient_systems"}
-    return [entry.endpoint_url, entry.model_dump(mode="json", include=told)]
+    return [entry.published_url, entry.model_dump(mode="json", include=told)]
 
 
 def _rules(config: Config) -> str:

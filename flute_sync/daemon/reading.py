@@ -15,7 +15,7 @@ from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.events import Event, fields
 from flute_sync.ledger import Absence, Claim, Ledger, Snapshot
 from flute_sync.rejection import notes_on_others
-from flute_sync.sources.dicomweb import Archive
+from flute_sync.sources.reading import ArchiveReader
 from flute_sync.study import Study, StudyInstanceUID
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Reader:
     """
 
     ledger: Ledger
-    archives: Mapping[str, Archive]
+    archives: Mapping[str, ArchiveReader]
     pauses: ArchivePauses
 
     def study(self, claim: Claim) -> Found:
@@ -86,7 +86,7 @@ class Reader:
             self.ledger.keep_notes(claim, notes)
 
     def _compare(
-        self, claim: Claim, study: Study, archive: Archive, absences: dict[str, Absence]
+        self, claim: Claim, study: Study, archive: ArchiveReader, absences: dict[str, Absence]
     ) -> bool:
         """Compare with the archive; return True when it had to be read."""
         try:
@@ -109,7 +109,7 @@ class Reader:
         self._read(claim, archive, absences)
         return True
 
-    def _read(self, claim: Claim, archive: Archive, absences: dict[str, Absence]) -> None:
+    def _read(self, claim: Claim, archive: ArchiveReader, absences: dict[str, Absence]) -> None:
         started_at = datetime.now(UTC)
         with self.pauses.asking(archive.name):
             found = archive.read(StudyInstanceUID(claim.study_instance_uid))
