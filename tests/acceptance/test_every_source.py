@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from typing import Any
 
+import httpx
 import pytest
+from pydicom import dcmread
 
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import SyntheticPatient, part10, prostate_mpmri, prostate_trus
@@ -63,6 +66,29 @@ def to_us(site: Site, _orthanc: Orthanc, files: list[bytes]) -> None:
     assert store(site.stow_url, files).status_code == 200
 
 
+def webhook(orthanc: Orthanc) -> dict[str, Any]:
+    token = orthanc.directory / "token"
+    token.write_text("a-token")
+    return {"stow_rs": NEVER, "webhook": {"enabled": True, "token_file": str(token)}}
+
+
+def to_archive_with_notice(site: Site, orthanc: Orthanc, files: list[bytes]) -> None:
+    """Store instance by instance, each with a notice; they come in any shape."""
+    headers = {"Authorization": "Bearer a-token"}
+    for number, file in enumerate(files):
+        to_archive(site, orthanc, [file])
+        uid = str(dcmread(BytesIO(file), stop_before_pixels=True).StudyInstanceUID)
+        ours = {"study_instance_uid": uid}
+        azure = {
+            "eventType": "Microsoft.HealthcareApis.DicomImageCreated",
+            "data": {"imageStudyInstanceUid": uid},
+        }
+        notice = [ours, [azure], {"message": {"attributes": {"studyInstanceUID": uid}}}]
+        url = f"http://127.0.0.1:{site.port}/notify/study"
+        answer = httpx.post(url, json=notice[number % 3], headers=headers, timeout=60)
+        assert answer.status_code == 202
+
+
 WAYS = (
     Way("stow_rs forward", lambda _: {}, to_us),
     Way("stow_rs index", lambda _: {"stow_rs": {"mode": "index"}}, to_us),
@@ -82,6 +108,7 @@ WAYS = (
         },
         to_archive,
     ),
+    Way("webhook", webhook, to_archive_with_notice),
 )
 
 
