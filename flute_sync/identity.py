@@ -20,6 +20,7 @@ from flute_sync.patient_errors import (
     PatientIdMissing,
     PatientIdUnusable,
     PatientIssuerUnknown,
+    PatientStepConflict,
     PatientSystemUnknown,
 )
 from flute_sync.settings import PositiveDuration, Settings, Uri
@@ -110,7 +111,9 @@ def identify(
     PatientIdMissing
         No instance has a Patient ID.
     PatientConflict
-        Instances, or an instance and a step, name more than one patient.
+        Instances name more than one patient.
+    PatientStepConflict
+        Instances name one, and a procedure step another.
     PatientIdUnusable
         An instance states an identifier that cannot be read.
     PatientIssuerUnknown, PatientSystemUnknown
@@ -168,7 +171,7 @@ def _refuse_other_steps(
         except (PatientIssuerUnknown, PatientSystemUnknown):
             another = stated.value != key.value
         if another:
-            raise PatientConflict("a procedure step names another patient than the instances")
+            raise PatientStepConflict()
 
 
 def _key(stated: PatientId, settings: PatientSettings) -> PatientKey:

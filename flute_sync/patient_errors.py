@@ -44,6 +44,13 @@ class PatientConflict(IdentityError):
     hint = "Correct the study in the archive; flute-sync never guesses which patient is right."
 
 
+class PatientStepConflict(PatientConflict):
+    """A modality's procedure step names another patient than the images do."""
+
+    code = "PATIENT-STEP-CONFLICT"
+    hint = "If the archive is right, `flute-sync retry UID` confirms it; else correct it there."
+
+
 class PatientAbsent(IdentityError):
     """The FHIR server does not hold the patient yet."""
 

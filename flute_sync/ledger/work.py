@@ -30,7 +30,7 @@ from flute_sync.fhir_errors import FhirGone
 from flute_sync.ledger import trail
 from flute_sync.ledger.columns import UtcTime
 from flute_sync.ledger.driver import Driver
-from flute_sync.ledger.instances import forget_all
+from flute_sync.ledger.pruning import prune
 from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.steps import forget_people
 from flute_sync.ledger.tables import (
@@ -43,13 +43,15 @@ from flute_sync.ledger.tables import (
 )
 from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement
 from flute_sync.ledger_errors import LeaseLost, LedgerTargetChanged, StudyUnknown
-from flute_sync.patient_errors import PatientChanged, PatientGone
+from flute_sync.patient_errors import PatientChanged, PatientGone, PatientStepConflict
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, after, before
 
 _HELD: Final = study.c.state == State.IN_PROGRESS.value
 _WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
-_CONFIRMABLE: Final = frozenset({PatientChanged.code, PatientGone.code, FhirGone.code})
+_CONFIRMABLE: Final = frozenset(
+    {PatientChanged.code, PatientGone.code, PatientStepConflict.code, FhirGone.code}
+)
 """What a person confirms by asking for another attempt; other studies are only read anew."""
 _NOT_WAITING: Final = {"lease_owner": None, "waiting_for": None}
 
@@ -250,7 +252,9 @@ class Settler:
         if settlement.fhir is not None:
             self._keep_fhir(row.id, settlement.fhir)
         if settlement.prune and not superseded:
-            _prune(self.connection, row.id)
+            prune(self.connection, row.id)
+        if claimed.confirmed and event is TaskEvent.SYNC and row.instance_count:
+            forget_people(self.connection, row.id)  # a person said that the archive is right
         entry = trail.Entry(
             row.id, self.now, settlement.log_event, settlement.sentence, settlement.code
         )
@@ -298,28 +302,6 @@ def _unsynced(row: Row[Any], state: State, event: TaskEvent) -> datetime | None:
     elif state is State.RECEIVED and event in (TaskEvent.SYNC, TaskEvent.LEAVE_OUT):
         since = row.news_since or row.received_at
     return since
-
-
-def _prune(connection: Connection, study_id: int) -> None:
-    forget_all(connection, study_id)
-    forget_people(connection, study_id)
-    connection.execute(
-        update(study_archive).where(study_archive.c.study_id == study_id).values(patient_ids=[])
-    )
-    connection.execute(
-        update(study)
-        .where(study.c.id == study_id)
-        .values(
-            pruned=True,
-            series_count=0,
-            instance_count=0,
-            stated_series=0,
-            stated_instances=0,
-            last_series=0,
-            last_header=0,
-            patient_reference=None,
-        )
-    )
 
 
 # -- wake ----------------------------------------------------------------------------------------
