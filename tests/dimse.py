@@ -26,6 +26,7 @@ from flute_sync.sources.dimse_policy import Service
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.store_index import IndexSink
 from flute_sync.sources.store_settings import StoreScpSettings
+from tests.headers import pydicom_reads
 from tests.intake import MemoryIntake
 
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
@@ -102,6 +103,15 @@ def data_set(
         return buffer.getvalue()
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return deflater.compress(buffer.getvalue()) + deflater.flush()
+
+
+def bare(file: bytes) -> tuple[str, bytes]:
+    """Cut a file into its transfer syntax and its data set."""
+    length = int.from_bytes(file[140:144], "little")
+    if file[128:138] != b"DICM\2\0\0\0UL":
+        return IMPLICIT, file
+    syntax = pydicom_reads(file).file_meta.get("TransferSyntaxUID")
+    return str(syntax or IMPLICIT), file[144 + length :]
 
 
 def _uid(element: int, uid: str) -> bytes:

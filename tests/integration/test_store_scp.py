@@ -34,10 +34,10 @@ from tests.acceptance.site import eventually
 from tests.dimse import (
     CT,
     EXPLICIT,
-    IMPLICIT,
     RELEASE_RQ,
     VERIFICATION,
     RawSender,
+    bare,
     command_set,
     data_set,
     listening,
@@ -45,7 +45,7 @@ from tests.dimse import (
     pdu,
     status_of,
 )
-from tests.headers import pydicom_reads, real_files
+from tests.headers import real_files
 from tests.intake import MemoryIntake
 from tests.services.dcmtk import dcmtk
 from tests.stow import MR, dicom, uid
@@ -218,15 +218,6 @@ def test_the_real_files_that_pydicom_brings(acceptor: Acceptor, intake: MemoryIn
     assert received(intake) == set(expected)
 
 
-def bare(file: bytes) -> tuple[str, bytes]:
-    """Cut a file into its transfer syntax and its data set."""
-    length = int.from_bytes(file[140:144], "little")
-    if file[128:138] != b"DICM\2\0\0\0UL":
-        return IMPLICIT, file
-    syntax = pydicom_reads(file).file_meta.get("TransferSyntaxUID")
-    return str(syntax or IMPLICIT), file[144 + length :]
-
-
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -279,7 +270,7 @@ def test_no_success_without_the_ledger(
 def test_associations_that_are_rejected(
     intake: MemoryIntake,
     data_path: str,
-    request_with: dict[str, str],
+    request_with: dict[str, Any],
     settings: dict[str, Any],
     reason: tuple[int, int, int],
 ) -> None:

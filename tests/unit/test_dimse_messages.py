@@ -113,7 +113,7 @@ def test_any_cut_gives_the_same_fragments(
             for pdvs in pdus
             for context_id, control, data in pdvs
         ]
-        + [Sign.RELEASE_RQ]  # type: ignore[list-item]
+        + [Sign.RELEASE_RQ]
     )
     assert joined(read([stream])) == expected
     assert joined(read(cut(stream, sizes))) == expected
