@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 from pynetdicom import evt
 
 from flute_sync.errors import FluteSyncError
@@ -92,7 +93,7 @@ class NormalizedServices:
         events = {event for one in self._services.values() for event in one.operations}
         return tuple(Handler(event, self._serve) for event in events)
 
-    def _serve(self, event: evt.Event) -> tuple[Dataset, None]:
+    def _serve(self, event: evt.Event) -> tuple[Dataset, Dataset | None]:
         service = self._services.get(str(event.context.abstract_syntax))
         operation = None if service is None else service.operations.get(event.event)
         if service is None or operation is None:
@@ -110,7 +111,7 @@ class NormalizedServices:
             return _refusal(error), None
         counts = {"studies": told.studies, "instances": told.instances}
         log.info(told.sentence, extra=fields(Event.NOTICE_TAKEN, **about, **counts))
-        return _status(0x0000), None
+        return _status(0x0000), _given_name(event, request)
 
 
 def _request(event: evt.Event) -> Request:
@@ -128,6 +129,15 @@ def _request(event: evt.Event) -> Request:
         action_type=getattr(message, "ActionTypeID", None),
         association=event.assoc,
     )
+
+
+def _given_name(event: evt.Event, request: Request) -> Dataset | None:
+    """Name what was created where the sender did not, PS3.7 10.1.5.1.4."""
+    if event.event is not evt.EVT_N_CREATE or request.sop_instance_uid:
+        return None
+    answer = Dataset()
+    answer.AffectedSOPInstanceUID = generate_uid()
+    return answer
 
 
 def _status(status: int) -> Dataset:
