@@ -27,7 +27,9 @@ begin to wait just after."""
 
 @dataclass
 class PatientAlarm:
-    """Looks for new and changed Patients, and wakes who waits for them or is of a merged one.
+    """Looks for new and changed Patients, and wakes who waits for them or was found by their number.
+
+    A merge that is undone leaves no link to follow: only the number in the images tells.
 
     Parameters
     ----------
@@ -54,17 +56,21 @@ class PatientAlarm:
         """
         if self.pause.remaining(now):
             return
-        self._recent = {key: at for key, at in self._recent.items() if now - at < REPEAT}
+        # Who is written already is woken at once and at the end, once for each change.
+        changed = {key for key, at in self._recent.items() if now - at >= REPEAT}
+        self._recent = {key: at for key, at in self._recent.items() if key not in changed}
         before = self.ledger.cursor(SOURCE, TARGET)
         cursor = before
         for arrivals in self.watch.look(before):
             system = self.system()
-            keys = (wake_key(key, system) for key in arrivals.keys)
+            keys = {wake_key(key, system) for key in arrivals.keys}
+            changed |= keys
             self._recent.update(dict.fromkeys((*keys, *arrivals.merged), now))
             cursor = arrivals.cursor
             if stop():
                 return
         woken = self.ledger.wake_patients(self._recent.keys()) if self._recent else 0
+        woken += self.ledger.wake_identified(changed) if changed else 0
         if cursor is not None and cursor != before:
             self.ledger.set_cursor(Cursor(SOURCE, TARGET, cursor))
         if woken:

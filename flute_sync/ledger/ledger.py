@@ -303,6 +303,16 @@ class Ledger:
         """
         return self._database.transact(lambda c: work.wake(c, keys, self._clock()))
 
+    def wake_identified(self, keys: Collection[str]) -> int:
+        """Make ready the studies written by these identifiers; return how many.
+
+        Parameters
+        ----------
+        keys
+            `Settlement.identity` of studies.
+        """
+        return self._database.transact(lambda c: work.wake_identified(c, keys, self._clock()))
+
     def rejudge(self, rules: str) -> int:
         """Make ready the studies that other rules judged; return how many."""
         return self._database.transact(lambda c: work.rejudge(c, rules, self._clock()))

@@ -122,9 +122,9 @@ class Places:
             for one in stored
         ]
 
-    def moved_from(self) -> set[int]:
+    def moved_from(self, *, all_are_new: bool = False) -> set[int]:
         """Return the other studies that have a series which is new here."""
-        new = {uid for _, _, uid in self._new_series}
+        new = set(self._elsewhere) if all_are_new else {uid for _, _, uid in self._new_series}
         return set[int]().union(*(ids for uid, ids in self._elsewhere.items() if uid in new))
 
     def write(self) -> None:

@@ -157,8 +157,7 @@ class Recorder:
         at = news.delivery.at
         self._news(study, at, at_once=news.delivery.at_once)
         archive = self._archive(study, news.archive_id)
-        if is_back:  # how much of what it held came back is not known
-            archive.absent_since, archive.absences = None, 0
+        if is_back:  # how much of what it held came back, only a read can tell
             archive.read_owed, archive.changed = study.generation, True
         if news.delivery.under is not None:
             archive.unverified, archive.changed = study.generation, True

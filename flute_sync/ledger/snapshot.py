@@ -94,11 +94,11 @@ class SnapshotWriter:
         study.instance_count = len(known) + len(self._added) - len(self._removed)
         study.series_count = instances.forget_unused(self.connection, study.id)
         statements.recount(self._driver, study)
-        self._stand(study, snapshot, listed.values(), stated, stays=stays)
+        is_back = self._stand(study, snapshot, listed.values(), stated, stays=stays)
         self._ask_the_next(study, snapshot.started_at)
         _write_counts(self.connection, study)
         write_studies(self._driver, [study])
-        moved = uids_of(self._driver, sorted(places.moved_from()))
+        moved = uids_of(self._driver, sorted(places.moved_from(all_are_new=is_back)))
         look_again(
             self._driver, moved, snapshot.started_at, self.settings, _MOVED, self.events_kept
         )
@@ -179,7 +179,8 @@ class SnapshotWriter:
         stated: Sequence[Stated],
         *,
         stays: bool,
-    ) -> None:
+    ) -> bool:
+        """Write how the archive stands to the study; return whether it had been missing it."""
         headers = [*(item.instance.header for item in listed), *(one.header for one in stated)]
         is_held = bool(headers) or stays
         row = _archive_row(self.connection, study.id, self.archive_id)
@@ -188,6 +189,7 @@ class SnapshotWriter:
         _keep_fingerprint(row, snapshot.fingerprint)
         if _is_told(snapshot):
             row.patient_ids = self._named(study, headers)
+        was_missing = row.absences > 0
         if self._is_doubtful or (snapshot.absent and is_held):
             row.read_owed = study.generation
         if snapshot.absent and not is_held:
@@ -197,6 +199,7 @@ class SnapshotWriter:
         else:
             row.absent_since, row.absences = None, 0
         write_study_archives(self._driver, [row])
+        return was_missing and is_held
 
     def _named(self, study: StudyRow, headers: Iterable[Header]) -> frozenset[str]:
         """Return whom the archive names: in what it listed, and in what came during the read."""

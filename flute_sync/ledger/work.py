@@ -317,6 +317,16 @@ def wake(connection: Connection, keys: Collection[str], now: datetime) -> int:
     return woken
 
 
+def wake_identified(connection: Connection, keys: Collection[str], now: datetime) -> int:
+    """Make ready what was written by one of these identifiers; return how many that are."""
+    return sum(
+        connection.execute(
+            _make_ready(TaskEvent.WAKE, now).where(study.c.identity.in_(part), ~study.c.pruned)
+        ).rowcount
+        for part in chunks(sorted(set(keys)))
+    )
+
+
 def rejudge(connection: Connection, rules: str, now: datetime) -> int:
     """Make ready what other rules judged; a step in hand is taken again after it ends."""
     others = and_(study.c.rules.is_not(None), study.c.rules != rules)
