@@ -2,8 +2,9 @@
 
 The feed names Orthanc's own ids. They are digests of the DICOM identifiers, so what an id stands
 for never changes; it is looked up once per series and not once per instance. Only ``NewInstance``
-and its like are news: ``Stable...`` says that nothing came for a while. A deletion leaves no
-trace in the feed and is not noticed here.
+and its like are news. ``Stable...`` says that nothing came for a while, which the quiet period
+waits for in any case, and is said again after a late instance. A deletion leaves no trace in the
+feed: `orthanc_removals` looks for it.
 
 References
 ----------
@@ -11,6 +12,7 @@ https://orthanc.uclouvain.be/book/users/rest.html#tracking-changes; Orthanc 1.10
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Final, Literal, NamedTuple
@@ -23,8 +25,10 @@ from flute_sync.events import Event, fields
 from flute_sync.intake import Cursor, Delivery, Intake, Noticed
 from flute_sync.settings import HttpUrl, PositiveDuration
 from flute_sync.sources.orthanc_ids import Change, OrthancIds
+from flute_sync.sources.orthanc_removals import OrthancRemovals
 from flute_sync.sources.peer import Json, Peer, PeerSettings
 from flute_sync.sources.poller import Stop
+from flute_sync.sources.sweep import SweepSettings
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,13 @@ class OrthancChangesSettings(PeerSettings):
     start: Literal["beginning", "now"] = "beginning"
     """Where a feed begins that was never read: with all that the archive holds, or with what
     comes from now on."""
+
+    removals: PositiveDuration = timedelta(minutes=5)
+    """How often it is looked whether something is gone, of which the feed does not tell."""
+
+    sweep: SweepSettings = SweepSettings()
+    """Going through the whole archive: by itself, or where it is not enabled when series or
+    instances are gone."""
 
 
 class Page(NamedTuple):
@@ -83,6 +94,8 @@ class OrthancChangesPoller:
     ----------
     archive
         The name of the archive that this Orthanc is.
+    removed
+        Called when something is gone from within a study: a sweep finds it.
     transport
         Replaces the network.
     """
@@ -93,6 +106,7 @@ class OrthancChangesPoller:
         archive: str,
         intake: Intake,
         *,
+        removed: Callable[[], None] = lambda: None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._settings = settings
@@ -102,6 +116,16 @@ class OrthancChangesPoller:
             settings, settings.url, name=_NAME, accept="application/json", transport=transport
         )
         self._ids = OrthancIds(self._peer)
+        self._removals = OrthancRemovals(
+            self._peer,
+            self._ids,
+            intake,
+            archive,
+            _NAME,
+            settings.removals,
+            removed,
+            settings.sweep.interval,
+        )
         self._behind = False
 
     @property
@@ -124,8 +148,10 @@ class OrthancChangesPoller:
         position = self._position(now)
         for _ in range(_PAGES_PER_STEP):
             page = self._next(position, now)
-            if not page.changes or stop():
+            if stop():
                 return
+            if not page.changes:
+                break
             studies = self._ids.studies(page.changes, stop)
             if studies is None:
                 return
@@ -137,9 +163,13 @@ class OrthancChangesPoller:
                 for uid, seq in studies.items()
             )
             self._deliver(position, now, *noticed)
+            self._removals.count(page.changes)
             if page.done:
-                return
-        self._behind = True
+                break
+        else:
+            self._behind = True
+            return
+        self._removals.look(position.seq, now, stop)
 
     def _position(self, now: datetime) -> Position:
         said = self._intake.cursor(_NAME, self._archive)
@@ -166,6 +196,7 @@ class OrthancChangesPoller:
             "Orthanc's database was replaced; its change feed is read from the start.",
             extra=fields(Event.SOURCE_RESET, source=_NAME, archive=self._archive),
         )
+        self._removals.forget()
         self._deliver(Position(0), now)
         return self._page(f"/changes?since=0&limit={self._settings.page_size}")
 

@@ -16,6 +16,7 @@ from flute_sync.dicom_errors import HeaderUidInvalid
 from flute_sync.events import Event, fields
 from flute_sync.sources.peer import Json, Peer
 from flute_sync.sources.poller import Stop
+from flute_sync.sources.presence import Digests, digest
 from flute_sync.study import StudyInstanceUID
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
@@ -25,6 +26,8 @@ _T = TypeVar("_T")
 _ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 _NEWS: Final = frozenset({"NewInstance", "NewSeries", "NewStudy"})
 _REMEMBERED: Final = 10_000
+_FEW: Final = 100
+_PAGE: Final = 500
 
 
 class Change(NamedTuple):
@@ -44,6 +47,7 @@ class OrthancIds:
         self._peer = peer
         self._study_of_series: dict[str, str] = {}
         self._uids: dict[str, StudyInstanceUID | None] = {}
+        self._digests: dict[int, int] = {}
 
     def studies(self, changes: Iterable[Change], stop: Stop) -> dict[StudyInstanceUID, int] | None:
         """Return the studies of which changes tell news, each with the number of the newest.
@@ -72,6 +76,42 @@ class OrthancIds:
             if found is not None:
                 self._resolve_series(_text(found, "ParentSeries"), seq, instances, studies)
         return self._named(studies)
+
+    def listed(self, stop: Stop) -> Digests | None:
+        """Return all studies that Orthanc holds; None when told to stop.
+
+        Of each, digests of its id and its UID are remembered.
+        """
+        present = {digest(study_id): study_id for study_id in self._present()}
+        if len(present.keys() - self._digests.keys()) > _FEW:
+            self._walk(stop)
+        for key in present.keys() - self._digests.keys():
+            if stop():
+                return None
+            self._digests[key] = digest(self._uid(present[key]) or "")
+        self._digests = {key: self._digests[key] for key in present}
+        listed = Digests()
+        for value in self._digests.values():
+            listed.add_digest(value)
+        return listed
+
+    def _present(self) -> list[str]:
+        found = self._peer.value("/studies")
+        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+            raise ArchiveServerError("Orthanc does not list its studies")
+        return found
+
+    def _walk(self, stop: Stop) -> None:
+        """Learn the UIDs of all studies, many at a time."""
+        since = 0
+        while not stop():
+            count = 0
+            for study in self._peer.objects(f"/studies?expand&since={since}&limit={_PAGE}"):
+                count += 1
+                self._digests[digest(_text(study, "ID"))] = digest(_usable_uid(study) or "")
+            if count < _PAGE:
+                return
+            since += count
 
     def _resolve_series(
         self, series_id: str, seq: int, instances: dict[str, int], studies: dict[str, int]

@@ -98,14 +98,18 @@ class Peer:
         with self._answer(path) as chunks:
             yield from objects(chunks, self._settings.max_instance_bytes)
 
-    def object(self, path: str) -> Json:
-        """Return a JSON object; raises as `objects`."""
+    def value(self, path: str) -> object:
+        """Return whatever JSON is answered, whole; raises as `objects`."""
         with self._answer(path) as chunks:
             body = b"".join(chunks)
         try:
-            found = orjson.loads(body)
+            return orjson.loads(body)
         except orjson.JSONDecodeError:
             raise ArchiveServerError(f"{self._name}: its answer is not JSON") from None
+
+    def object(self, path: str) -> Json:
+        """Return a JSON object; raises as `objects`."""
+        found = self.value(path)
         if not isinstance(found, dict):
             raise ArchiveServerError(f"{self._name}: its answer is not a JSON object")
         return found
