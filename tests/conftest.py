@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.services.dcmqrscp import Dcmqrscp
 from tests.services.dcmtk import dcmtk as run_dcmtk
 from tests.services.hapi import Hapi
 from tests.services.missing import missing, must_be_complete
@@ -96,6 +97,16 @@ def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a tool of dcmtk: ``dcmtk("echoscu", host, port)``."""
     _require("dcmtk")
     return run_dcmtk
+
+
+@pytest.fixture(scope="session")
+def dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dcmqrscp]:
+    """An archive of this worker that speaks DIMSE alone."""
+    _require("dcmtk")
+    server = Dcmqrscp(tmp_path_factory.mktemp("dcmqrscp"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

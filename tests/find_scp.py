@@ -1,5 +1,6 @@
 """A PACS that answers C-FIND, with the habits that PACS have."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -177,7 +178,7 @@ class FindScp:
 
 
 @contextmanager
-def serving(pacs: FindScp) -> Iterator[int]:
+def serving(pacs: FindScp, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Let it listen on loopback; yields the port."""
     entity = AE("PACS")
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
@@ -187,7 +188,9 @@ def serving(pacs: FindScp) -> Iterator[int]:
         pacs.associations += 1
 
     handlers: list[Any] = [(evt.EVT_C_FIND, pacs.find), (evt.EVT_ACCEPTED, accepted)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     assert isinstance(server, ThreadedAssociationServer)
     try:
         yield server.server_address[1]

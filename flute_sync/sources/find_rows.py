@@ -65,6 +65,7 @@ ASKED: Final[Mapping[Level, frozenset[int]]] = {
     Level.STUDY: REQUIRED[Level.STUDY] | {
         MODALITIES_IN_STUDY, SERIES_COUNT, INSTANCE_COUNT, tags.STUDY_DESCRIPTION,
         tags.REFERRING_PHYSICIAN_NAME, tags.ISSUER_OF_PATIENT_ID, tags.PATIENT_BIRTH_DATE,
+        tags.TIMEZONE_OFFSET_FROM_UTC,
         tags.PATIENT_SEX,
     },
     Level.SERIES: REQUIRED[Level.SERIES] | {

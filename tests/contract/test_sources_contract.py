@@ -7,6 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.find_archive import FindArchive
+from flute_sync.sources.find_client import FindClient
+from flute_sync.sources.find_scu import FindScuPoller
+from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
 from flute_sync.sources.poller import Poller
@@ -15,7 +19,7 @@ from flute_sync.study import StudyInstanceUID
 from tests.contract.dicomweb import new_mpmri, new_trus, store
 from tests.intake import MemoryIntake
 
-SOURCES = ("qido_rs", "orthanc_changes")
+SOURCES = ("qido_rs", "orthanc_changes", "find_scu")
 Source = Callable[[MemoryIntake], Poller]
 
 
@@ -26,10 +30,22 @@ def archive(archive_url: str) -> Iterator[Archive]:
     archive.close()
 
 
+@pytest.fixture
+def find_client(request, archive_url: str) -> FindClient:
+    """A client of the archive's DIMSE services; the sandbox has none."""
+    orthanc = request.getfixturevalue("orthanc")
+    if archive_url != orthanc.base_url:
+        pytest.skip("the sandbox has no DIMSE services")
+    lookback = timedelta(days=10_000)
+    settings = FindScuSettings(port=orthanc.dicom_port, ae_title=orthanc.aet, lookback=lookback)
+    return FindClient(settings)
+
+
 @pytest.fixture(params=SOURCES)
 def source(request, archive_url: str, archive: Archive) -> Iterator[Source]:
     """Make the poller anew, as after a restart; what it knows is in the intake."""
     opened = ExitStack()
+    client = request.getfixturevalue("find_client") if request.param == "find_scu" else None
 
     def qido_rs(intake: MemoryIntake) -> Poller:
         settings = QidoRsSettings(lookback=timedelta(days=10_000))
@@ -41,7 +57,15 @@ def source(request, archive_url: str, archive: Archive) -> Iterator[Source]:
         opened.callback(poller.close)
         return poller
 
-    made: dict[str, Source] = {"qido_rs": qido_rs, "orthanc_changes": orthanc_changes}
+    def find_scu(intake: MemoryIntake) -> Poller:
+        assert client is not None
+        return FindScuPoller(client.settings, archive.name, client, intake)
+
+    made: dict[str, Source] = {
+        "qido_rs": qido_rs,
+        "orthanc_changes": orthanc_changes,
+        "find_scu": find_scu,
+    }
     with opened:
         yield made[request.param]
 
@@ -100,6 +124,19 @@ def test_metadata_says_what_the_files_say(archive, web, make):
     )
 
 
+def core(received):
+    """What a search tells of an instance, too."""
+    header = received.instance.header
+    return (
+        received[:2],
+        received.instance[:2],
+        header.sop_class_uid,
+        header.patient,
+        (header.study.started, header.study.description),
+        (header.series.modality, header.series.number, header.series.description),
+    )
+
+
 @pytest.mark.parametrize("make", [new_mpmri, new_trus])
 def test_a_search_finds_the_same_instances_and_what_it_says_of_them_is_the_same(
     archive, archive_url, web, make
@@ -115,18 +152,26 @@ def test_a_search_finds_the_same_instances_and_what_it_says_of_them_is_the_same(
     assert whole is not None
     assert found.row == whole.row
 
-    def core(received):
-        header = received.instance.header
-        return (
-            received[:2],
-            received.instance[:2],
-            header.sop_class_uid,
-            header.patient,
-            (header.study.started, header.study.description),
-            (header.series.modality, header.series.number, header.series.description),
-        )
-
     assert sorted(map(core, found.received)) == sorted(map(core, whole.received))
+
+
+@pytest.mark.parametrize("make", [new_mpmri, new_trus])
+def test_c_find_finds_the_same_instances_and_what_it_says_of_them_is_the_same(
+    archive, find_client, web, make
+):
+    study = make()
+    store(web, study.parts)
+    uid = StudyInstanceUID(study.uid)
+    asking = FindArchive(ArchiveSettings(metadata="c-find"), find_client)
+    found, whole = asking.read(uid), archive.read(uid)
+    assert found is not None
+    assert (found.service, found.stated, found.refused) == ("c-find", (), ())
+    assert (found.series_count, found.instance_count) == (
+        whole.series_count,
+        whole.instance_count,
+    )
+    assert sorted(map(core, found.received)) == sorted(map(core, whole.received))
+    assert asking.read(StudyInstanceUID(make().uid)) is None
 
 
 def test_the_poller_and_the_reader_agree_on_what_is_known(archive, web):

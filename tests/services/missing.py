@@ -52,7 +52,11 @@ REQUIREMENTS = (
     Requirement(
         "orthanc-python", ("orthanc-python",), lambda: orthanc_plugin("Python") is not None
     ),
-    Requirement("dcmtk", ("dcmtk",), lambda: shutil.which("storescu") is not None),
+    Requirement(
+        "dcmtk",
+        ("dcmtk",),
+        lambda: all(shutil.which(tool) is not None for tool in ("storescu", "dcmqrscp")),
+    ),
     Requirement("postgresql", ("postgresql",), lambda: postgresql_tool("initdb") is not None),
     Requirement("systemd", ("systemd",), lambda: shutil.which("systemd-analyze") is not None),
     Requirement("java", ("default-jdk-headless",), lambda: shutil.which("javac") is not None),
