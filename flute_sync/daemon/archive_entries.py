@@ -73,10 +73,13 @@ class ArchiveEntry(ArchiveSettings):
 
     @property
     def sweep(self) -> SweepSettings | None:
-        """How the whole archive is looked at, where that is wanted."""
-        asked = (self.qido_rs, self.find_scu)
-        sweeps = (one.sweep for one in asked if one is not None)
-        return next((sweep for sweep in sweeps if sweep.enabled), None)
+        """How the whole archive is looked at, where that is wanted, or may be."""
+        own = (self.qido_rs, self.find_scu, self.orthanc_changes)
+        sweeps = (one.sweep for one in own if one is not None)
+        wanted = next((sweep for sweep in sweeps if sweep.enabled), None)
+        followed = self.orthanc_changes is not None and self.orthanc_changes.enabled
+        # Orthanc's feed asks for one where it does not tell what is gone.
+        return self.orthanc_changes.sweep if wanted is None and followed else wanted
 
     @property
     def is_read_by_find(self) -> bool:

@@ -33,16 +33,20 @@ def pollers(
         yield QidoRsPoller(entry.qido_rs, _web(access, opened), intake, zone)
     if entry.find_scu is not None and entry.find_scu.enabled and access.find is not None:
         yield FindScuPoller(entry.find_scu, entry.name, access.find, intake, zone)
+    sweep: Sweep | None = None
+    if entry.sweep is not None:
+        sweep = Sweep(entry.sweep, access.listing, entry.name, intake, zone)
+        yield sweep
     if entry.orthanc_changes is not None and entry.orthanc_changes.enabled:
-        changes = OrthancChangesPoller(entry.orthanc_changes, entry.name, intake)
+        changes = OrthancChangesPoller(
+            entry.orthanc_changes, entry.name, intake, removed=sweep.ask if sweep else None
+        )
         opened.callback(changes.close)
         yield changes
     if entry.change_feed is not None and entry.change_feed.enabled:
         feed = ChangeFeedPoller(entry.change_feed, entry.dicomweb_url, entry.name, entry, intake)
         opened.callback(feed.close)
         yield feed
-    if entry.sweep is not None:
-        yield Sweep(entry.sweep, access.listing, entry.name, intake, zone)
 
 
 def _web(access: Access, opened: ExitStack) -> Archive:

@@ -106,7 +106,7 @@ class OrthancChangesPoller:
         archive: str,
         intake: Intake,
         *,
-        removed: Callable[[], None] = lambda: None,
+        removed: Callable[[], None] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._settings = settings

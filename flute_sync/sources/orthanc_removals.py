@@ -66,7 +66,7 @@ class OrthancRemovals:
         archive: str,
         source: str,
         interval: timedelta,
-        removed: Callable[[], None],
+        removed: Callable[[], None] | None,
         patience: timedelta,
     ) -> None:
         self._peer = peer
@@ -121,7 +121,12 @@ class OrthancRemovals:
         lacks = expected is not None and (
             totals.series < expected.series or totals.instances < expected.instances
         )
-        if lacks and not gone and (self._ask_from is None or now >= self._ask_from):
+        if (
+            self._removed
+            and lacks
+            and not gone
+            and (self._ask_from is None or now >= self._ask_from)
+        ):
             self._ask_from = now + self._patience
             self._removed()
         self._expected, self._tries, self._is_suspected = totals, 0, False
