@@ -79,7 +79,8 @@ def _check_series(series: list[FhirJson]) -> None:
     where = "ImagingStudy.series"
     _check_uids([one.get("uid") for one in series], f"{where}.uid")
     _check_numbers([one.get("number", 0) for one in series], f"{where}.number")
-    _check_numbers([one.get("numberOfInstances") for one in series], f"{where}.numberOfInstances")
+    counts = [one["numberOfInstances"] for one in series if "numberOfInstances" in one]
+    _check_numbers(counts, f"{where}.numberOfInstances")
     for one in series:
         if "started" in one and _DATE_TIME.fullmatch(one["started"]) is None:
             raise MappingError(f"{where}.started is not a dateTime")

@@ -1,0 +1,143 @@
+"""Whom a study names, where several archives and modalities tell of it."""
+
+from itertools import permutations
+
+import pytest
+
+from flute_sync.identity import PatientKey, PatientSettings, identify
+from flute_sync.patient_errors import (
+    PatientConflict,
+    PatientIdMissing,
+    PatientIdUnusable,
+    PatientIssuerUnknown,
+    PatientStepConflict,
+    PatientSystemUnknown,
+)
+from flute_sync.study import (
+    Header,
+    Issuer,
+    PatientAttributes,
+    PatientId,
+    Remark,
+    Step,
+    StepStatus,
+    Study,
+)
+from tests.studies import header, series_of, study_of
+
+SITE = PatientSettings(default_system="urn:site", systems={"LAB": "urn:lab"})
+COPY = PatientSettings(default_system="urn:copy", systems={"LAB": "urn:lab"})
+LAB = Issuer("LAB")
+STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
+
+
+def named(value: str | None, issuer: Issuer | None = None) -> PatientAttributes:
+    return PatientAttributes(id=None if value is None else PatientId(value, issuer))
+
+
+def held(**archives: list[PatientId | None]) -> Study:
+    """A study whose headers were read from whoever was read last: that must not matter."""
+    last = next(iter(archives.values()))[0]
+    series = series_of(1, header(patient=PatientAttributes(id=last)), 2)
+    return study_of(series, patient_ids={name: frozenset(ids) for name, ids in archives.items()})
+
+
+def step(patient: PatientAttributes, archive: str | None = None) -> Step:
+    return Step("1.2.9", StepStatus.IN_PROGRESS, Header(STEP_CLASS, patient), archive)
+
+
+P1, P2 = PatientId("P1"), PatientId("P2")
+
+
+def test_archives_that_agree_name_one_patient() -> None:
+    assert identify(held(pacs=[P1], copy=[P1]), SITE).key == PatientKey("urn:site", "P1")
+    assert identify(held(pacs=[P1], copy=[]), SITE).key == PatientKey("urn:site", "P1")
+
+
+@pytest.mark.parametrize("order", list(permutations(["pacs", "copy"])))
+def test_two_patients_of_two_archives_are_never_one(order: tuple[str, str]) -> None:
+    first, second = order
+    with pytest.raises(PatientConflict):
+        identify(held(**{first: [P1], second: [P2]}), SITE)
+
+
+def test_two_patients_within_one_archive_are_a_conflict() -> None:
+    with pytest.raises(PatientConflict):
+        identify(held(pacs=[P1, P2]), SITE)
+
+
+def test_an_id_without_issuer_is_of_the_system_of_who_states_it() -> None:
+    per_archive = {"copy": COPY}
+    assert identify(held(copy=[P1]), SITE, per_archive).key == PatientKey("urn:copy", "P1")
+    assert identify(held(pacs=[P1]), SITE, per_archive).key == PatientKey("urn:site", "P1")
+    with pytest.raises(PatientConflict):
+        identify(held(pacs=[P1], copy=[P1]), SITE, per_archive)
+    both = held(pacs=[PatientId("P1", LAB)], copy=[PatientId("P1", LAB)])
+    assert identify(both, SITE, per_archive).key == PatientKey("urn:lab", "P1")
+
+
+def test_an_archive_of_unknown_system_holds_the_study() -> None:
+    with pytest.raises(PatientSystemUnknown):
+        identify(held(pacs=[P1], copy=[P1]), SITE, {"copy": PatientSettings()})
+    with pytest.raises(PatientIssuerUnknown):
+        identify(held(pacs=[P1], copy=[PatientId("P1", Issuer("FOREIGN"))]), SITE)
+
+
+def test_no_id_in_one_archive_contradicts_nobody_but_is_remarked() -> None:
+    found = identify(held(pacs=[P1], copy=[None]), SITE)
+    assert found.key.value == "P1"
+    assert [remark.code for remark in found.remarks] == ["patient-id-missing"]
+
+
+def test_an_id_that_one_archive_states_unreadably_holds_the_study() -> None:
+    with pytest.raises(PatientIdUnusable):
+        identify(held(pacs=[P1], copy=[PatientId("")]), SITE)
+
+
+def test_only_what_archives_state_now_counts() -> None:
+    """The headers kept are of the archive read first; what it states now was read since."""
+    study = study_of(series_of(1, header(patient=named("P1"))), patient_ids={"pacs": {P2}})
+    assert identify(study, SITE).key.value == "P2"
+
+
+def test_before_there_are_images_a_step_names_the_patient() -> None:
+    study = study_of(steps=(step(named("P1")),))
+    assert identify(study, SITE).key == PatientKey("urn:site", "P1")
+    study = study_of(steps=(step(named("P1"), "copy"),))
+    assert identify(study, SITE, {"copy": COPY}).key == PatientKey("urn:copy", "P1")
+    assert identify(study, SITE).demographics.names == frozenset()
+
+
+def test_steps_of_two_patients_are_a_conflict() -> None:
+    with pytest.raises(PatientConflict):
+        identify(study_of(steps=(step(named("P1")), step(named("P2")))), SITE)
+
+
+def test_a_step_without_patient_names_nobody() -> None:
+    with pytest.raises(PatientIdMissing):
+        identify(study_of(steps=(step(named(None)),)), SITE)
+    spoilt = Header(STEP_CLASS, named(None), remarks=(Remark("value-unusable", "(0010,0020)"),))
+    with pytest.raises(PatientIdUnusable):
+        identify(study_of(steps=(Step("1.2", StepStatus.COMPLETED, spoilt),)), SITE)
+
+
+def test_with_images_a_step_of_another_patient_holds_the_study() -> None:
+    images = series_of(1, header(patient=named("P1")))
+    with pytest.raises(PatientStepConflict):
+        identify(study_of(images, steps=(step(named("P2")),)), SITE)
+    with pytest.raises(PatientStepConflict):
+        identify(study_of(images, steps=(step(named("P1", LAB)),)), SITE)
+    with pytest.raises(PatientStepConflict):
+        identify(study_of(images, steps=(step(named("P2", Issuer("FOREIGN"))),)), SITE)
+
+
+def test_with_images_a_step_that_says_less_is_no_conflict() -> None:
+    images = series_of(1, header(patient=named("P1")))
+    for patient in (named(None), named("P1"), named("P1", Issuer("FOREIGN"))):
+        assert identify(study_of(images, steps=(step(patient),)), SITE).key.value == "P1"
+
+
+def test_images_without_id_are_not_given_that_of_a_step() -> None:
+    images = series_of(1, header(patient=named(None)))
+    with pytest.raises(PatientIdMissing):
+        identify(study_of(images, steps=(step(named("P1")),)), SITE)
