@@ -77,9 +77,9 @@ class ArchiveEntry(ArchiveSettings):
         own = (self.qido_rs, self.find_scu, self.orthanc_changes)
         sweeps = (one.sweep for one in own if one is not None)
         wanted = next((sweep for sweep in sweeps if sweep.enabled), None)
-        followed = self.orthanc_changes is not None and self.orthanc_changes.enabled
-        # Orthanc's feed asks for one where it does not tell what is gone.
-        return self.orthanc_changes.sweep if wanted is None and followed else wanted
+        if wanted is None and self.orthanc_changes is not None and self.orthanc_changes.enabled:
+            return self.orthanc_changes.sweep  # its feed asks for one where it does not tell all
+        return wanted
 
     @property
     def is_read_by_find(self) -> bool:
