@@ -21,15 +21,16 @@ from flute_sync.console.metrics import METRICS
 from flute_sync.error_tree import every_error
 from flute_sync.errors import FluteSyncError, OperatorError, TransientError
 from flute_sync.events import FIELDS, Event
+from scripts.document_dimse import statuses_block
 from scripts.document_settings import credentials_block, settings_block, settings_file
 from scripts.markdown import prose, table
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FILE = "systemd/flute-sync.toml"
 BLOCK = re.compile(r"(<!-- begin ([^:\n]+):[^\n]*-->\n).*?(<!-- end \2 -->)", re.DOTALL)
-REFUSED = ("DICOM", "HTTP", "INPUT", "STOW", "STUDY", "LEDGER")
+REFUSED = ("DICOM", "HTTP", "INPUT", "STOW", "STUDY", "LEDGER", "NOTICE", "DIMSE")
 """Codes of input that is refused at once; other permanent errors hold a study."""
-ANSWERED = ("ARCHIVE", "AUTH", "DICOM", "HTTP", "LEDGER", "STOW")
+ANSWERED = ("ARCHIVE", "AUTH", "DICOM", "HTTP", "LEDGER", "NOTICE", "STOW")
 """Codes that a client of ours can meet in an HTTP answer."""
 
 # -- blocks ----------------------------------------------------------------------------------
@@ -125,6 +126,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "settings": settings_block,
     "credentials": credentials_block,
     "errors": errors_block,
+    "statuses": lambda: statuses_block(errors()),
     "events": events_block,
     "fields": fields_block,
     "metrics": metrics_block,
