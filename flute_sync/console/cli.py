@@ -1,7 +1,7 @@
 """The command ``flute-sync``: its verbs, its exit codes, and how an error looks.
 
-Exit codes: 0 done; 2 wrong usage; 65 the input cannot be used; 69 a service is unreachable; 70 a
-defect; 78 a person must change something; 130 interrupted.
+Exit codes: 0 done; 1 reconcile has findings; 2 wrong usage; 65 the input cannot be used; 69 a
+service is unreachable; 70 a defect; 78 a person must change something; 130 interrupted.
 """
 
 import sys
@@ -11,10 +11,10 @@ from typing import Final
 import click
 
 from flute_sync import __version__
-from flute_sync.console.output import show_error
+from flute_sync.console.output import EXIT_FINDINGS as EXIT_FINDINGS
+from flute_sync.console.output import EXIT_INTERRUPTED, show_error
 from flute_sync.errors import FluteSyncError
 
-EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 
 VERBS: Final = {
@@ -24,6 +24,8 @@ VERBS: Final = {
     "study": "study",
     "retry": "study",
     "removals": "removals",
+    "import": "import_studies",
+    "reconcile": "reconcile",
     "convert": "convert",
     "ledger": "ledger",
     "demo": "demo",
@@ -45,8 +47,8 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = import_module(f"flute_sync.console.verbs.{VERBS[cmd_name]}")
-        found = getattr(module, cmd_name)
-        return found if isinstance(found, click.Command) else None
+        commands = (one for one in vars(module).values() if isinstance(one, click.Command))
+        return next((one for one in commands if one.name == cmd_name), None)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -15,6 +15,9 @@ from flute_sync.settings_errors import ConfigurationError
 
 DEFAULT_CONFIG: Final = Path("/etc/flute-sync/flute-sync.toml")
 
+EXIT_FINDINGS: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 

@@ -138,6 +138,26 @@ class Endpoints:
 _OURS: Final = ("status", "address")
 
 
+def codes() -> tuple[str, ...]:
+    """Return the connection types of an archive's Endpoints."""
+    return tuple(code for code, _ in _TYPES)
+
+
+def switch_off(client: FhirClient, endpoint: Resource) -> None:
+    """Say that an Endpoint serves no more; it stays, since others may refer to it.
+
+    Raises
+    ------
+    FhirConflict
+        Somebody else writes to it at this moment.
+    """
+    version = version_of(endpoint)
+    if version is None:
+        raise FhirServerError("an Endpoint has no meta.versionId")
+    client.update({**endpoint, "status": "off"}, if_match=version)
+    _say("an Endpoint was switched off", str(endpoint["id"]))
+
+
 def _outdated(current: Resource, wanted: Resource) -> bool:
     return any(current.get(name) != wanted[name] for name in _OURS)
 

@@ -11,7 +11,7 @@ from flute_sync.ledger.ledger import Ledger
 from flute_sync.ledger.migrate import upgrade
 from flute_sync.ledger.scratch import Scratch
 from flute_sync.ledger.settings import LedgerSettings
-from flute_sync.ledger.survey import Held, Known, Standing
+from flute_sync.ledger.survey import Standing
 from flute_sync.ledger.values import Absence, Claim, FhirRow, Missing, Settlement, Snapshot
 
 __all__ = [
@@ -21,8 +21,6 @@ __all__ = [
     "Claim",
     "EventView",
     "FhirRow",
-    "Held",
-    "Known",
     "Ledger",
     "LedgerSettings",
     "Missing",

@@ -47,6 +47,12 @@ class Scratch:
                 _PUT, ((key, kind, orjson.dumps(value)) for key, value in facts)
             )
 
+    def keys(self) -> int:
+        """Return how many keys there are."""
+        with translated(sqlite3.Error):
+            ((count,),) = self._database.execute("SELECT count(DISTINCT key) FROM fact")
+            return int(count)
+
     def by_key(self) -> Iterator[tuple[str, list[Fact]]]:
         """Yield each key, in ascending order, with all that was put under it."""
         with translated(sqlite3.Error):

@@ -3,14 +3,18 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from flute_sync.events import Event
+from flute_sync.ledger.columns import maybe_from_stored
 from flute_sync.ledger.driver import Driver, Row
 from flute_sync.ledger.record import OWN_READ
 from flute_sync.ledger.rows import chunks
+from flute_sync.reconciliation import Held as Held
+from flute_sync.reconciliation import Known as Known
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State
 
@@ -30,6 +34,7 @@ class Standing:
     code: str | None
     generation: int
     attempts: int
+    next_attempt_at: datetime | None
     was_written: bool | None
 
     @property
@@ -38,33 +43,8 @@ class Standing:
         return self.state in SETTLED
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What one archive said of a study when it was last read or compared."""
-
-    series: int | None
-    instances: int | None
-    fingerprint: str | None
-    is_absent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One study as the ledger knows it, without its instances."""
-
-    study_instance_uid: StudyInstanceUID
-    state: State
-    code: str | None
-    series: int
-    instances: int
-    resource_id: str | None
-    version_id: str | None
-    patient_reference: str | None
-    archives: dict[str, Held]
-
-
 _STANDINGS: Final = (
-    "SELECT study_instance_uid, state, code, generation, attempts,"
+    "SELECT study_instance_uid, state, code, generation, attempts, next_attempt_at,"
     " (SELECT event.event FROM event WHERE event.study_id = study.id"
     " AND event.event IN ('study.synced', 'study.unchanged') ORDER BY event.id DESC LIMIT 1)"
     " FROM study WHERE study_instance_uid IN (?)"
@@ -92,7 +72,8 @@ def standings(
             row[2],
             row[3],
             row[4],
-            None if row[5] is None else row[5] == Event.STUDY_SYNCED.value,
+            maybe_from_stored(row[5]),
+            None if row[6] is None else row[6] == Event.STUDY_SYNCED.value,
         )
         for part in chunks(sorted(uids))
         for row in driver.rows(_STANDINGS, list(part))

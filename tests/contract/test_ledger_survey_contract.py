@@ -3,24 +3,26 @@
 from datetime import timedelta
 
 from flute_sync.events import Event
-from flute_sync.ledger import Held, Known, Scratch, Settlement, Standing
+from flute_sync.ledger import Scratch, Settlement, Standing
+from flute_sync.reconciliation import Held, Known
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent
-from tests.contract.ledger_site import OTHER, STUDY, Site, failed, held, received, synced
+from tests.contract.ledger_site import OTHER, QUIET, STUDY, Site, failed, held, received, synced
 
 
 def test_how_studies_stand(site: Site) -> None:
     site.notice("a")
     site.notice("a", study=OTHER)
     known = site.ledger.standings([STUDY, OTHER, StudyInstanceUID("9.9")])
-    fresh = Standing(State.RECEIVED, None, 1, 0, None)
+    due = site.clock() + QUIET
+    fresh = Standing(State.RECEIVED, None, 1, 0, due, None)
     assert known == {STUDY: fresh, OTHER: fresh}
     assert not fresh.is_settled
     site.ledger.settle(site.claim(), synced())
     site.ledger.settle(site.claim(), held())
     known = site.ledger.standings([STUDY, OTHER])
-    assert known[STUDY] == Standing(State.COMPLETED, None, 1, 0, was_written=True)
-    assert known[OTHER] == Standing(State.ON_HOLD, "PATIENT-ABSENT", 1, 0, None)
+    assert known[STUDY] == Standing(State.COMPLETED, None, 1, 0, None, was_written=True)
+    assert known[OTHER] == Standing(State.ON_HOLD, "PATIENT-ABSENT", 1, 0, None, None)
     assert known[STUDY].is_settled
     assert known[OTHER].is_settled
     site.notice("b")

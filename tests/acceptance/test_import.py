@@ -1,0 +1,301 @@
+"""The first filling: all of an archive reaches FHIR, once, whatever happens on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flute_sync.sandbox.server import Sandbox
+from flute_sync.sandbox.studies import SyntheticPatient
+from tests.acceptance.conftest import Upload, create_patient, imaging_studies
+from tests.acceptance.site import Site, eventually, running, store
+from tests.services.hapi import Hapi
+from tests.services.orthanc import Orthanc
+
+STUDIES = 24
+
+
+@pytest.fixture(scope="module")
+def pacs(new_orthanc: Callable[..., Orthanc]) -> Orthanc:
+    """An Orthanc that holds the studies of these tests alone."""
+    return new_orthanc()
+
+
+@pytest.fixture(scope="module")
+def uploads(pacs: Orthanc, hapi: Hapi) -> list[Upload]:
+    """What the archive held before we heard of it; the last one has no Patient."""
+    made = [Upload(slices=1) for _ in range(STUDIES)]
+    for upload in made:
+        assert store(pacs.dicomweb_url, upload.files).status_code == 200
+    for upload in made[:-1]:
+        create_patient(hapi.base_url, upload.patient)
+    return made
+
+
+@pytest.fixture
+def site(make_site: Callable[[str, str | None], Site], pacs: Orthanc, hapi: Hapi) -> Site:
+    made = make_site(hapi.base_url, pacs.dicomweb_url)
+    made.settings["study"] = {"quiet_period": "1h", "longest_wait": "2h"}  # an import waits not
+    return made
+
+
+def versions(hapi: Hapi, uploads: list[Upload]) -> list[Any]:
+    """The version of each study's one ImagingStudy; None where there is none."""
+    found = [imaging_studies(hapi.base_url, upload.uid) for upload in uploads]
+    assert all(len(one) <= 1 for one in found)
+    return [one[0]["meta"]["versionId"] if one else None for one in found]
+
+
+Begin = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Start imports that end with the test."""
+    with ExitStack() as begun:
+
+        def start(site: Site, *arguments: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [str(site.program), "import", *arguments, "--json", "--config", str(site.config)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            begun.enter_context(process)
+            begun.callback(process.kill)
+            return process
+
+        yield start
+
+
+def in_fhir(site: Site) -> int:
+    """How many studies the ledger has as done."""
+    done = site.run("status", "--json")
+    if done.returncode:
+        return 0  # the ledger is being made
+    return int(json.loads(done.stdout)["counts"]["completed"])
+
+
+def test_everything_arrives_once_and_twice_changes_nothing(
+    site: Site, hapi: Hapi, uploads: list[Upload]
+) -> None:
+    told = site.ask("import", "--all")
+    assert told == {
+        "archives": ["pacs"],
+        "finished": True,
+        "resumed": False,
+        "listed": STUDIES,
+        "new": STUDIES,
+        "written": STUDIES - 1,
+        "unchanged": 0,
+        "out_of_scope": 0,
+        "on_hold": {"PATIENT-ABSENT": 1},
+        "failed": {},
+        "error": None,
+    }
+    before = versions(hapi, uploads)
+    assert before[-1] is None
+    assert all(before[:-1])
+    again = site.ask("import", "--all")
+    assert (again["new"], again["written"], again["unchanged"]) == (0, 0, STUDIES - 1)
+    assert again["on_hold"] == {"PATIENT-ABSENT": 1}
+    assert versions(hapi, uploads) == before
+
+
+def test_a_killed_import_goes_on_where_it_stopped(
+    begin: Begin, site: Site, hapi: Hapi, uploads: list[Upload]
+) -> None:
+    site.settings["archive"]["page_size"] = 4
+    running_import = begin(site, "--all", "--rate", "8/s")
+    eventually(lambda: in_fhir(site) >= 6, what="some are imported", every=0.1)
+    running_import.kill()
+    running_import.communicate()
+    done = in_fhir(site)
+    assert done < STUDIES - 1
+    before = versions(hapi, uploads)
+    told = site.ask("import", "--all")
+    assert told["resumed"] is True
+    assert told["finished"] is True
+    settled = told["written"] + told["unchanged"] + sum(told["on_hold"].values())
+    assert settled == told["listed"] == STUDIES
+    assert in_fhir(site) == STUDIES - 1
+    after = versions(hapi, uploads)
+    assert [new for old, new in zip(before, after, strict=True) if old] == [
+        old for old in before if old
+    ]
+    assert site.ask("import", "--all")["new"] == 0
+
+
+def test_an_interrupted_import_says_how_to_go_on(
+    begin: Begin, site: Site, uploads: list[Upload]
+) -> None:
+    running_import = begin(site, "--all", "--rate", "4/s")
+    eventually(lambda: in_fhir(site) >= 2, what="some are imported", every=0.1)
+    running_import.send_signal(signal.SIGTERM)
+    stdout, stderr = running_import.communicate(timeout=60)
+    assert running_import.returncode == 130
+    told = json.loads(stdout)
+    assert told["finished"] is False
+    assert 0 < told["listed"] < STUDIES
+    assert "the same command goes on" in stderr
+    assert site.ask("status")["counts"]["in-progress"] == 0
+
+
+def test_a_choice_is_kept_to(site: Site, hapi: Hapi, uploads: list[Upload], tmp_path: Path) -> None:
+    chosen = uploads[:2]
+    file = tmp_path / "patients"
+    file.write_text("".join(f"{upload.patient.patient_id}\n" for upload in chosen))
+    told = site.ask("import", "--patients", str(file))
+    assert (told["listed"], told["written"] + told["unchanged"]) == (2, 2)
+    assert {upload.uid for upload in uploads if known(site, upload.uid)} == {
+        upload.uid for upload in chosen
+    }
+    assert site.ask("import", "--modality", "US")["listed"] == 0
+    assert site.ask("import", "--to", "1990-01-01")["listed"] == 0
+    assert site.ask("import", "--from", "1990-01-01", "--modality", "MR")["listed"] == STUDIES
+
+
+def known(site: Site, uid: str) -> bool:
+    return site.run("study", uid).returncode == 0
+
+
+def test_beside_a_running_service_nothing_is_written_twice(
+    site: Site, hapi: Hapi, uploads: list[Upload]
+) -> None:
+    with running(site):
+        told = site.ask("import", "--all")
+        assert told["written"] + told["unchanged"] == STUDIES - 1
+        done = {uid: site.ask("study", uid) for uid in (one.uid for one in uploads[:-1])}
+        by_service = len(site.logged("study.synced") + site.logged("study.unchanged"))
+        assert site.stop() == 0
+    for view in done.values():
+        looks = [
+            one for one in view["events"] if one["event"] in ("study.synced", "study.unchanged")
+        ]
+        assert len(looks) == 1
+    assert by_service < STUDIES  # both took their share, whatever it was
+    found = versions(hapi, uploads)
+    assert all(found[:-1])
+
+
+def test_it_waits_for_its_hours_and_for_its_rate(
+    begin: Begin, site: Site, uploads: list[Upload]
+) -> None:
+    now = datetime.now(UTC).astimezone()
+    site.settings["site"].pop("timezone")
+    closed = f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=3):%H:%M}"
+    waiting = begin(site, "--all", "--window", closed)
+    assert waiting.stderr is not None
+    said = waiting.stderr.readline()
+    assert f"waiting for {closed}" in said
+    assert in_fhir(site) == 0
+    waiting.send_signal(signal.SIGINT)
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 130
+    began = time.monotonic()
+    open_now = f"{now - timedelta(hours=1):%H:%M}-{now + timedelta(hours=3):%H:%M}"
+    site.ask("import", "--all", "--rate", "6/s", "--window", open_now)
+    assert time.monotonic() - began > (STUDIES - 6) / 6
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--all", "--modality", "MR"],
+        ["--from", "2026-02-01", "--to", "2026-01-01"],
+        ["--all", "--rate", "fast"],
+        ["--all", "--rate", "0/s"],
+        ["--all", "--window", "25:00-26:00"],
+        ["--all", "--archive", "none-such"],
+        ["--from", "yesterday"],
+    ],
+)
+def test_wrong_usage_is_said(sandbox_site: Site, arguments: list[str]) -> None:
+    done = sandbox_site.run("import", *arguments)
+    assert done.returncode == 2
+    assert "Error:" in done.stderr
+    assert not (sandbox_site.folder / "ledger.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "code"),
+    [
+        ("fhir", "base_url", "FHIR-UNAVAILABLE"),
+        ("archive", "dicomweb_url", "ARCHIVE-UNAVAILABLE"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_a_clear_error(
+    sandbox_site: Site, section: str, setting: str, code: str
+) -> None:
+    sandbox_site.settings[section][setting] = "http://127.0.0.1:9/nothing"
+    told = sandbox_site.ask("import", "--all", code=69)
+    assert told["error"]["code"] == code
+    assert told["error"]["hint"]
+
+
+def test_it_outlasts_a_fhir_server_that_goes_away(
+    begin: Begin, sandbox_site: Site, sandbox: Sandbox
+) -> None:
+    uploads = [Upload(slices=1) for _ in range(30)]
+    for upload in uploads:
+        create_patient(sandbox.fhir_url, upload.patient)
+        assert store(sandbox.dicomweb_url, upload.files).status_code == 200
+    waiting = begin(sandbox_site, "--all", "--rate", "5/s")
+    eventually(lambda: in_fhir(sandbox_site) >= 1, every=0.05)
+    sandbox.stop()
+    time.sleep(1.5)
+    sandbox.start()
+    stdout, stderr = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0, stderr
+    told = json.loads(stdout)
+    assert (told["written"] + told["unchanged"], told["failed"]) == (30, {})
+    assert "waiting for" in stderr
+
+
+def test_nothing_of_a_patient_is_told(sandbox_site: Site, sandbox: Sandbox, tmp_path: Path) -> None:
+    patient = SyntheticPatient(patient_id="SECRET-77", family_name="Geheimnis")
+    upload, absent = Upload(patient, slices=1), Upload(SyntheticPatient("SECRET-78"), slices=1)
+    create_patient(sandbox.fhir_url, patient)
+    for one in (upload, absent):
+        assert store(sandbox.dicomweb_url, one.files).status_code == 200
+    file = tmp_path / "patients"
+    file.write_text("SECRET-77\nSECRET-78\n")
+    sandbox_site.settings["log"] = {"format": "json", "level": "debug"}
+    texts = []
+    for arguments in (["--patients", str(file)], ["--all"], ["--all", "--json"]):
+        done = sandbox_site.run("import", *arguments)
+        assert done.returncode == 0, done.stderr
+        texts += [done.stdout, done.stderr]
+    assert not [text for text in texts if "SECRET" in text or "Geheimnis" in text]
+    assert len(imaging_studies(sandbox.fhir_url, upload.uid)) == 1
+
+
+def test_the_progress_bar_is_for_a_terminal(sandbox_site: Site, sandbox: Sandbox) -> None:
+    upload = Upload(slices=1)
+    create_patient(sandbox.fhir_url, upload.patient)
+    assert store(sandbox.dicomweb_url, upload.files).status_code == 200
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [str(sandbox_site.program), "import", "--all", "--config", str(sandbox_site.config)],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(theirs)
+    drawn = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "import" in drawn
+    assert "1/1" in drawn
+    assert "1  written" in done.stdout
