@@ -16,7 +16,8 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
+from pynetdicom.fsm import InvalidEventError
+from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, P_DATA
 from pynetdicom.transport import AssociationSocket
 
 from flute_sync.dimse_errors import ProtocolViolated, StoreInterrupted, StoreTooSlow
@@ -220,14 +221,18 @@ class Provider(DULServiceProvider):
 
     def run_reactor(self) -> None:
         """Run until killed; whatever a sender sends, the thread ends without a traceback."""
+        association = cast("IncomingAssociation", self.assoc)
         try:
             super().run_reactor()
+        except InvalidEventError:
+            association.cut()  # what pynetdicom makes of a connection that closes early
         except Exception:
             log.exception("pynetdicom failed.")
-            association = cast("IncomingAssociation", self.assoc)
             association.failure = association.failure or ProtocolViolated("pynetdicom gave up")
             association.is_aborted = True
             association.cut()
+        finally:
+            self.to_user_queue.put(A_P_ABORT())  # wakes who still waits for a request
 
     def hand_over(self) -> None:
         """Return when the acceptance is sent and the thread has ended without reading on."""
@@ -246,7 +251,11 @@ class Provider(DULServiceProvider):
 
     def _is_transport_event(self) -> bool:
         association = cast("IncomingAssociation", self.assoc)
-        if association.is_lean and self.state_machine.current_state == "Sta6":
+        state = self.state_machine.current_state
+        if association.is_lean and state == "Sta6":
+            return False
+        if state == "Sta1" and self.event_queue.empty():
+            self.kill_dul()  # it is over: pynetdicom would look on until somebody says so
             return False
         return super()._is_transport_event()
 

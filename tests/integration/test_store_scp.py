@@ -346,6 +346,19 @@ def test_what_connects_and_is_no_association(acceptor: Acceptor, sent: bytes) ->
     assert acceptor.alive()
 
 
+def test_who_connects_and_leaves_is_forgotten(
+    acceptor: Acceptor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        socket.create_connection(("127.0.0.1", acceptor.port)).close()
+
+    def are_gone() -> bool:
+        return not [one for one in threading.enumerate() if one.name == "dimse-association"]
+
+    eventually(are_gone, within=10, what="forgotten")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_tiny_fragments(acceptor: Acceptor, intake: MemoryIntake) -> None:
     with RawSender(acceptor.port) as sender:
         sender.send(message(1, CT, "1.2.3", data_set(), most=1))
