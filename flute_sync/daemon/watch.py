@@ -27,7 +27,7 @@ begin to wait just after."""
 
 @dataclass
 class PatientAlarm:
-    """Looks for new and changed Patients, and wakes who waits for them or was found by their number.
+    """Looks for new and changed Patients; wakes who waits for them or was found by their number.
 
     A merge that is undone leaves no link to follow: only the number in the images tells.
 
