@@ -17,16 +17,14 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import build_role
-from pynetdicom.sop_class import (
-    StorageCommitmentPushModel,
-    StorageCommitmentPushModelInstance,
-)
 
 from flute_sync.dimse_errors import CommitmentUnreported
 from flute_sync.sources.commitment_lookup import FailureReason
 from flute_sync.sources.dimse_dataset import TRANSFER_SYNTAXES
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 
+SOP_CLASS_UID: Final = "1.2.840.10008.1.20.1"
+SOP_INSTANCE_UID: Final = "1.2.840.10008.1.20.1.1"
 _ALL_HELD: Final = 1
 _SOME_FAILED: Final = 2
 _LONGEST_ANSWER: Final = timedelta(seconds=30)
@@ -128,8 +126,8 @@ def report_anew(peer: DimsePeerSettings, report: Report) -> None:
     entity = ApplicationEntity(peer.calling_ae_title)
     entity.connection_timeout = entity.acse_timeout = peer.connect_timeout.total_seconds()
     entity.dimse_timeout = peer.answer_timeout.total_seconds()
-    entity.add_requested_context(StorageCommitmentPushModel, list(TRANSFER_SYNTAXES))
-    role = build_role(StorageCommitmentPushModel, scp_role=True)
+    entity.add_requested_context(SOP_CLASS_UID, list(TRANSFER_SYNTAXES))
+    role = build_role(SOP_CLASS_UID, scp_role=True)
     tls: tuple[ssl.SSLContext, str] | None = None
     if peer.tls is not None:
         tls = peer.tls.context(), peer.host
@@ -155,8 +153,8 @@ def _send(association: Any, report: Report) -> None:
         status, _ = association.send_n_event_report(
             report.dataset(),
             report.event_type,
-            StorageCommitmentPushModel,
-            StorageCommitmentPushModelInstance,
+            SOP_CLASS_UID,
+            SOP_INSTANCE_UID,
         )
     except (RuntimeError, ValueError) as error:
         raise CommitmentUnreported("the association is of no use") from error

@@ -32,7 +32,14 @@ from flute_sync.events import Event, fields
 from flute_sync.sources import dimse_tags as dimse
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.commitment_lookup import FailureReason, InstanceSearch, judge
-from flute_sync.sources.commitment_report import Answered, Report, report_anew, report_there
+from flute_sync.sources.commitment_report import (
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
+    Answered,
+    Report,
+    report_anew,
+    report_there,
+)
 from flute_sync.sources.commitment_settings import CommitmentSettings
 from flute_sync.sources.dimse_dataset import items, read_elements, uid
 from flute_sync.sources.dimse_peer import DimsePeerSettings
@@ -43,8 +50,6 @@ from flute_sync.sources.store_session import printable_ae_title
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "storage_commitment"
-SOP_CLASS_UID: Final = "1.2.840.10008.1.20.1"
-SOP_INSTANCE_UID: Final = "1.2.840.10008.1.20.1.1"
 _REQUEST_COMMITMENT: Final = 1
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
 _BEAT: Final = timedelta(seconds=1)

@@ -12,12 +12,13 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
+from flute_sync.sources.commitment_report import SOP_INSTANCE_UID
 from flute_sync.sources.commitment_settings import CommitmentSettings
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
 from flute_sync.sources.dimse_acceptor import Acceptor
 from flute_sync.sources.dimse_services import NormalizedServices
 from flute_sync.sources.header_settings import HeaderSettings
-from flute_sync.sources.storage_commitment import SOP_INSTANCE_UID, StorageCommitment
+from flute_sync.sources.storage_commitment import StorageCommitment
 from tests.acceptance.site import eventually
 from tests.dimse import listening
 from tests.dimse_requests import COMMITMENT, SYNTAXES, associated, commitment, referenced
@@ -65,7 +66,7 @@ class Listener:
         self._told: queue.Queue[tuple[int, Dataset]] = queue.Queue()
 
     @property
-    def handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
+    def handlers(self) -> list[Any]:
         return [(evt.EVT_N_EVENT_REPORT, self._take)]
 
     def report(self) -> tuple[int, Dataset]:
@@ -75,8 +76,8 @@ class Listener:
     def is_empty(self) -> bool:
         return self._told.empty()
 
-    def _take(self, event: evt.Event) -> tuple[int, None]:
-        self._told.put((int(event.request.EventTypeID or 0), event.event_information))
+    def _take(self, event: Any) -> tuple[int, None]:
+        self._told.put((int(event.request.EventTypeID), event.event_information))
         return self._status, None
 
 
@@ -244,7 +245,7 @@ def outcome(sender: Orthanc, resources: list[str]) -> dict[str, Any]:
     def is_told() -> bool:
         with urllib.request.urlopen(f"{sender.base_url}{asked['Path']}", timeout=10) as answer:
             told.update(json.load(answer))
-        return told["Status"] != "Pending"
+        return bool(told["Status"] != "Pending")
 
     eventually(is_told)
     return told
