@@ -1,6 +1,6 @@
 """A ledger for tests: a clock that is set by hand, and short words for what arrives."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -130,13 +130,14 @@ class Site:
     clock: Clock = field(default_factory=Clock)
     opened: list[Ledger] = field(default_factory=list)
 
-    def open(self, *, create: bool = True, **settings: Any) -> Ledger:
+    def open(self, *, create: bool = True, archives: Sequence[str] = (), **settings: Any) -> Ledger:
         """Open it as one more process would."""
         ledger = Ledger.open(
             LedgerSettings(url=self.url, **settings),
             StudySettings(quiet_period=QUIET, longest_wait=LONGEST),
             create=create,
             clock=self.clock,
+            archives=archives,
         )
         ledger.bind_target(TARGET)
         self.opened.append(ledger)
