@@ -15,6 +15,7 @@ holds Orthanc up: its callback only puts down what happened, and a thread of our
 and again until flute-sync has it or Orthanc ends.
 """
 
+import http.client
 import json
 import queue
 import ssl
@@ -124,7 +125,7 @@ class Teller(threading.Thread):
             changes = list(self._untold.values())[:AT_ONCE]
             try:
                 self._post(changes)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 orthanc.LogWarning(f"flute-sync could not be told: {_reason(error)}")
                 return
             for change in changes:
@@ -144,7 +145,10 @@ class Teller(threading.Thread):
 
 
 def _reason(error):
-    return f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else str(error)
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code}"
+    # The text of a ValueError may hold the token.
+    return str(error) if isinstance(error, OSError) else type(error).__name__
 
 
 def _on_change(kind, level, orthanc_id):

@@ -109,11 +109,12 @@ def _advice(config: Config) -> Iterator[Verdict]:
             "No identifier system is set: only Patient IDs with a universal issuer can match.",
             "Set patient.default_system, and patient.systems for other issuers.",
         )
-    if not config.stow_rs.loopback and config.stow_rs.enabled and config.stow_rs.insecure:
+    listens = config.stow_rs.enabled or config.webhook.enabled
+    if listens and config.stow_rs.insecure and not config.stow_rs.loopback:
         yield Verdict(
             "stow_rs.insecure",
             "warning",
-            "STOW-RS is open to other hosts without TLS or authentication.",
+            "Its address is open to other hosts without TLS or authentication.",
             "Set stow_rs.tls and stow_rs.auth, or put a proxy that has both in front.",
         )
     store = config.store_scp
