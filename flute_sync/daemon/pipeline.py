@@ -144,7 +144,7 @@ class Pipeline:
         try:
             identity = identify(told, self.config.patient, self.patients)
         except PatientIdMissing as error:
-            if study.headers:
+            if study.headers or not study.steps:
                 return hold(error)
             return left_out("no images yet, and no procedure step names a patient", prune=False)
         except IdentityError as error:
