@@ -17,7 +17,7 @@ from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.find_client import FindClient
 from flute_sync.sources.find_rows import MODALITIES_IN_STUDY
 from flute_sync.sources.find_search import StudySearch
-from flute_sync.sources.find_windows import EARLIEST, Window, Windows
+from flute_sync.sources.find_windows import EARLIEST, Found, Window, Windows
 from flute_sync.sources.listing import Choice, Page
 from flute_sync.sources.listing_parts import Part, is_in, parts_of
 from flute_sync.sources.listing_windows import END
@@ -87,11 +87,19 @@ def _through(
     first = max(day or EARLIEST, choice.since or EARLIEST)
     last = tomorrow if choice.until is None else choice.until
     if first <= last:
-        for window, rows, _ in search.through(first, last):
-            end = window.until or last
-            yield rows, end if window.seconds is not None else end + _DAY
+        for found in search.through(first, last):
+            if found.unheeded and found.window.seconds is None:
+                yield found.rows, date.max
+                return
+            end = found.window.until or last
+            yield _within(found), end if found.window.seconds is not None else end + _DAY
     if choice.until is None and first < date.max:
-        yield search.beyond(Window(max(first, tomorrow + _DAY), None)).rows, date.max
+        yield _within(search.beyond(Window(max(first, tomorrow + _DAY), None))), date.max
+
+
+def _within(found: Found) -> list[Json]:
+    """Leave out what belongs to other windows, so that it does not come twice."""
+    return [row for row in found.rows if found.window.holds(row) is not False]
 
 
 def _match(part: Part) -> dict[int, str]:

@@ -71,6 +71,9 @@ class FindScuPoller(StudyPoller):
 
 
 def _parts(search: StudySearch, since: date, tomorrow: date) -> Iterator[Found]:
-    yield from search.through(since, tomorrow)
+    for found in search.through(since, tomorrow):
+        yield found
+        if found.unheeded and found.window.seconds is None:
+            return
     # Clocks that are wrong by more than a day are worth a query, but none of their own trouble.
     yield search.beyond(Window(tomorrow + _DAY, None))._replace(cut=False)

@@ -55,10 +55,11 @@ class Window(NamedTuple):
 
     def is_heeded(self, rows: Sequence[Json]) -> bool:
         """Tell whether the window made a difference to an answer, as far as that can be seen."""
-        inside = [self._holds(row) for row in rows]
+        inside = [self.holds(row) for row in rows]
         return False not in inside and True in inside
 
-    def _holds(self, row: Json) -> bool | None:
+    def holds(self, row: Json) -> bool | None:
+        """Tell whether a row lies within; None where it does not say."""
         day, at = _stated_date(row), _stated_second(row)
         if day is None:
             return None
@@ -77,11 +78,16 @@ class Answer(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a window holds; ``cut`` where the PACS may hold more than could be had."""
+    """What a window holds.
+
+    ``cut``: the PACS may hold more than could be had. ``unheeded``: these are all it has, of the
+    day where the window is one of seconds.
+    """
 
     window: Window
     rows: list[Json]
     cut: bool = False
+    unheeded: bool = False
 
 
 Ask = Callable[[Window, int | None], Answer]
@@ -108,6 +114,8 @@ class Windows:
     def through(self, since: date, until: date, ask: Ask) -> Iterator[Found]:
         """Yield what there is from one day to another, in order, each day once.
 
+        Where the PACS does not heed the date, all it has comes at once.
+
         Raises
         ------
         ArchiveQueryRefused
@@ -121,7 +129,7 @@ class Windows:
         width = self.days or last - first + 1
         try:
             for found in self._along(first, last, width, window, ask):
-                if found.cut and found.window.since == found.window.until:
+                if found.cut and not found.unheeded and found.window.since == found.window.until:
                     yield from self._through_day(found, ask)
                 else:
                     yield found
@@ -154,23 +162,24 @@ class Windows:
         """
         while first <= last:
             end = min(first + width - 1, last)
-            found, can_split = self._asked(window(first, end), ask)
-            if found.cut and can_split and end > first:
+            found = self._asked(window(first, end), ask)
+            if found.cut and not found.unheeded and end > first:
                 width = (end - first + 1) // 2
                 continue
             yield found
+            if found.unheeded:
+                return
             first = end + 1
             if len(found.rows) * _GROWS_BELOW < self.limit:
                 width *= 2
 
-    def _asked(self, window: Window, ask: Ask) -> tuple[Found, bool]:
-        """Ask for a window; also tell whether a smaller one makes sense."""
+    def _asked(self, window: Window, ask: Ask) -> Found:
         answer = ask(window, self.most if window.since != window.until else None)
         found = self._judged(window, answer)
         if not found.cut or not found.rows or window.is_heeded(found.rows):
-            return found, True
-        answer = ask(window, None)  # it is not heeded: nothing is won by asking for less
-        return Found(window, answer.rows, cut=not answer.whole), False
+            return found
+        answer = ask(window, None)  # nothing is won by asking for less
+        return Found(window, answer.rows, cut=not answer.whole, unheeded=True)
 
     def _judged(self, window: Window, answer: Answer) -> Found:
         is_whole = answer.whole and len(answer.rows) < self.limit

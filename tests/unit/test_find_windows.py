@@ -69,7 +69,7 @@ def days_of(found: list[Found]) -> list[date]:
     """The days that windows cover; the parts of a day come before it and cover it once."""
     days: list[date] = []
     second = 0
-    for window, _, _ in found:
+    for window, *_ in found:
         assert window.since is not None
         assert window.until is not None
         if window.seconds is not None:
@@ -169,7 +169,7 @@ def test_an_archive_that_ignores_the_date_is_asked_for_everything_once():
     pacs = Pacs(rows)
     pacs.heeds = False
     (found,) = Windows(500).through(SINCE, UNTIL, pacs)
-    assert (len(found.rows), found.cut) == (900, False)
+    assert (len(found.rows), found.cut, found.unheeded) == (900, False, True)
     assert len(pacs.asked) == 2
 
 
