@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
+from flute_sync.sources.change_feed import ChangeFeedPoller, ChangeFeedSettings
 from flute_sync.sources.dicomweb import Archive, ArchiveSettings
 from flute_sync.sources.find_archive import FindArchive
 from flute_sync.sources.find_client import FindClient
@@ -13,14 +15,54 @@ from flute_sync.sources.find_scu import FindScuPoller
 from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
-from flute_sync.sources.poller import Poller
+from flute_sync.sources.poller import Poller, Stop
+from flute_sync.sources.qido_listing import QidoListing
 from flute_sync.sources.qido_rs import QidoRsPoller, QidoRsSettings
+from flute_sync.sources.sweep import Sweep, SweepSettings
 from flute_sync.study import StudyInstanceUID
-from tests.contract.dicomweb import new_mpmri, new_trus, store
+from tests.changes import ChangeFeed
+from tests.contract.dicomweb import last_change, new_mpmri, new_trus, store
 from tests.intake import MemoryIntake
 
-SOURCES = ("qido_rs", "orthanc_changes", "find_scu")
+SOURCES = ("qido_rs", "orthanc_changes", "find_scu", "sweep", "change_feed")
 Source = Callable[[MemoryIntake], Poller]
+
+
+class WholeSweep(Sweep):
+    """Goes through all in one step."""
+
+    def step(self, now: datetime, stop: Stop = lambda: False) -> None:
+        self.ask()
+        super().step(now, stop)
+        while self.interval != timedelta(minutes=1):
+            super().step(now, stop)
+
+
+class Derived(ChangeFeed):
+    """A DICOM change feed of an archive that has none, made from its own."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._native = httpx.Client(base_url=url, timeout=60)
+        self._seq = last_change(self._native)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        asked = {"since": self._seq, "limit": 10_000}
+        feed = self._native.get("/changes", params=asked).json()
+        for change in feed["Changes"]:
+            self._seq = change["Seq"]
+            if change["ChangeType"] == "NewInstance":
+                self.say(self._study(change["ID"]), sequence=self._seq)
+        return super().__call__(request)
+
+    def _study(self, instance: str) -> str:
+        series = self._native.get(f"/instances/{instance}").json()["ParentSeries"]
+        study = self._native.get(f"/series/{series}").json()["ParentStudy"]
+        found = self._native.get(f"/studies/{study}").json()
+        return str(found["MainDicomTags"]["StudyInstanceUID"])
+
+    def close(self) -> None:
+        self._native.close()
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +103,32 @@ def source(request, archive_url: str, archive: Archive) -> Iterator[Source]:
         assert client is not None
         return FindScuPoller(client.settings, archive.name, client, intake)
 
+    def sweep(intake: MemoryIntake) -> Poller:
+        listed = Archive(ArchiveSettings(dicomweb_url=archive.settings.dicomweb_url))
+        opened.callback(listed.close)
+        return WholeSweep(SweepSettings(rate=100_000), QidoListing(listed), archive.name, intake)
+
+    def change_feed(intake: MemoryIntake) -> Poller:
+        poller = ChangeFeedPoller(
+            ChangeFeedSettings(page_size=7),
+            "http://double/dicom/v1",
+            archive.name,
+            archive.settings,
+            intake,
+            transport=httpx.MockTransport(derived),
+        )
+        opened.callback(poller.close)
+        return poller
+
     made: dict[str, Source] = {
         "qido_rs": qido_rs,
         "orthanc_changes": orthanc_changes,
         "find_scu": find_scu,
+        "sweep": sweep,
+        "change_feed": change_feed,
     }
+    derived = Derived(archive_url)
+    opened.callback(derived.close)
     with opened:
         yield made[request.param]
 
