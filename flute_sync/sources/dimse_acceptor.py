@@ -23,8 +23,9 @@ from pynetdicom.transport import AssociationServer, RequestHandler, ThreadedAsso
 from flute_sync import __version__
 from flute_sync.events import Event, fields
 from flute_sync.settings_errors import ListenerUnavailable, SecretUnreadable
-from flute_sync.sources.dimse_incoming import BoundedSocket, IncomingAssociation
+from flute_sync.sources.dimse_incoming import IncomingAssociation
 from flute_sync.sources.dimse_policy import Handler, Policy, Service
+from flute_sync.sources.dimse_provider import BoundedSocket
 from flute_sync.sources.store_session import SOURCE, StoreSession, printable_ae_title
 from flute_sync.sources.store_settings import DimseTlsSettings, StoreScpSettings
 from flute_sync.sources.store_sink import Caller, Sink

@@ -45,10 +45,10 @@ from tests.dimse import (
     pdu,
     status_of,
 )
-from tests.headers import real_files
+from tests.headers import pydicom_reads, real_files
 from tests.intake import MemoryIntake
 from tests.services.dcmtk import dcmtk
-from tests.stow import MR, dicom, uid
+from tests.stow import MR, FakeIntake, dicom, post, serving, uid
 
 PATHS = ("lean", "pynetdicom")
 PRIVATE = "1.2.826.0.1.3680043.9.9999.1"
@@ -404,6 +404,32 @@ def test_the_log_names_no_instance_and_counts_once(
     assert told[0]["calling_ae_title"] == "CT 1"
     assert (told[2]["instances"], told[2]["failed"]) == (5, 3)
     assert "1.2.9" not in caplog.text
+
+
+def test_a_defect_is_no_success(acceptor: Acceptor, intake: MemoryIntake) -> None:
+    intake.failure = ZeroDivisionError("a defect, for the test")
+    with RawSender(acceptor.port) as sender:
+        sender.send(message(1, CT, "1.2.3", data_set()))
+        assert sender.read()[0] in (0, 7)
+    with RawSender(acceptor.port) as sender:
+        sender.send(message(1, CT, "1.2.3", data_set()))
+        assert sender.status() == 0
+    assert len(intake.deliveries) == 1
+
+
+def test_the_same_is_known_as_by_stow(acceptor: Acceptor, intake: MemoryIntake) -> None:
+    files = [dicom(series=series, instance=number) for series in "ab" for number in range(3)]
+    uploaded = FakeIntake()
+    with serving(uploaded) as url:
+        assert post(url, files).status_code == 200
+    with RawSender(acceptor.port, ((MR, EXPLICIT),)) as sender:
+        for file in files:
+            _, body = bare(file)
+            name = str(pydicom_reads(file).SOPInstanceUID)
+            sender.send(message(1, MR, name, body))
+            assert sender.status() == 0
+    told = {one for delivery in intake.deliveries for one in delivery.received}
+    assert told == set(uploaded.received)
 
 
 def test_slow_senders(intake: MemoryIntake, data_path: str) -> None:
