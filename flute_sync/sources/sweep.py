@@ -130,7 +130,7 @@ class Sweep:
 
     def step(self, now: datetime, stop: Stop = lambda: False) -> None:
         """Go one page further; see `Poller.step`."""
-        self._wait = _LOOK
+        self._wait = min(_LOOK, self._settings.interval)
         if not self._settings.is_open(now.astimezone(self._zone or UTC).time()):
             if self._round is not None:
                 self._round.pages = None  # nothing stays open over the day

@@ -1,24 +1,30 @@
 """Whichever way a site hears of its studies, the same is known and written at the end."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from typing import Any
 
 import httpx
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
+from pynetdicom.ae import ApplicationEntity
 
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import SyntheticPatient, part10, prostate_mpmri, prostate_trus
 from tests.acceptance.conftest import create_patient, imaging_studies
-from tests.acceptance.site import Site, eventually, running, store
+from tests.acceptance.site import Site, eventually, free_port, running, store
+from tests.services.dcmtk import dcmtk
 from tests.services.orthanc import Orthanc
 
 PATIENT = SyntheticPatient(patient_id="P-EVERY-SOURCE")
 NEVER = {"enabled": False}
+AVAILABILITY = UID("1.2.840.10008.5.1.4.33")
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,61 @@ def to_archive(_site: Site, orthanc: Orthanc, files: list[bytes]) -> None:
     assert store(orthanc.dicomweb_url, files).status_code == 200
 
 
+def by_c_store(site: Site, _orthanc: Orthanc, files: list[bytes]) -> None:
+    folder = site.folder / uuid.uuid4().hex
+    folder.mkdir()
+    for number, file in enumerate(files):
+        (folder / f"{number}.dcm").write_bytes(file)
+    port = str(site.settings["store_scp"]["port"])
+    done = dcmtk("storescu", "-aec", "FLUTE_SYNC", "+sd", "127.0.0.1", port, str(folder))
+    assert done.returncode == 0, done.stderr
+
+
+def and_notify(site: Site, orthanc: Orthanc, files: list[bytes]) -> None:
+    """Tell by Instance Availability Notification."""
+    to_archive(site, orthanc, files)
+    (study,) = (study for study in studies() if files[0] in study.files)
+    sender = ApplicationEntity("ARCHIVE")
+    sender.add_requested_context(AVAILABILITY)
+    association = sender.associate(
+        "127.0.0.1", site.settings["store_scp"]["port"], ae_title="FLUTE_SYNC"
+    )
+    assert association.is_established
+    notice = availability([dcmread(BytesIO(file)) for file in files], study.uid)
+    status, _ = association.send_n_create(notice, AVAILABILITY, generate_uid())
+    association.release()
+    assert status.Status == 0x0000
+
+
+def availability(stored: list[Dataset], study_instance_uid: str) -> Dataset:
+    """Make the notification of stored instances, PS3.4 R.3."""
+    notice = Dataset()
+    notice.ReferencedPerformedProcedureStepSequence = []
+    notice.StudyInstanceUID = study_instance_uid
+    notice.ReferencedSeriesSequence = []
+    for uid in {one.SeriesInstanceUID for one in stored}:
+        series = Dataset()
+        series.SeriesInstanceUID = uid
+        series.ReferencedSOPSequence = []
+        for one in stored:
+            if one.SeriesInstanceUID == uid:
+                item = Dataset()
+                item.ReferencedSOPClassUID = one.SOPClassUID
+                item.ReferencedSOPInstanceUID = one.SOPInstanceUID
+                item.InstanceAvailability = "ONLINE"
+                item.RetrieveAETitle = "ARCHIVE"
+                series.ReferencedSOPSequence.append(item)
+        notice.ReferencedSeriesSequence.append(series)
+    return notice
+
+
+def and_import(site: Site, orthanc: Orthanc, files: list[bytes]) -> None:
+    """Import by the verb, beside the running service."""
+    to_archive(site, orthanc, files)
+    done = site.run("import", "--all")
+    assert done.returncode == 0, done.stderr
+
+
 def to_us(site: Site, _orthanc: Orthanc, files: list[bytes]) -> None:
     assert store(site.stow_url, files).status_code == 200
 
@@ -89,6 +150,16 @@ def to_archive_with_notice(site: Site, orthanc: Orthanc, files: list[bytes]) -> 
         assert answer.status_code == 202
 
 
+def _find(orthanc: Orthanc) -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "interval": "500ms",
+        "lookback": "P4000D",
+        "port": orthanc.dicom_port,
+        "ae_title": "ORTHANC",
+    }
+
+
 WAYS = (
     Way("stow_rs forward", lambda _: {}, to_us),
     Way("stow_rs index", lambda _: {"stow_rs": {"mode": "index"}}, to_us),
@@ -109,6 +180,65 @@ WAYS = (
         to_archive,
     ),
     Way("webhook", webhook, to_archive_with_notice),
+    Way(
+        "store_scp index",
+        lambda _: {"stow_rs": NEVER, "store_scp": {"enabled": True, "port": free_port()}},
+        by_c_store,
+    ),
+    Way(
+        "store_scp forward by STOW-RS",
+        lambda _: {
+            "stow_rs": NEVER,
+            "store_scp": {"enabled": True, "port": free_port(), "mode": "forward"},
+        },
+        by_c_store,
+    ),
+    Way(
+        "store_scp forward by C-STORE",
+        lambda orthanc: {
+            "stow_rs": NEVER,
+            "store_scp": {
+                "enabled": True,
+                "port": free_port(),
+                "mode": "forward",
+                "data_path": "pynetdicom",
+                "pacs": {
+                    "host": "127.0.0.1",
+                    "port": orthanc.dicom_port,
+                    "ae_title": "ORTHANC",
+                },
+            },
+        },
+        by_c_store,
+    ),
+    Way("find_scu", lambda orthanc: {"stow_rs": NEVER, "find_scu": _find(orthanc)}, to_archive),
+    Way(
+        "find_scu alone",
+        lambda orthanc: {
+            "stow_rs": NEVER,
+            "find_scu": _find(orthanc),
+            "archive": {"metadata": "c-find"},
+        },
+        to_archive,
+        exact=False,
+    ),
+    Way(
+        "sweep",
+        lambda _: {
+            "stow_rs": NEVER,
+            "qido_rs": {"sweep": {"enabled": True, "interval": "1s"}},
+        },
+        to_archive,
+    ),
+    Way(
+        "instance availability",
+        lambda _: {
+            "stow_rs": NEVER,
+            "store_scp": {"enabled": True, "port": free_port(), "ian": True},
+        },
+        and_notify,
+    ),
+    Way("import", lambda _: {}, and_import),
 )
 
 
@@ -171,7 +301,7 @@ def test_the_same_studies_end_in_the_same_resources(
         files = list(study.files)
         way.send(site, archive, files[::-2])
     for study in studies():
-        eventually(lambda study=study: imaging_studies(sandbox.fhir_url, study.uid))
+        eventually(partial(imaging_studies, sandbox.fhir_url, study.uid))
     for study in studies():
         way.send(site, archive, list(study.files))
 
@@ -180,7 +310,7 @@ def test_the_same_studies_end_in_the_same_resources(
         return found if found["numberOfInstances"] == len(study.files) else None
 
     for study in studies():
-        found = eventually(lambda study=study: whole(study))
+        found = eventually(partial(whole, study))
         if way.exact:
             assert said(found) == said(converted[study.uid])
     known = site.ask("study", studies()[0].uid)
