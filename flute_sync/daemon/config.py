@@ -145,7 +145,7 @@ class Config(BaseSettings):
             raise ValueError("stow_rs.port and console.port are the same")
         if own.enabled and own.mode == "forward" and self._leads_back():
             raise ValueError("archive.dicomweb_url is the address of [stow_rs] itself")
-        if told and self.webhook.path.startswith(f"{own.path}/studies"):
+        if own.enabled and self.webhook.path.startswith(f"{own.path}/studies"):
             raise ValueError("webhook.path is an address of [stow_rs]")
         return self
 
