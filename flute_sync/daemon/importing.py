@@ -143,12 +143,12 @@ class Import:
             if one is not None and one.name not in counted and one.total is None:
                 counted.add(one.name)
                 with contextlib.suppress(FluteSyncError):
-                    one.total = self._counted(one.name, pulse)
+                    one.total = self._counted(one, pulse)
 
-    def _counted(self, name: str, pulse: Pulse) -> int | None:
+    def _counted(self, one: "_OneArchive", pulse: Pulse) -> int | None:
         window, count = self._plan.window, 0
-        listing = self._listing(name)
-        for page in listing.pages(self._plan.choice, None, datetime.now(UTC), pulse.asked):
+        listing, now = self._listing(one.name), datetime.now(UTC)
+        for page in listing.pages(self._plan.choice, one.began, now, pulse.asked):
             count += len(page.rows)
             closed = window.wait(datetime.now(UTC)) if window is not None else timedelta()
             if pulse.wait(closed):
@@ -194,11 +194,13 @@ class _OneArchive:
         self._share_of: dict[StudyInstanceUID, _Share] = {}
         self._resume: str | None = None
         self.total: int | None = None
+        self.began: str | None = None
+        """Where in the list this run began."""
         self.resumed = False
 
     @property
     def tally(self) -> Tally:
-        """Everything counted so far, by the runs before this one too."""
+        """Everything counted so far."""
         counted = Tally()
         for one in (self._done, *(share.tally for share in self._shares)):
             counted.add(one)
@@ -220,9 +222,7 @@ class _OneArchive:
     def _go_on(self) -> None:
         kept = None if self._plan.restart else self._ledger.cursor(self._plan.source, self.name)
         if kept:
-            said = orjson.loads(kept)
-            self._resume, self._done = said["resume"], Tally.from_dict(said["tally"])
-            self.resumed = True
+            self._resume, self.began, self.resumed = kept, kept, True
 
     def _keep(self, value: str) -> None:
         self._ledger.set_cursor(Cursor(self._plan.source, self.name, value))
@@ -235,8 +235,7 @@ class _OneArchive:
             self._done.add(share.tally)
             resume = share.resume
         if resume is not None:
-            said = {"resume": resume, "tally": self._done.as_dict()}
-            self._keep(orjson.dumps(said).decode())
+            self._keep(resume)
 
     # -- the list ----------------------------------------------------------------------------
 

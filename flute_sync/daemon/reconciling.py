@@ -105,7 +105,7 @@ class Reconciliation:
         entries = shop.config.every_archive
         self._scene = Scene(
             archives=frozenset(archives),
-            sources=frozenset(entry.endpoint_url for entry in entries),
+            sources=frozenset(url for entry in entries if (url := entry.published_url)),
             since=choice.since,
             until=choice.until,
         )
@@ -221,7 +221,8 @@ class Reconciliation:
     def _endpoints(self) -> None:
         """Find the Endpoints of ours that belong to no archive of the site."""
         system = self._shop.config.identifier_system
-        names = [entry.name for entry in self._shop.config.every_archive]
+        entries = self._shop.config.every_archive
+        names = [entry.name for entry in entries if entry.published_url]
         wanted = {f"{name}-{code}" for name in names for code in codes()}
         kept: set[str] = set()
         for one in oldest_first(self._comparison.survey.endpoints(system)):

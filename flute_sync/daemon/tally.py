@@ -64,9 +64,3 @@ class Tally:
             "on_hold": dict(sorted(self.on_hold.items())),
             "failed": dict(sorted(self.failed.items())),
         }
-
-    @classmethod
-    def from_dict(cls, said: dict[str, Any]) -> "Tally":
-        """Read what `as_dict` returned."""
-        codes = {"on_hold": Counter(said["on_hold"]), "failed": Counter(said["failed"])}
-        return cls(**{**said, **codes})

@@ -24,7 +24,7 @@ from flute_sync.daemon.supervisor import Part, Pulse, Supervisor
 from flute_sync.daemon.workers import Workers
 from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
-from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.ledger import Ledger
 from flute_sync.sources.listing import Listing
 from flute_sync.sources.poller import Stop
@@ -42,6 +42,8 @@ class Workshop:
     ----------
     create
         Whether a ledger is made where there is none.
+    client
+        Opens the FHIR server.
 
     Raises
     ------
@@ -49,11 +51,17 @@ class Workshop:
         On entering: the ledger cannot be opened, or belongs to another FHIR server.
     """
 
-    def __init__(self, config: Config, *, create: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        create: bool,
+        client: Callable[[FhirSettings], FhirClient] = FhirClient,
+    ) -> None:
         self.config = config
         self.fhir_pause = Pause("fhir")
         self.archive_pauses = ArchivePauses(entry.name for entry in config.every_archive)
-        self._create = create
+        self._create, self._client = create, client
         self._opened = ExitStack()
         self._error: FluteSyncError | None = None
         self._is_finished = False
@@ -74,7 +82,7 @@ class Workshop:
         )
         opened.callback(self.ledger.close)
         self.ledger.bind_target(config.fhir.base_url)
-        self.fhir = opened.enter_context(FhirClient(config.fhir))
+        self.fhir = opened.enter_context(self._client(config.fhir))
         self.archives = access(config.every_archive, config.header, opened)
         readers = {name: one.reader for name, one in self.archives.items()}
         self.pipeline = Pipeline.build(config, self.ledger, self.fhir, readers, self.archive_pauses)

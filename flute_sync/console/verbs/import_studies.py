@@ -221,7 +221,7 @@ def _show(report: Report, plan: Plan, *, as_json: bool) -> None:
 
 def _table(report: Report, plan: Plan) -> None:
     tally = report.tally
-    begun = " (what was done before an interruption included)" if report.resumed else ""
+    begun = ", since an interruption" if report.resumed else ""
     click.echo(f"{', '.join(plan.archives)}: {tally.listed:,} listed, {tally.new:,} new{begun}")
     click.echo(f"{tally.written:>10,}  written")
     click.echo(f"{tally.unchanged:>10,}  unchanged")
