@@ -138,6 +138,7 @@ class Reader:
                 started_at=found.started_at,
                 generation=claim.generation,
                 received=found.received,
+                stated=found.stated,
                 series_count=found.series_count,
                 instance_count=found.instance_count,
                 fingerprint=found.fingerprint,
