@@ -17,7 +17,7 @@ from flute_sync.sources.mpps import PerformedSteps
 from flute_sync.sources.storage_commitment import StorageCommitment
 from flute_sync.sources.store_forward import ForwardSink
 from flute_sync.sources.store_index import IndexSink
-from flute_sync.sources.store_pacs import PacsOutlet
+from flute_sync.sources.store_pacs import PacsOutlets
 from flute_sync.sources.store_sink import Sink
 from flute_sync.sources.store_stow import StowOutlets
 
@@ -32,7 +32,7 @@ class Associations:
         self._behind = config.archive_named(settings.archive) or ArchiveSettings()
         self._open = ExitStack()
         self._headers = HeaderReader(config.header)
-        self._commitment = self._storage_commitment() if settings.storage_commitment else None
+        self._commitment = self._storage_commitment() if self._commits else None
         services = tuple(self._services())
         self._outlets: StowOutlets | None = None
         self._acceptor = Acceptor(
@@ -74,7 +74,7 @@ class Associations:
         if settings.mode == "index":
             return IndexSink(self._intake, self._headers, self._behind.name)
         if settings.way == "c-store" and settings.pacs is not None:
-            outlet = PacsOutlet.to(settings.pacs)
+            outlet = PacsOutlets(settings.pacs)
             return ForwardSink(self._intake, self._headers, self._behind.name, outlet)
         self._outlets = StowOutlets(self._behind, settings.answer_timeout)
         self._open.callback(self._outlets.close)
@@ -85,13 +85,17 @@ class Associations:
         archives = {
             entry.name: frozenset(entry.retrieve_ae_titles) for entry in config.every_archive
         } or {self._behind.name: frozenset()}
-        if settings.ian:
+        if settings.ian and config.every_archive:
             yield InstanceAvailability(self._intake, archives, config.header)
         if settings.mpps:
             names = sorted(archives, key=lambda name: name != self._behind.name)
             yield PerformedSteps(self._intake, names, config.header)
         if self._commitment is not None:
             yield self._commitment
+
+    @property
+    def _commits(self) -> bool:
+        return self._config.store_scp.storage_commitment and bool(self._config.every_archive)
 
     def _storage_commitment(self) -> StorageCommitment:
         archive = Archive(self._behind)

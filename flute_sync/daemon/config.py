@@ -196,7 +196,7 @@ class Config(BaseSettings):
         alone = ArchiveEntry().watched_by(shared)
         stow, store = self.stow_rs, self.store_scp
         forwards = stow.enabled and stow.mode == "forward"
-        needs_one = store.enabled and (store.mode == "forward" or store.ian or store.mpps)
+        needs_one = store.enabled and store.mode == "forward"
         read = forwards or needs_one or self.webhook.enabled or alone.is_watched
         return found or ((alone,) if read else ())
 

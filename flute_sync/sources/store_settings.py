@@ -65,14 +65,15 @@ class StoreScpSettings(Settings):
     answer_timeout: PositiveDuration = timedelta(minutes=10)
     """How long the archive may take to answer an upload by stow-rs."""
 
-    ian: bool = False
-    """Whether Instance Availability Notifications are taken."""
+    ian: bool = True
+    """Whether Instance Availability Notifications are taken, where there is an archive to read."""
 
-    mpps: bool = False
+    mpps: bool = True
     """Whether Modality Performed Procedure Steps are taken."""
 
-    storage_commitment: bool = False
-    """Whether Storage Commitment is answered, by what the archive's ``dicomweb_url`` finds."""
+    storage_commitment: bool = True
+    """Whether Storage Commitment is answered, by what the archive's ``dicomweb_url`` finds; not
+    without an archive."""
 
     commitment: CommitmentSettings = CommitmentSettings()
     """How it is answered."""
