@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flute_sync.ownership import bears, bears_uid, digest, merge, same
+from flute_sync.ownership import bears, bears_uid, digest, merge, same, withdrawn_from
 
 UID = "1.2.3"
 SOURCE = "http://pacs.example/dicom-web"
@@ -357,3 +357,22 @@ def test_an_instance_that_left_the_archive_goes_also_from_a_series_that_others_t
     (merged,) = merge(there, now, digest(before))["series"]
     assert [one["uid"] for one in merged["instance"]] == ["1.2.3.1.1"]
     assert merged["performer"] == [{"actor": {"display": "MR 2"}}]
+
+
+def test_a_study_that_is_gone_keeps_what_it_told_but_not_its_address():
+    current = {
+        "resourceType": "ImagingStudy",
+        "status": "available",
+        "started": "2024-03-01",
+        "endpoint": [{"reference": "Endpoint/ours"}, {"reference": "Endpoint/theirs"}],
+        "series": [{"uid": "1.2", "endpoint": [{"reference": "Endpoint/ours"}]}],
+    }
+    left = withdrawn_from(current, {"Endpoint/ours"}, "unknown")
+    assert left == {
+        "resourceType": "ImagingStudy",
+        "status": "unknown",
+        "started": "2024-03-01",
+        "endpoint": [{"reference": "Endpoint/theirs"}],
+        "series": [{"uid": "1.2"}],
+    }
+    assert withdrawn_from(left, {"Endpoint/ours"}, "unknown") == left
