@@ -1,0 +1,293 @@
+"""The step of a study on which archives and modalities disagree, against the sandbox's FHIR."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.pauses import ArchivePauses
+from flute_sync.daemon.pipeline import Pipeline
+from flute_sync.fhir.client import FhirClient
+from flute_sync.intake import Delivery, Noticed, Performed, Received, Stated, StepStatus
+from flute_sync.ledger import Ledger
+from flute_sync.sandbox.server import Sandbox
+from flute_sync.sources.archive_settings import ArchiveSettings
+from flute_sync.sources.reading import ReadResult, Verdict
+from flute_sync.sources.search import StudyRow
+from flute_sync.study import (
+    Header,
+    PatientAttributes,
+    PatientId,
+    SeriesAttributes,
+    StudyInstanceUID,
+)
+from flute_sync.task import State
+from tests.contract.fhir_rest import create, new_patient
+from tests.contract.ledger_site import STUDY, header, received
+
+SYSTEM = "urn:test:patients"
+STEP = "1.2.9.1"
+BEGUN, ENDED, STOPPED = StepStatus.IN_PROGRESS, StepStatus.COMPLETED, StepStatus.DISCONTINUED
+_ADDRESS = "https://{}.example/dicom-web"
+
+
+@dataclass
+class Shelf:
+    """An archive whose content is set by hand."""
+
+    settings: ArchiveSettings
+    received: tuple[Received, ...] | None = None
+    stated: tuple[Stated, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    def probe(self) -> Verdict:
+        return Verdict(search=True, metadata=True)
+
+    def counts(self, study_instance_uid: StudyInstanceUID) -> StudyRow | None:
+        raise NotImplementedError("nothing is forwarded to it")
+
+    def read(self, study_instance_uid: StudyInstanceUID) -> ReadResult | None:
+        if self.received is None:
+            return None
+        now = datetime.now(UTC)
+        return ReadResult(self.received, (), None, now, "wado-rs", self.stated)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Daemon:
+    """Ledger and pipeline of a daemon with two archives, one step at a time."""
+
+    def __init__(self, folder: Path, fhir_url: str, **select: Any) -> None:
+        names = ("first", "second")
+        self.config = Config.model_validate(
+            {
+                "fhir": {"base_url": fhir_url},
+                "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
+                "stow_rs": {"mode": "index"},
+                "study": {"quiet_period": "0s"},
+                "patient": {"default_system": SYSTEM},
+                "archives": [
+                    {"name": name, "dicomweb_url": _ADDRESS.format(name)} for name in names
+                ],
+                "select": select,
+            }
+        )
+        entries = self.config.every_archive
+        self.ledger = Ledger.open(
+            self.config.ledger, self.config.study, create=True, archives=names
+        )
+        self.ledger.bind_target(fhir_url)
+        self.client = FhirClient(self.config.fhir)
+        self.client.capabilities()
+        self.first, self.second = shelves = [Shelf(entry) for entry in entries]
+        archives = {shelf.name: shelf for shelf in shelves}
+        pauses = ArchivePauses(list(archives))
+        self.pipeline = Pipeline.build(self.config, self.ledger, self.client, archives, pauses)
+
+    def deliver(self, archive: str = "first", **news: Any) -> None:
+        self.ledger.deliver(Delivery("test", archive, datetime.now(UTC), **news))
+
+    def perform(self, status: StepStatus, patient: str | None = "p1", modality: str = "MR") -> None:
+        said = Header(
+            "1.2.840.10008.3.1.2.3.3",
+            PatientAttributes(id=PatientId(patient) if patient else None),
+            series=SeriesAttributes(modality=modality),
+        )
+        self.deliver(performed=(Performed(STEP, STUDY, status, said),))
+
+    def work(self) -> str:
+        """Do all that is due; return the state and sentence of the study."""
+        for _ in range(10):
+            claimed = self.ledger.claim("test")
+            if claimed is None:
+                break
+            self.ledger.settle(claimed, self.pipeline.step(claimed))
+        else:
+            raise AssertionError("the work never ends")
+        view = self.ledger.study_view(STUDY)
+        return f"{view.state} {view.code or ''} {view.sentence}"
+
+    def read(self, *shelves: Shelf) -> str:
+        """Let archives be read in turn."""
+        said = ""
+        for shelf in shelves:
+            self.deliver(shelf.name, noticed=(Noticed(STUDY),))
+            said = self.work()
+        return said
+
+    def close(self) -> None:
+        self.client.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+def fhir(tmp_path: Path) -> Iterator[httpx.Client]:
+    with Sandbox(tmp_path) as sandbox, httpx.Client(base_url=sandbox.fhir_url) as client:
+        create(client, new_patient(SYSTEM, "p1"))
+        create(client, new_patient(SYSTEM, "p2"))
+        yield client
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, fhir: httpx.Client) -> Iterator[Daemon]:
+    made = Daemon(tmp_path, str(fhir.base_url).rstrip("/"))
+    yield made
+    made.close()
+
+
+def resource(fhir: httpx.Client) -> dict[str, Any] | None:
+    found = fhir.get("/ImagingStudy", params={"identifier": f"urn:dicom:uid|urn:oid:{STUDY}"})
+    entries = found.json().get("entry", [])
+    assert len(entries) <= 1
+    return entries[0]["resource"] if entries else None
+
+
+def images(patient: str, said: str = "", numbers: range = range(1, 3)) -> tuple[Received, ...]:
+    named = replace(header(said), patient=PatientAttributes(id=PatientId(patient)))
+    return received(numbers, said=named)
+
+
+def test_a_study_from_its_step_to_its_images(daemon: Daemon, fhir: httpx.Client) -> None:
+    daemon.perform(BEGUN)
+    assert daemon.work().startswith(State.COMPLETED)
+    registered = resource(fhir)
+    assert registered is not None
+    assert registered["status"] == "registered"
+    assert registered["modality"][0]["code"] == "MR"
+    assert "endpoint" not in registered
+    daemon.perform(STOPPED)
+    daemon.work()
+    assert (resource(fhir) or {})["status"] == "cancelled"
+    daemon.first.received = images("p1")
+    said = daemon.read(daemon.first)
+    available = resource(fhir)
+    assert available is not None
+    assert (available["status"], available["numberOfInstances"]) == ("available", 2)
+    assert available["id"] == registered["id"]
+    assert "study-reappeared" in said
+
+
+def test_a_completed_step_of_which_no_archive_knows_stays_registered(
+    daemon: Daemon, fhir: httpx.Client
+) -> None:
+    daemon.perform(ENDED)
+    assert daemon.read(daemon.first, daemon.second).startswith(State.COMPLETED)
+    assert (resource(fhir) or {})["status"] == "registered"
+
+
+def test_a_step_of_another_patient_holds_the_study_until_a_person_decides(
+    daemon: Daemon, fhir: httpx.Client
+) -> None:
+    daemon.perform(ENDED, "p2")
+    daemon.first.received = images("p1")
+    assert "PATIENT-STEP-CONFLICT" in daemon.read(daemon.first)
+    assert resource(fhir) is None
+    daemon.ledger.replay(STUDY)
+    assert daemon.work().startswith(State.COMPLETED)
+    assert (resource(fhir) or {})["status"] == "available"
+    daemon.first.received = images("p1", numbers=range(1, 4))
+    assert daemon.read(daemon.first).startswith(State.COMPLETED)
+
+
+def test_a_step_that_names_nobody_waits_for_images(daemon: Daemon, fhir: httpx.Client) -> None:
+    daemon.perform(BEGUN, None)
+    assert daemon.work().startswith(State.CANCELLED)
+    assert resource(fhir) is None
+    daemon.first.received = images("p1")
+    daemon.read(daemon.first)
+    assert (resource(fhir) or {})["status"] == "available"
+
+
+def test_a_step_of_an_unwanted_modality_stays_out(tmp_path: Path, fhir: httpx.Client) -> None:
+    daemon = Daemon(tmp_path, str(fhir.base_url).rstrip("/"), modalities=["MR"])
+    daemon.perform(BEGUN, modality="CT")
+    assert "another modality" in daemon.work()
+    (step,) = daemon.ledger.performed_step(STEP)
+    assert step.header.patient == PatientAttributes()
+    daemon.deliver(performed=(step._replace(status=ENDED),))
+    assert "another modality" in daemon.work()
+    assert resource(fhir) is None
+    daemon.close()
+
+
+@pytest.mark.parametrize("order", ["12", "21", "1212", "2121", "1221"])
+def test_archives_with_two_patients_are_never_written(
+    daemon: Daemon, fhir: httpx.Client, order: str
+) -> None:
+    daemon.first.received, daemon.second.received = images("p1"), images("p2")
+    shelves = {"1": daemon.first, "2": daemon.second}
+    daemon.deliver("first", noticed=(Noticed(STUDY),))
+    daemon.deliver("second", noticed=(Noticed(STUDY),))
+    assert "PATIENT-CONFLICT" in daemon.work()
+    assert "PATIENT-CONFLICT" in daemon.read(*(shelves[one] for one in order))
+    assert resource(fhir) is None
+    daemon.second.received = images("p1")
+    assert daemon.read(daemon.second).startswith(State.COMPLETED)
+
+
+@pytest.mark.parametrize("order", ["12", "21"])
+def test_who_came_first_stays_when_another_archive_contradicts(
+    daemon: Daemon, fhir: httpx.Client, order: str
+) -> None:
+    """What is in FHIR stays as it is: no identity flips by what was read last."""
+    daemon.first.received, daemon.second.received = images("p1"), images("p2")
+    shelves = {"1": daemon.first, "2": daemon.second}
+    for one in order[0], order[1], order[0], order[1]:
+        daemon.read(shelves[one])
+    written = resource(fhir)
+    assert written is not None
+    assert written["meta"]["versionId"] == "1"
+    assert daemon.ledger.study_view(STUDY).code == "PATIENT-CONFLICT"
+
+
+def test_headers_that_differ_are_not_written_to_and_fro(daemon: Daemon, fhir: httpx.Client) -> None:
+    daemon.first.received = images("p1", "as the first says it")
+    daemon.second.received = images("p1", "as the second says it")
+    daemon.read(daemon.second, daemon.first)
+    once = resource(fhir)
+    assert once is not None
+    assert once["series"][0]["description"] == "as the first says it"
+    assert len(once["endpoint"]) == 4
+    for order in ((daemon.second, daemon.first), (daemon.first, daemon.second)) * 2:
+        daemon.read(*order)
+    assert resource(fhir) == once
+    daemon.first.received = images("p1", "as the first says it", range(1, 2))
+    daemon.read(daemon.first)
+    assert daemon.ledger.next_due() is None
+    both = resource(fhir)
+    assert both is not None
+    assert both["numberOfInstances"] == 2
+    daemon.read(daemon.second, daemon.first)
+    assert resource(fhir) == both
+
+
+def test_series_without_instances_are_written_and_replaced(
+    daemon: Daemon, fhir: httpx.Client
+) -> None:
+    told = images("p1")
+    series = told[0].series_instance_uid
+    said = replace(told[0].instance.header, sop_class_uid="")
+    daemon.first.received, daemon.first.stated = (), (Stated(STUDY, series, said, 20),)
+    assert "series-without-instances" in daemon.read(daemon.first)
+    once = resource(fhir)
+    assert once is not None
+    assert "instance" not in once["series"][0]
+    assert (once["status"], once["numberOfInstances"]) == ("available", 20)
+    daemon.read(daemon.first)
+    assert resource(fhir) == once
+    daemon.first.received, daemon.first.stated = told, ()
+    daemon.read(daemon.first)
+    after = resource(fhir)
+    assert after is not None
+    assert len(after["series"][0]["instance"]) == 2
+    assert after["numberOfInstances"] == 2
