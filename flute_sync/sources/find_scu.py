@@ -16,7 +16,7 @@ from flute_sync.intake import Intake
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.find_client import FindClient
-from flute_sync.sources.find_search import StudySearch
+from flute_sync.sources.find_search import StudySearch, stamp_of
 from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.find_windows import Found, Window, Windows
 from flute_sync.sources.poller import Stop
@@ -59,7 +59,9 @@ class FindScuPoller(StudyPoller):
             for found in _parts(search, since, tomorrow):
                 is_cut |= found.cut
                 yield [
-                    Sighting(uid_in(row, tags.STUDY_INSTANCE_UID), digest(row, now))
+                    Sighting(
+                        uid_in(row, tags.STUDY_INSTANCE_UID), digest(row, now, stamp_of(row, now))
+                    )
                     for row in found.rows
                 ]
         if is_cut and not self._was_cut:

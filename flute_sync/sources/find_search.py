@@ -6,7 +6,8 @@ PS3.4 C.4.1 and C.6.2 (2026b).
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Final
 
 from flute_sync.archive_errors import (
     ArchiveCapabilityMissing,
@@ -17,10 +18,13 @@ from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.find_client import Answers
 from flute_sync.sources.find_rows import Level
 from flute_sync.sources.find_windows import Answer, Found, Window, Windows, asked
+from flute_sync.sources.peer import Json
 from flute_sync.sources.poller import Stop
-from flute_sync.sources.search import StudyRow, summed_up
+from flute_sync.sources.search import Stamp, StudyRow, date_of, hourly, summed_up
 from flute_sync.sources.study_poller import Stopped
 from flute_sync.study import StudyInstanceUID
+
+_RECENT: Final = timedelta(days=2)
 
 
 class StudySearch:
@@ -96,4 +100,19 @@ def study_row(answers: Answers, uid: StudyInstanceUID, at: datetime) -> StudyRow
         ]
     except ArchiveRefused as refusal:
         raise ArchiveCapabilityMissing(refusal.detail) from refusal
-    return summed_up(uid, found, at) if found else None
+    return summed_up(uid, found, at, stamp_of(found[0], at)) if found else None
+
+
+def stamp_of(row: Json, at: datetime) -> Stamp:
+    """Return what a study is compared by whose number of instances the archive does not tell.
+
+    One of these days may still be on its way: it is taken for changed every ten minutes, others
+    once an hour.
+    """
+    day = date_of(row)
+    is_recent = day is not None and day >= (at - _RECENT).date()
+    return _each_ten_minutes if is_recent else hourly
+
+
+def _each_ten_minutes(_uid: str | None, at: datetime) -> str:
+    return f"{at:%Y%m%d%H}{at.minute // 10}"

@@ -1,5 +1,6 @@
 """The poller by C-FIND: all studies, whatever a PACS makes of limits, keys and associations."""
 
+import itertools
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -129,15 +130,18 @@ def test_a_study_under_two_patients_is_one_notice(intake):
     assert row.instance_count == 12
 
 
-def test_where_no_counts_are_told_a_study_is_changed_once_an_hour(intake):
-    pacs = FindScp(study("1.2.1"), missing=frozenset({"NumberOfStudyRelatedInstances"}))
+@pytest.mark.parametrize(("days", "changed"), [(5, [0, 0, 1]), (0, [0, 1, 1])])
+def test_where_no_counts_are_told_a_study_is_changed_now_and_then(intake, days, changed):
+    missing = frozenset({"NumberOfStudyRelatedInstances"})
+    pacs = FindScp(study("1.2.1", NOON - timedelta(days=days)), missing=missing)
+    prints = []
     with serving(pacs) as port:
         poll = poller(port, intake)
-        prints = []
-        for minutes in (0, 30, 60):
+        for minutes in (0, 5, 30, 60):
             poll.step(NOON + timedelta(minutes=minutes))
             prints.append(intake.take()["1.2.1"])
-    assert prints[0] == prints[1] != prints[2]
+    pairs = itertools.pairwise(prints)
+    assert [int(one != other) for one, other in pairs] == changed
 
 
 def test_the_window_and_the_cursor_are_those_of_every_poller(intake):

@@ -1,0 +1,37 @@
+"""A PACS that speaks DIMSE alone: its studies are polled for, and read, by C-FIND."""
+
+from collections.abc import Callable
+
+from flute_sync.sandbox.server import Sandbox
+from tests.acceptance.conftest import Upload, create_patient, imaging_studies
+from tests.acceptance.site import Site, eventually, running
+from tests.services.dcmqrscp import Dcmqrscp
+
+
+def test_a_pacs_without_dicomweb_and_without_instances_is_followed(
+    make_site: Callable[[str, str | None], Site], sandbox: Sandbox, dcmqrscp: Dcmqrscp
+) -> None:
+    upload = Upload()
+    create_patient(sandbox.fhir_url, upload.patient)
+    site = make_site(sandbox.fhir_url, None)
+    site.settings["stow_rs"]["enabled"] = False
+    site.settings["archive"] = {"metadata": "c-find"}
+    site.settings["find_scu"] = {
+        "enabled": True,
+        "port": dcmqrscp.port,
+        "ae_title": dcmqrscp.aet,
+        "interval": "500ms",
+        "lookback": "P4000D",
+    }
+    dcmqrscp.store(upload.files)
+    with running(site):
+        eventually(lambda: imaging_studies(sandbox.fhir_url, upload.uid), every=0.3)
+        (found,) = imaging_studies(sandbox.fhir_url, upload.uid)
+        told = site.ask("study", upload.uid)
+        checks = {one["check"]: one["verdict"] for one in site.ask("check")["checks"]}
+    assert found["numberOfInstances"] == len(upload.files)
+    assert sum(series["numberOfInstances"] for series in found["series"]) == len(upload.files)
+    assert not any("instance" in series or "endpoint" in series for series in found["series"])
+    assert "endpoint" not in found
+    assert told["instances"] == len(upload.files)
+    assert checks["archive"] == "ok"
