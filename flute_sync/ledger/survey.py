@@ -50,7 +50,8 @@ _STANDINGS: Final = (
     " FROM study WHERE study_instance_uid IN (?)"
 )
 _KNOWN: Final = (
-    "SELECT study.id, study_instance_uid, state, code, series_count, instance_count,"
+    "SELECT study.id, study_instance_uid, state, code, series_count + stated_series,"
+    " instance_count + stated_instances,"
     " resource_id, version_id, patient_reference FROM study"
     " LEFT JOIN fhir_study ON fhir_study.study_id = study.id"
 )

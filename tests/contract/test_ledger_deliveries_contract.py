@@ -139,7 +139,9 @@ class Case:
 
 @st.composite
 def _cases(draw: st.DrawFn) -> Case:
-    contents, stated, told = {}, {}, []
+    contents: dict[str, tuple[Received, ...]] = {}
+    stated: dict[str, tuple[Stated, ...]] = {}
+    told: list[Event] = []
     for archive in "ab":
         places = draw(st.sets(PLACES, max_size=8))
         patient = draw(st.sampled_from(["P1"] * 5 + ["P2"]))
@@ -160,7 +162,7 @@ def _cases(draw: st.DrawFn) -> Case:
         else:
             stated[archive], contents[archive] = (), tuple(items)
         told += [_received(archive, item) for item in delivered]
-        told.append(lambda hospital, archive=archive: hospital.notice(archive, "feed"))
+        told.append(_noticed(archive))
     for number in range(draw(st.integers(0, 2))):
         told += [_performed(number, status) for status in draw(st.sets(st.sampled_from(STEPS)))]
     return Case(contents, stated, draw(st.sampled_from(READABLE)), tuple(told))
@@ -172,6 +174,10 @@ READABLE = (frozenset("ab"), frozenset("ab"), frozenset("a"))
 
 def _received(archive: str, item: Received) -> Event:
     return lambda hospital: hospital.receive(archive, (item,), "store_scp")
+
+
+def _noticed(archive: str) -> Event:
+    return lambda hospital: hospital.notice(archive, "feed")
 
 
 def _performed(number: int, status: StepStatus) -> Event:

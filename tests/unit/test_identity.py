@@ -1,5 +1,6 @@
 """Whom a study names, where several archives and modalities tell of it."""
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import pytest
@@ -35,7 +36,7 @@ def named(value: str | None, issuer: Issuer | None = None) -> PatientAttributes:
     return PatientAttributes(id=None if value is None else PatientId(value, issuer))
 
 
-def held(**archives: list[PatientId | None]) -> Study:
+def held(**archives: Sequence[PatientId | None]) -> Study:
     """A study whose headers were read from whoever was read last: that must not matter."""
     last = next(iter(archives.values()))[0]
     series = series_of(1, header(patient=PatientAttributes(id=last)), 2)

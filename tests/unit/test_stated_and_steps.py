@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date, time
+from typing import Any
 
 import pytest
 
@@ -44,8 +45,8 @@ STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
 NONE_YET: Study = study_of(archives=frozenset())
 
 
-def stated(number: int, count: int | None = 20, **attributes: object) -> Series:
-    said = header("", **({"number": number, "modality": "MR"} | attributes))
+def stated(number: int, count: int | None = 20, **attributes: Any) -> Series:
+    said = header("", **{"number": number, "modality": "MR", **attributes})
     uid = SeriesInstanceUID(f"{ROOT}.{number}")
     return Series(uid, (), ARCHIVE, stated=said, instance_count=count)
 
