@@ -98,6 +98,19 @@ def test_every_study_is_seen_once(total, page_size, cap, limit, offset):
     assert found == [f"1.2.{number}" for number in range(total)]
 
 
+def test_a_server_that_counts_the_series_of_a_study_as_rows_shows_all():
+    joined = [row(f"1.2.{number}") for number in (1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 3, 4)]
+
+    def server(request: httpx.Request) -> httpx.Response:
+        parameters = {key: value[0] for key, value in parse_qs(request.url.query.decode()).items()}
+        start = int(parameters.get("offset", 0))
+        page = joined[start : start + int(parameters.get("limit", 4))]
+        once = {one["0020000D"]["Value"][0]: one for one in page}
+        return httpx.Response(200, content=orjson.dumps(list(once.values())))
+
+    assert set(seen(server, page_size=4)) == {"1.2.1", "1.2.2", "1.2.3", "1.2.4"}
+
+
 def test_values_are_not_encoded_on_the_wire():
     server = Server([row("1.2.3")])
     seen(server)
