@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from bench import c_store, header, import_archive, ledger, mapping, resident, stow_rs, sync
+from bench import c_store, header, import_archive, ledger, mapping, resident, stow_rs, sync, watch
 from bench.figures import Figure, table
 
 BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
@@ -14,6 +14,7 @@ BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "stow_rs": stow_rs.figures,
     "c_store": c_store.figures,
     "resident": resident.figures,
+    "watch": watch.figures,
     "sync": sync.figures,
     "import": import_archive.figures,
 }
