@@ -46,7 +46,7 @@ def notification(study: str, *series: Iterable[Dataset]) -> Dataset:
     told.ReferencedSeriesSequence = []
     for number, instances in enumerate(series):
         item = Dataset()
-        item.SeriesInstanceUID = f"{study}.{number}"
+        item.SeriesInstanceUID = f"1.2.9.{number}"
         item.ReferencedSOPSequence = list(instances)
         told.ReferencedSeriesSequence.append(item)
     return told

@@ -17,8 +17,8 @@ from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.dimse_acceptor import Acceptor
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 from flute_sync.sources.header import HeaderReader
-from flute_sync.sources.store_forward import ForwardSink
-from flute_sync.sources.store_pacs import PacsOutlet
+from flute_sync.sources.store_forward import ForwardSink, Outlets
+from flute_sync.sources.store_pacs import PacsOutlets
 from flute_sync.sources.store_settings import StoreScpSettings
 from flute_sync.sources.store_stow import StowOutlets
 from tests.dimse import EXPLICIT, RawSender, message
@@ -39,10 +39,10 @@ def forwarding(
     """Listen, and send on: by C-STORE to a PACS, by STOW-RS to an archive."""
     stow = None
     if isinstance(behind, DimsePeerSettings):
-        outlet: Callable[..., Any] = PacsOutlet.to(behind)
+        outlets: Outlets = PacsOutlets(behind)
     else:
-        outlet = stow = StowOutlets(behind, timedelta(seconds=10))
-    sink = ForwardSink(intake, HeaderReader(), "pacs", outlet)
+        outlets = stow = StowOutlets(behind, timedelta(seconds=10))
+    sink = ForwardSink(intake, HeaderReader(), "pacs", outlets)
     acceptor = Acceptor(StoreScpSettings(port=0, mode="forward", **settings), sink)
     acceptor.start()
     try:
@@ -76,12 +76,14 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def answering(status: Callable[[evt.Event], int], syntax: str = EXPLICIT) -> Iterator[int]:
+def answering(
+    status: Callable[[evt.Event], int], syntax: str = EXPLICIT, port: int = 0
+) -> Iterator[int]:
     """Run a PACS that answers as the test wants."""
     entity = AE("PACS")
     entity.supported_contexts = [build_context(MR, syntax)]
     server = entity.start_server(
-        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, status)]
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, status)]
     )
     try:
         assert server is not None

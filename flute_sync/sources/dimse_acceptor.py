@@ -66,7 +66,7 @@ class Acceptor:
     ) -> None:
         _silence()
         self.settings = settings
-        self.policy = Policy(settings, services)
+        self.policy = Policy(settings, services, sink.acceptable)
         self._sink = sink
         self._services = tuple(services)
         self._count = count

@@ -5,7 +5,7 @@ References
 PS3.8 9.3.2 to 9.3.4 and PS3.4 B.5 (2026b).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from pydicom._uid_dict import UID_dictionary
@@ -16,6 +16,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 
 from flute_sync.sources.dimse_exchange import VERIFICATION
 from flute_sync.sources.store_settings import StoreScpSettings
+from flute_sync.sources.store_sink import Context
 
 _APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 _STORAGE_ROOT: Final = "1.2.840.10008.5.1.4.1.1."
@@ -72,10 +73,22 @@ class Rejection(NamedTuple):
 
 
 class Policy:
-    """Decides about associations."""
+    """Decides about associations.
 
-    def __init__(self, settings: StoreScpSettings, services: Sequence[Service] = ()) -> None:
+    Parameters
+    ----------
+    acceptable
+        Tells which contexts can be taken of those that are proposed for storage.
+    """
+
+    def __init__(
+        self,
+        settings: StoreScpSettings,
+        services: Sequence[Service] = (),
+        acceptable: Callable[[Sequence[Context]], Collection[Context]] = lambda proposed: proposed,
+    ) -> None:
         self._settings = settings
+        self._acceptable = acceptable
         self._private = frozenset(settings.private_sop_classes)
         self._services = {syntax: one for one in services for syntax in one.contexts}
 
@@ -101,17 +114,24 @@ class Policy:
         return None
 
     def supported(self, proposed: Sequence[PresentationContext]) -> list[PresentationContext]:
-        """Return the contexts to negotiate with: for storage, any encoding that is proposed."""
+        """Return the contexts to negotiate with: for storage, what is proposed and can be taken."""
+        pairs = [
+            Context(str(context.abstract_syntax), str(transfer_syntax))
+            for context in proposed
+            for transfer_syntax in context.transfer_syntax
+        ]
+        for_storage = [pair for pair in pairs if self.is_storage(pair.abstract_syntax)]
+        taken = set(self._acceptable(for_storage)) if for_storage else set()
         supported: dict[str, PresentationContext] = {}
-        for context in proposed:
-            syntax = str(context.abstract_syntax)
+        for pair in pairs:
+            syntax = pair.abstract_syntax
             service = self._services.get(syntax)
-            if service is None and not (syntax == VERIFICATION or self.is_storage(syntax)):
+            if service is None and syntax != VERIFICATION and pair not in taken:
                 continue
             readable = service.transfer_syntaxes if service is not None else None
             found = supported.setdefault(syntax, PresentationContext())
             found.abstract_syntax = UID(syntax)
-            for transfer_syntax in readable or context.transfer_syntax:
+            for transfer_syntax in readable or (pair.transfer_syntax,):
                 found.add_transfer_syntax(transfer_syntax)
         return list(supported.values())
 

@@ -8,7 +8,7 @@ References
 PS3.4 B.2 (2026b).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -17,11 +17,21 @@ from flute_sync.dimse_errors import InstanceMismatch
 from flute_sync.intake import Intake, Received, Refused
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.store_intent import AssociationIntent
-from flute_sync.sources.store_sink import Caller, StoreCommand
+from flute_sync.sources.store_sink import Caller, Context, StoreCommand
 from flute_sync.study import StudyInstanceUID
 
 _LARGEST_HELD_BYTES: Final = 16 << 20
 _WARNINGS: Final = frozenset({0x0001, 0x0107, 0x0116})
+
+
+class Outlets(Protocol):
+    """Makes ways to the archive."""
+
+    def acceptable(self, proposed: Sequence[Context]) -> Collection[Context]:
+        """Return which contexts the archive takes, as far as it can be asked."""
+
+    def __call__(self, caller: Caller, /) -> "Outlet":
+        """Make the way of an association; asks nobody."""
 
 
 class Outlet(Protocol):
@@ -56,8 +66,8 @@ class ForwardSink:
     ----------
     archive
         The name of the archive behind.
-    outlet
-        Makes the way to it for an association; asks nobody.
+    outlets
+        Make the way to it for an association.
     """
 
     def __init__(
@@ -65,21 +75,25 @@ class ForwardSink:
         intake: Intake,
         headers: HeaderReader,
         archive: str,
-        outlet: Callable[[Caller], Outlet],
+        outlets: Outlets,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._intake = intake
         self._headers = headers
         self._archive = archive
-        self._outlet = outlet
+        self._outlets = outlets
         self._clock = clock
+
+    def acceptable(self, proposed: Sequence[Context]) -> Collection[Context]:
+        """Take what the archive takes."""
+        return self._outlets.acceptable(proposed)
 
     def open(self, caller: Caller) -> "ForwardDoor":
         """Open a door for an association."""
         intent = AssociationIntent(
             self._intake, self._archive, caller.calling_ae_title or None, self._clock
         )
-        return ForwardDoor(self._headers, self._outlet(caller), intent)
+        return ForwardDoor(self._headers, self._outlets(caller), intent)
 
 
 class ForwardDoor:

@@ -1,6 +1,6 @@
 """C-STORE in mode ``index``: headers are recorded, pixels dropped as they come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,7 +9,7 @@ from flute_sync.dimse_errors import InstanceMismatch
 from flute_sync.intake import Delivery, Intake, Received, Refused
 from flute_sync.sources.header import HeaderParser, HeaderReader
 from flute_sync.sources.store_session import SOURCE
-from flute_sync.sources.store_sink import Caller, StoreCommand
+from flute_sync.sources.store_sink import Caller, Context, StoreCommand
 from flute_sync.sources.stow_parts import refused
 
 _SUCCESS: Final = 0x0000
@@ -35,6 +35,10 @@ class IndexSink:
         self._intake = intake
         self._archive = archive
         self._clock = clock
+
+    def acceptable(self, proposed: Sequence[Context]) -> Sequence[Context]:
+        """Take every context: pixels are never decoded."""
+        return proposed
 
     def open(self, caller: Caller) -> "IndexDoor":
         """Open a door for an association."""

@@ -1,11 +1,55 @@
 """The way onward by C-STORE: one association with the PACS for each association with a sender."""
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Final
 
+from flute_sync.errors import FluteSyncError
 from flute_sync.intake import Received
 from flute_sync.sources.dimse_peer import DimsePeerSettings
-from flute_sync.sources.store_scu import StoreAssociation
+from flute_sync.sources.store_scu import MOST_CONTEXTS, StoreAssociation
 from flute_sync.sources.store_sink import Caller, Context, StoreCommand
+
+_BELIEVED_FOR: Final = timedelta(minutes=5)
+_MOST_ASKED: Final = 8 * MOST_CONTEXTS
+
+
+class PacsOutlets:
+    """Makes ways to a PACS; knows for a while which contexts that takes."""
+
+    def __init__(self, settings: DimsePeerSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._known: dict[Context, tuple[bool, float]] = {}
+
+    def __call__(self, caller: Caller) -> "PacsOutlet":
+        """Make the way for an association."""
+        return PacsOutlet(self._settings, caller.contexts)
+
+    def acceptable(self, proposed: Sequence[Context]) -> Collection[Context]:
+        """Return what the PACS takes, so that a sender can choose another transfer syntax.
+
+        Where it cannot be asked, everything may come: each instance is told that it is down.
+        """
+        now = time.monotonic()
+        with self._lock:
+            self._known = {one: known for one, known in self._known.items() if known[1] > now}
+            taken = {one: is_taken for one, (is_taken, _) in self._known.items()}
+        unknown = [one for one in dict.fromkeys(proposed) if one not in taken][:_MOST_ASKED]
+        for start in range(0, len(unknown), MOST_CONTEXTS):
+            contexts = unknown[start : start + MOST_CONTEXTS]
+            try:
+                association = StoreAssociation.open(self._settings, contexts)
+            except FluteSyncError:
+                return proposed
+            taken |= {one: association.takes(one) for one in contexts}
+            association.release()
+        until = now + _BELIEVED_FOR.total_seconds()
+        with self._lock:
+            self._known |= {one: (taken[one], until) for one in unknown}
+        return {one for one in proposed if taken.get(one)}
 
 
 class PacsOutlet:
@@ -18,11 +62,6 @@ class PacsOutlet:
         self._settings = settings
         self._contexts = contexts
         self._association: StoreAssociation | None = None
-
-    @classmethod
-    def to(cls, settings: DimsePeerSettings) -> Callable[[Caller], "PacsOutlet"]:
-        """Return what makes the way for each association."""
-        return lambda caller: cls(settings, caller.contexts)
 
     def begin(self, command: StoreCommand) -> None:
         """Begin with an instance.

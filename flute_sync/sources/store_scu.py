@@ -36,7 +36,7 @@ from flute_sync.sources.store_sink import Context, StoreCommand
 _APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 _LARGEST_SENT_BYTES: Final = 128 << 10
 _LARGEST_READ_BYTES: Final = 64 << 10
-_MOST_CONTEXTS: Final = 128
+MOST_CONTEXTS: Final = 128
 _ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(2, 8)
 _ABORTED: Final = bytes((_ABORT, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 _RELEASE: Final = bytes((5, 0, 0, 0, 0, 4, 0, 0, 0, 0))
@@ -87,7 +87,7 @@ class StoreAssociation:
             When our certificates cannot be used.
         """
         tls = None if settings.tls is None else settings.tls.context()
-        proposed = dict(zip(range(1, 2 * _MOST_CONTEXTS, 2), dict.fromkeys(contexts), strict=False))
+        proposed = dict(zip(range(1, 2 * MOST_CONTEXTS, 2), dict.fromkeys(contexts), strict=False))
         try:
             sock = socket.create_connection(
                 (settings.host, settings.port), settings.connect_timeout.total_seconds()

@@ -4,6 +4,7 @@ Whoever reads the network opens a `Door` for each association and begins an `Inc
 C-STORE request. All calls block; those of one association never overlap.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -80,6 +81,9 @@ class Door(Protocol):
 
 class Sink(Protocol):
     """Takes what is sent by C-STORE."""
+
+    def acceptable(self, proposed: Sequence[Context]) -> Collection[Context]:
+        """Return which of the contexts that a sender proposes for storage can be taken."""
 
     def open(self, caller: Caller) -> Door:
         """Open a door for an association that was accepted; asks nobody."""

@@ -11,7 +11,7 @@ PS3.18 10.5 and I.2 (2026b), PS3.10 7.1 (2026b).
 import asyncio
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from datetime import timedelta
 from struct import pack
@@ -29,7 +29,7 @@ from flute_sync.archive_errors import (
 from flute_sync.errors import PermanentError, TransientError
 from flute_sync.intake import Received
 from flute_sync.sources.dicomweb import ArchiveSettings
-from flute_sync.sources.store_sink import Caller, StoreCommand
+from flute_sync.sources.store_sink import Caller, Context, StoreCommand
 from flute_sync.sources.stow_forward import TELLING, UNAUTHORIZED, judge, whole
 from flute_sync.sources.stow_response import StoreResponse
 from flute_sync.transport import upload_client, what_failed
@@ -63,6 +63,10 @@ class StowOutlets:
             target=self._loop.run_forever, name="store-stow", daemon=True
         )
         self._thread.start()
+
+    def acceptable(self, proposed: Sequence[Context]) -> Sequence[Context]:
+        """Take every context: what the archive does not take it refuses by instance."""
+        return proposed
 
     def __call__(self, _caller: Caller) -> "StowOutlet":
         """Make the way for an association."""

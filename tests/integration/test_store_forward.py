@@ -12,13 +12,17 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from pynetdicom import AE
+from pynetdicom.presentation import build_context
 
 from flute_sync.intake import IntentId
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.dimse_peer import DimsePeerSettings
+from flute_sync.sources.store_pacs import PacsOutlets
+from flute_sync.sources.store_sink import Context
 from tests.acceptance.site import eventually
-from tests.dimse import IMPLICIT, RawSender, message
+from tests.dimse import CT, EXPLICIT, IMPLICIT, RawSender, message
 from tests.forwarding import (
     Sender,
     answering,
@@ -228,15 +232,44 @@ def test_the_association_with_the_pacs_is_kept_and_opened_anew_when_it_ended() -
     assert intake.names == ["intend", *["deliver"] * 4, "abandon"]
 
 
-def test_a_syntax_that_the_pacs_does_not_take_is_refused() -> None:
-    intake = FakeIntake()
+def test_senders_may_choose_among_what_the_pacs_takes() -> None:
+    both = build_context(MR, [EXPLICIT, IMPLICIT])
     with (
         answering(lambda _: 0, syntax=IMPLICIT) as port,
+        forwarding(FakeIntake(), pacs_at(port)) as acceptor,
+    ):
+        association = AE("SENDER").associate(
+            "127.0.0.1",
+            acceptor.port,
+            contexts=[both, build_context(MR, EXPLICIT), build_context(CT, IMPLICIT)],
+            ae_title="FLUTE_SYNC",
+        )
+        accepted = [
+            (one.abstract_syntax, one.transfer_syntax) for one in association.accepted_contexts
+        ]
+        association.release()
+    assert accepted == [(MR, [IMPLICIT])]
+
+
+def test_a_syntax_that_the_pacs_turns_out_not_to_take_is_refused() -> None:
+    intake, port = FakeIntake(), free_port()
+    with (
         forwarding(intake, pacs_at(port)) as acceptor,
         Sender(acceptor) as sender,
+        answering(lambda _: 0, syntax=IMPLICIT, port=port),
     ):
         assert sender.store(INSTANCE, DATA) == 0x0122
     assert intake.calls == []
+
+
+def test_a_pacs_is_asked_once_what_it_takes() -> None:
+    with answering(lambda _: 0) as port:
+        outlets = PacsOutlets(pacs_at(port))
+        many = [Context(MR, EXPLICIT), *(Context(MR, f"1.2.3.{one}") for one in range(300))]
+        assert outlets.acceptable(many) == {many[0]}
+    assert outlets.acceptable(many) == {many[0]}
+    another = [*many, Context(CT, EXPLICIT)]
+    assert outlets.acceptable(another) == another
 
 
 def test_a_pacs_that_rejects_the_association(tmp_path: Path) -> None:

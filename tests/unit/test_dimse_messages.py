@@ -1,6 +1,6 @@
 """PDUs, fragments and commands: any cut gives the same messages, no bytes do harm."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import pack
 
 import pytest
@@ -29,6 +29,9 @@ class Kept:
         self.abandoned = 0
         self.closed = 0
         self.fails: type[LedgerUnavailable] | None = None
+
+    def acceptable(self, proposed: Sequence[Context]) -> Sequence[Context]:
+        return proposed
 
     def open(self, caller: Caller) -> "Kept":
         assert caller == CALLER
