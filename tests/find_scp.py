@@ -78,6 +78,8 @@ class FindScp:
         With how many instances of a series it stops and says success.
     hides_series
         Whether it finds no series.
+    twice
+        Whether it gives each answer twice.
     needs_few_keys
         Whether it refuses keys that are not required, with A900H.
     dies_after
@@ -93,6 +95,7 @@ class FindScp:
     refuses: dict[str, int] = field(default_factory=dict)
     image_limit: int = 10**9
     hides_series: bool = False
+    twice: bool = False
     needs_few_keys: bool = False
     dies_after: int | None = None
     calling: tuple[str, ...] = ()
@@ -122,7 +125,7 @@ class FindScp:
             return
         found = [] if level == "SERIES" and self.hides_series else self._found(query)
         most = self.image_limit if level == "IMAGE" else len(found)
-        yield from self._limited(event, found[:most], level)
+        yield from self._limited(event, found[:most] * (1 + self.twice), level)
 
     def _limited(self, event: evt.Event, found: list[Dataset], level: str) -> Iterator[Answer]:
         is_over = level == "STUDY" and len(found) > self.limit

@@ -16,7 +16,7 @@ from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.find_client import FindClient
 from flute_sync.sources.find_rows import MODALITIES_IN_STUDY
-from flute_sync.sources.find_search import StudySearch
+from flute_sync.sources.find_search import StudySearch, distinct
 from flute_sync.sources.find_windows import EARLIEST, Found, Window, Windows
 from flute_sync.sources.listing import Choice, Page
 from flute_sync.sources.listing_parts import Part, is_in, parts_of
@@ -123,4 +123,4 @@ def _summed(rows: Iterable[Json], now: datetime) -> Iterator[StudyRow]:
         if uid is not None:
             studies.setdefault(uid, []).append(row)
     for uid, own in studies.items():
-        yield summed_up(StudyInstanceUID(uid), own, now, monthly)
+        yield summed_up(StudyInstanceUID(uid), distinct(own, now), now, monthly)

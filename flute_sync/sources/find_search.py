@@ -5,7 +5,7 @@ References
 PS3.4 C.4.1 and C.6.2 (2026b).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -20,7 +20,7 @@ from flute_sync.sources.find_rows import Level
 from flute_sync.sources.find_windows import Answer, Found, Window, Windows, asked
 from flute_sync.sources.peer import Json
 from flute_sync.sources.poller import Stop
-from flute_sync.sources.search import Stamp, StudyRow, date_of, hourly, summed_up
+from flute_sync.sources.search import Stamp, StudyRow, date_of, digest, hourly, summed_up
 from flute_sync.sources.study_poller import Stopped
 from flute_sync.study import StudyInstanceUID
 
@@ -100,7 +100,12 @@ def study_row(answers: Answers, uid: StudyInstanceUID, at: datetime) -> StudyRow
         ]
     except ArchiveRefused as refusal:
         raise ArchiveCapabilityMissing(refusal.detail) from refusal
-    return summed_up(uid, found, at, stamp_of(found[0], at)) if found else None
+    return summed_up(uid, distinct(found, at), at, stamp_of(found[0], at)) if found else None
+
+
+def distinct(rows: Iterable[Json], at: datetime) -> list[Json]:
+    """Leave out rows that say the same again: their counts must not be added up."""
+    return list({digest(row, at): row for row in rows}.values())
 
 
 def stamp_of(row: Json, at: datetime) -> Stamp:

@@ -29,8 +29,8 @@ class FindScuSettings(StudyPollerSettings, DimsePeerSettings):
     """The PACS's application entity title, by which it is called."""
 
     max_answers: Annotated[int, Field(ge=2, le=100_000)] = 500
-    """How many studies are taken of one query; where there are more, its window is split. Where
-    the PACS stops earlier by itself, that number."""
+    """Most studies that are taken of one query over several days; where there are more, its window
+    is split. Where the PACS stops earlier by itself, that number."""
 
     max_answer_bytes: Bytes = 1 << 20
     """Largest single answer."""

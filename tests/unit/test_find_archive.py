@@ -138,6 +138,12 @@ def test_the_patients_of_a_study_that_is_filed_under_two_are_both_seen():
     assert {one.value for one in patients if one} == {"P1", "P2"}
 
 
+def test_a_row_that_comes_twice_counts_once():
+    found = read(FindScp(study("1.2.1"), twice=True))
+    assert found is not None
+    assert (found.instance_count, len(found.received)) == (6, 6)
+
+
 def test_a_study_is_absent_only_where_the_pacs_says_that_nothing_matches():
     assert read(FindScp(study("1.2.2"))) is None
     with serving(FindScp()) as port:
