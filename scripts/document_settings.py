@@ -162,7 +162,7 @@ def plain_type(name: str, annotation: type, metadata: tuple[Any, ...]) -> str:
         return text_type(metadata)
     if annotation is int:
         return ("bytes" if name.endswith("_bytes") else "integer") + bounds(metadata)
-    known = {bool: "boolean", timedelta: "duration", date: "day"}
+    known = {bool: "boolean", float: "number", timedelta: "duration", date: "day"}
     return known.get(annotation, "table") + bounds(metadata)
 
 

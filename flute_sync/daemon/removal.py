@@ -44,7 +44,7 @@ class RemovalSettings(Settings):
     share: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Of the studies of an archive, how many may be missing at once. Where more are, and more than
     ``most_at_once``, none of them is believed to be gone until the archive has them again or a
-    person says ``flute-sync removals --confirm``."""
+    person says ``flute-sync removals --confirm ARCHIVE``."""
 
     def next_look(self, now: datetime, period: timedelta) -> datetime:
         """Return when to look again."""
