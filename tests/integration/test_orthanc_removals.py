@@ -63,7 +63,7 @@ class Site:
         self.look()
         gone = {one.study_instance_uid for one in self.intake.noticed if one.notice is Notice.GONE}
         told = {
-            one.study_instance_uid: one.fingerprint
+            str(one.study_instance_uid): one.fingerprint
             for delivery in self.intake.deliveries
             if delivery.source == "sweep"
             for one in delivery.noticed

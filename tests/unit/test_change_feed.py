@@ -280,14 +280,14 @@ class TestFailures:
         ],
     )
     def test_what_is_no_feed_is_not_taken_for_one(self, site, body):
-        site.feed = lambda request: httpx.Response(200, content=body)  # type: ignore[assignment]
+        site.feed = lambda request: httpx.Response(200, content=body)
         with pytest.raises(ArchiveServerError):
             site.poller.step(NOW)
         assert site.intake.deliveries == []
 
     def test_pages_that_do_not_end_are_given_up(self, site):
         page = b'[{"Sequence": 5, "StudyInstanceUid": "1.2", "Action": "create"}]'
-        site.feed = lambda request: httpx.Response(200, content=page)  # type: ignore[assignment]
+        site.feed = lambda request: httpx.Response(200, content=page)
         with pytest.raises(ArchiveServerError):
             site.poller.step(NOW)
 

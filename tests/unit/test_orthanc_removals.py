@@ -86,7 +86,9 @@ class Site:
     def gone(self, after: timedelta = LATER) -> list[str]:
         self.now += after
         self.feed.step(self.now)
-        found = [one.study_instance_uid for one in self.intake.noticed if one.notice is Notice.GONE]
+        found = [
+            str(one.study_instance_uid) for one in self.intake.noticed if one.notice is Notice.GONE
+        ]
         self.intake.deliveries.clear()
         self.held -= set(map(StudyInstanceUID, found))
         return found
@@ -208,7 +210,7 @@ def test_a_proxy_that_hides_the_statistics_is_said_and_stops_nothing_else(site):
     def hidden(request):
         return httpx.Response(404) if request.url.path == "/statistics" else shown(request)
 
-    site.orthanc = hidden  # type: ignore[assignment]
+    site.orthanc = hidden
     with pytest.raises(ArchiveCapabilityMissing):
         site.gone()
     shown.store("st30", "se30", "in30")

@@ -291,7 +291,7 @@ def test_a_study_without_counts_is_taken_for_changed_once_in_thirty_days():
     for day in range(31):
         now = NOW + timedelta(days=day)
         found = {
-            row.study_instance_uid: row.fingerprint
+            str(row.study_instance_uid): row.fingerprint
             for page in QidoListing(ARCHIVES[500]).pages(Choice(), None, now)
             for row in page.rows
         }
