@@ -172,7 +172,9 @@ class DimseAssociation:
         """Yield control header and bytes of each presentation data value, PS3.8 9.3.5 and E.2."""
         while True:
             kind, body = self._pdu(deadline)
-            if kind in (_RELEASE_RQ, _ABORT):
+            if kind == _ABORT:
+                raise ArchiveUnavailable("it aborted the association")
+            if kind == _RELEASE_RQ:
                 raise ArchiveUnavailable("it ended the association")
             pos = 0
             while pos < len(body):

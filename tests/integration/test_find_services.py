@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from flute_sync.archive_errors import ArchiveAssociationRejected, ArchiveUnavailable
+from flute_sync.sandbox.studies import part10
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dimse_peer import PeerTlsSettings
 from flute_sync.sources.find_archive import FindArchive
@@ -18,7 +19,7 @@ from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.listing import Choice
 from flute_sync.study import StudyInstanceUID
 from tests.contract.dicomweb import Study, new_mpmri, new_trus, store
-from tests.find_scp import NOON, FindScp, serving
+from tests.find_scp import NOON, FindScp, many, serving
 from tests.find_scp import study as header_only
 from tests.intake import MemoryIntake
 from tests.integration.tls import Authority
@@ -100,6 +101,27 @@ def test_a_listing_is_of_one_patient_or_one_modality(site: Site) -> None:
     modality = Choice(modalities=frozenset({"US"}), patient_ids=(second.datasets[0].PatientID,))
     pages = list(listing.pages(modality, None, now))
     assert {row.study_instance_uid for page in pages for row in page.rows} <= {second.uid}
+
+
+def test_an_orthanc_that_limits_its_answers_hides_no_study(
+    new_orthanc: Callable[..., Orthanc],
+) -> None:
+    """Orthanc ends such a query with FE00H."""
+    server = new_orthanc(settings={"LimitFindResults": 20})
+    meta = new_trus().datasets[0].file_meta
+    parts = []
+    for dataset in many(50, timedelta(hours=2)):
+        dataset.file_meta = meta
+        parts.append(part10(dataset))
+    with httpx.Client(base_url=server.dicomweb_url, timeout=60) as web:
+        assert store(web, parts).status_code == 200
+    settings = FindScuSettings(port=server.dicom_port, ae_title=server.aet)
+    client, intake = FindClient(settings), MemoryIntake()
+    FindScuPoller(settings, "pacs", client, intake).step(NOON)
+    assert len(intake.take()) == 50
+    pages = FindListing(client).pages(Choice(), None, NOON)
+    assert sum(len(page.rows) for page in pages) == 50
+    server.stop()
 
 
 def test_dcmqrscp_rejects_a_title_that_it_does_not_have(dcmqrscp: Dcmqrscp) -> None:
