@@ -253,7 +253,8 @@ class Settler:
             self._keep_fhir(row.id, settlement.fhir)
         if settlement.prune and not superseded:
             prune(self.connection, row.id)
-        if claimed.confirmed and event is TaskEvent.SYNC and row.instance_count:
+        has_content = bool(row.instance_count or row.stated_series)
+        if claimed.confirmed and event is TaskEvent.SYNC and has_content:
             forget_people(self.connection, row.id)  # a person said that the archive is right
         entry = trail.Entry(
             row.id, self.now, settlement.log_event, settlement.sentence, settlement.code

@@ -15,7 +15,7 @@ from flute_sync.console.output import (
 )
 from flute_sync.fhir_errors import FhirGone
 from flute_sync.ledger import StudyView
-from flute_sync.patient_errors import PatientChanged, PatientGone
+from flute_sync.patient_errors import PatientChanged, PatientGone, PatientStepConflict
 from flute_sync.study import StudyInstanceUID
 
 
@@ -61,6 +61,9 @@ _CONFIRMED: Final = {
     ),
     PatientGone.code: (
         "Confirmed: {was} is gone. The study goes to whom patient.policy finds or makes."
+    ),
+    PatientStepConflict.code: (
+        "Confirmed: the archive is right, and the modality named another patient by mistake."
     ),
     FhirGone.code: ("Confirmed: the ImagingStudy was deleted by mistake. It is created anew."),
 }
