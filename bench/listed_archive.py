@@ -27,7 +27,7 @@ _UID: Final = "1.2.3"
 def _ready() -> tuple[str, str]:
     """Return a study's row and its metadata, with `_UID` where its UID belongs."""
     whole: dict[str, Any] = json.loads(example(StudyInstanceUID=_UID, StudyDate=DAY).to_json())
-    row = {tag: whole[tag] for tag in STUDY_LEVEL if tag in whole}
+    row: dict[str, Any] = {tag: whole[tag] for tag in STUDY_LEVEL if tag in whole}
     row["00080061"] = {"vr": "CS", "Value": ["MR"]}
     row["00201206"] = {"vr": "IS", "Value": [1]}
     row["00201208"] = {"vr": "IS", "Value": [INSTANCES]}
@@ -40,7 +40,9 @@ def _ready() -> tuple[str, str]:
             SOPInstanceUID=f"{_UID}.1.{number}",
             InstanceNumber=number,
         )
-        instances.append(json.loads(one.to_json()))
+        said = json.loads(one.to_json())
+        del said["00100024"]  # the issuer's name is enough
+        instances.append(said)
     return json.dumps(row), json.dumps(instances)
 
 

@@ -299,3 +299,28 @@ def test_the_progress_bar_is_for_a_terminal(sandbox_site: Site, sandbox: Sandbox
     assert "import" in drawn
     assert "1/1" in drawn
     assert "1  written" in done.stdout
+
+
+def test_of_several_archives_one_or_all(
+    sandbox_site: Site, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    with Sandbox(tmp_path / "other") as other:
+        site = sandbox_site
+        del site.settings["archive"]
+        site.settings["archives"] = [
+            {"name": "mri", "dicomweb_url": sandbox.dicomweb_url},
+            {"name": "vna", "dicomweb_url": other.dicomweb_url},
+        ]
+        in_both, in_one = Upload(slices=1), Upload(slices=1)
+        for upload in (in_both, in_one):
+            create_patient(sandbox.fhir_url, upload.patient)
+            assert store(other.dicomweb_url, upload.files).status_code == 200
+        assert store(sandbox.dicomweb_url, in_both.files).status_code == 200
+        alone = site.ask("import", "--all", "--archive", "mri")
+        assert (alone["archives"], alone["listed"], alone["written"]) == (["mri"], 1, 1)
+        told = site.ask("import", "--all")
+        assert (told["archives"], told["listed"]) == (["mri", "vna"], 3)
+        (found,) = imaging_studies(sandbox.fhir_url, in_both.uid)
+        assert len(found["endpoint"]) == 4
+        assert site.ask("reconcile")["findings"] == []
+        assert site.ask("reconcile", "--archive", "mri")["findings"] == []

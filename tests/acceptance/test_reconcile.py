@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -138,8 +139,8 @@ def planted(site: Site, hapi: Hapi, pacs: Orthanc) -> Planted:
 def test_each_difference_is_found_and_mended(site: Site, planted: Planted) -> None:
     uploads, url = planted.uploads, planted.url
     found = site.ask("reconcile", code=1)
-    expected = {uploads[name].uid: kind for name, (kind, _) in DIFFERENCES.items()}
-    expected |= {planted.new.uid: "missing", None: "orphaned-endpoint"}
+    expected: dict[str | None, str] = {planted.new.uid: "missing", None: "orphaned-endpoint"}
+    expected |= {uploads[name].uid: kind for name, (kind, _) in DIFFERENCES.items()}
     assert {uid: kind for uid, (kind, _) in told(found).items()} == expected
     assert found["remaining"] == len(expected) - 1
     reasons = {one["study_instance_uid"]: one["reasons"] for one in found["findings"]}
@@ -166,10 +167,14 @@ def test_each_difference_is_found_and_mended(site: Site, planted: Planted) -> No
     with running(site):
         for uid in (uploads["gone"].uid, uploads["other_patient"].uid):
             assert site.run("retry", uid).returncode == 0
-            eventually(lambda uid=uid: site.state(uid) == "completed", what=uid, every=0.5)
+            eventually(partial(is_done, site, uid), what=uid, every=0.5)
     site.run("reconcile", "--repair")
     clean = site.ask("reconcile")
     assert told(clean) == {uploads["absent"].uid: ("on-hold", None)}
+
+
+def is_done(site: Site, uid: str) -> bool:
+    return site.state(uid) == "completed"
 
 
 def endpoint(system: str, value: str) -> dict[str, Any]:
