@@ -66,7 +66,7 @@ class Reader:
             name for name in unread if self._compare(claim, study, self.archives[name], absences)
         ]
         study = self.ledger.load(claim) if read else study
-        if not absences:
+        if not absences and study.series:
             self._keep_notes(claim, study)
         return Found(study, tuple(absences.values()))
 

@@ -175,7 +175,7 @@ def judge(
     """Judge archives that do not find a study of which they held something."""
     period = settings.period if claim.fhir else min(settings.period, UNWRITTEN_PERIOD)
     next_look = settings.next_look(now, period)
-    accepted = bool(claim.unverified or claim.absences)
+    accepted = bool(claim.unverified or claim.absences or claim.has_notes)
     if claim.fhir is None and not accepted:
         return Verdict(True, next_look)  # nobody was told anything of it
     if not all(

@@ -89,6 +89,8 @@ class Removals:
         """
         if not left.believed:
             return vanishing(left.next_look, doubted=left.doubted)
+        if claim.has_notes:  # nobody keeps them any more
+            self.reader.ledger.keep_notes(claim, ())
         row = claim.fhir
         if row is None:
             return left_out("no archive holds it and FHIR never knew it", prune=True)

@@ -53,6 +53,7 @@ def _claim(*, in_fhir: bool = True, accepted: bool = True) -> Claim:
         "fhir": FhirRow("7") if in_fhir else None,
         "unverified": ("pacs",) if accepted else (),
         "absences": (),
+        "has_notes": False,
     }
     claim = object.__new__(Claim)
     for name, value in values.items():
