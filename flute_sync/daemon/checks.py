@@ -6,7 +6,7 @@ Nothing here writes, and nothing needs the ledger or a stopped daemon.
 import errno
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,9 +19,12 @@ from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
 from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.change_feed import probe as probe_feed
+from flute_sync.sources.commitment_lookup import probe as probe_instances
+from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.http_access import ListenerSettings, is_loopback
 from flute_sync.sources.orthanc_changes import probe as probe_orthanc
-from flute_sync.sources.store_settings import StoreScpSettings
+from flute_sync.sources.store_pacs import probe as probe_pacs
+from flute_sync.sources.store_settings import PacsSettings, StoreScpSettings
 from flute_sync.transport.secret import read_secret
 
 
@@ -59,6 +62,7 @@ def every_check(config: Config) -> Iterator[Verdict]:
     if config.stow_rs.enabled or config.webhook.enabled:
         yield _listener("stow_rs" if config.stow_rs.enabled else "webhook", config.stow_rs)
     if config.store_scp.enabled:
+        yield from _behind_associations(config)
         yield _listener("store_scp", config.store_scp)
     if config.console.enabled:
         yield _listener("console", config.console)
@@ -78,6 +82,26 @@ def _archive_checks(entry: ArchiveEntry, config: Config, *, several: bool) -> It
     for check, attempt in tries:
         found = replace(_tried(check, attempt), check=check)
         yield replace(found, check=f"{check} {entry.name}") if several else found
+
+
+def _behind_associations(config: Config) -> Iterator[Verdict]:
+    store = config.store_scp
+    pacs, archive = store.pacs, config.archive_named(store.archive)
+    if pacs is not None and store.mode == "forward":
+        yield _tried("store_scp.pacs", lambda: _pacs(pacs))
+    if store.storage_commitment and archive is not None:
+        yield _tried("store_scp.storage_commitment", lambda: _finds_instances(archive))
+
+
+def _pacs(settings: PacsSettings) -> Verdict:
+    probe_pacs(settings)
+    return Verdict("store_scp.pacs", "ok", "It accepts an association.")
+
+
+def _finds_instances(entry: ArchiveEntry) -> Verdict:
+    with closing(Archive(entry)) as archive:
+        probe_instances(archive.search)
+    return Verdict("store_scp.storage_commitment", "ok", "Instances can be looked up.")
 
 
 def _tried(check: str, attempt: Callable[[], Verdict]) -> Verdict:

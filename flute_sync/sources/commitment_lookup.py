@@ -35,7 +35,13 @@ class InstanceSearch(Protocol):
         """Return the rows of a series."""
 
 
+_NOBODY: Final = "2.25.1"
 _INCLUDE: Final = (f"{tags.SOP_CLASS_UID:08X}",)
+
+
+def probe(search: InstanceSearch) -> None:
+    """Try whether an archive can be asked for an instance; raises as `judge`."""
+    _found_by(search, _NOBODY)
 
 
 def judge(

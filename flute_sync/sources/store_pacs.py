@@ -12,8 +12,22 @@ from flute_sync.sources.dimse_peer import DimsePeerSettings
 from flute_sync.sources.store_scu import MOST_CONTEXTS, StoreAssociation
 from flute_sync.sources.store_sink import Caller, Context, StoreCommand
 
+_VERIFICATION: Final = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")
 _BELIEVED_FOR: Final = timedelta(minutes=5)
 _MOST_ASKED: Final = 8 * MOST_CONTEXTS
+
+
+def probe(settings: DimsePeerSettings) -> None:
+    """Try whether a PACS accepts an association.
+
+    Raises
+    ------
+    ArchiveUnavailable, ArchiveServerError, ArchiveAssociationRejected
+        When it does not.
+    ConfigurationError, SecretUnreadable
+        When our certificates cannot be used.
+    """
+    StoreAssociation.open(settings, [_VERIFICATION]).release()
 
 
 class PacsOutlets:

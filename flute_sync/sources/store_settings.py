@@ -117,6 +117,11 @@ class StoreScpSettings(Settings):
         """How instances go on in mode ``forward``."""
         return self.forward or ("stow-rs" if self.pacs is None else "c-store")
 
+    @property
+    def asks_archive(self) -> bool:
+        """Whether what comes here makes no sense without an archive that can be read."""
+        return self.mode == "forward" or self.ian or self.mpps or self.storage_commitment
+
     @model_validator(mode="after")
     def _leads_on(self) -> "StoreScpSettings":
         if self.way == "c-store" and self.pacs is None:

@@ -15,11 +15,12 @@ from pydicom.data import get_testdata_file
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
+from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.intake import IntentId
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.dimse_peer import DimsePeerSettings
-from flute_sync.sources.store_pacs import PacsOutlets
+from flute_sync.sources.store_pacs import PacsOutlets, probe
 from flute_sync.sources.store_sink import Context
 from tests.acceptance.site import eventually
 from tests.dimse import CT, EXPLICIT, IMPLICIT, RawSender, message
@@ -270,6 +271,15 @@ def test_a_pacs_is_asked_once_what_it_takes() -> None:
     assert outlets.acceptable(many) == {many[0]}
     another = [*many, Context(CT, EXPLICIT)]
     assert outlets.acceptable(another) == another
+
+
+def test_whether_a_pacs_can_be_called(tmp_path: Path) -> None:
+    with answering(lambda _: 0) as port:
+        probe(pacs_at(port))
+    with pytest.raises(ArchiveUnavailable):
+        probe(pacs_at(free_port()))
+    with storescp(tmp_path / "pacs", "--refuse") as port, pytest.raises(ArchiveUnauthorized):
+        probe(pacs_at(port))
 
 
 def test_a_pacs_that_rejects_the_association(tmp_path: Path) -> None:
