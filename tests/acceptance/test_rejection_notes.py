@@ -61,7 +61,8 @@ def test_notes_take_back_all_or_a_part_and_count_only_while_they_are_there(
             agrees = found.get("status") == status and len(found.get("series", [])) == series
             return found if agrees else None
 
-        return eventually(now, every=0.3, what=f"{status} with {series} series")
+        reached: dict[str, Any] = eventually(now, every=0.3, what=f"{status}, {series} series")
+        return reached
 
     with running(watched) as site:
         pacs.store(upload.files)
@@ -142,7 +143,8 @@ def test_a_note_that_another_study_keeps_counts(
             agrees = found.get("status") == status and len(found.get("series", [])) == series
             return found if agrees else None
 
-        return eventually(now, every=0.3, what=f"{status} with {series} series")
+        reached: dict[str, Any] = eventually(now, every=0.3, what=f"{status}, {series} series")
+        return reached
 
     with running(watched) as site:
         pacs.store([*right.files, rejection])

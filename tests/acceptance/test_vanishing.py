@@ -148,7 +148,7 @@ def test_what_one_of_two_archives_loses_costs_its_endpoint_alone(
 
     with Sandbox(tmp_path / "other") as other:
         poll = {"enabled": True, "interval": "500ms", "lookback": "P4000D"}
-        sandbox_site.settings["archives"] = [  # type: ignore[assignment]
+        sandbox_site.settings["archives"] = [
             {"name": name, "dicomweb_url": archive.dicomweb_url, "qido_rs": poll}
             for name, archive in (("here", sandbox), ("there", other))
         ]

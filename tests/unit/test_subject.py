@@ -66,7 +66,7 @@ def test_another_or_unknown_patient_is_not_overwritten(
 def _subjects(policy: str = "lookup") -> Subjects:
     answers = httpx.MockTransport(lambda _request: httpx.Response(404))
     client = FhirClient(FhirSettings(base_url=BASE), transport=answers)
-    patients = Patients(client, PatientSettings(policy=policy))  # type: ignore[arg-type]
+    patients = Patients(client, PatientSettings(policy=policy))
     return Subjects(patients, SelectSettings(), client.base_url)
 
 
