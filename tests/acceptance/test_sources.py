@@ -10,6 +10,12 @@ from tests.services.orthanc import Orthanc
 SOURCES = {
     "orthanc_changes": {"enabled": True, "interval": "500ms"},
     "qido_rs": {"enabled": True, "interval": "1s", "lookback": "P4000D"},
+    "sweep": {
+        "enabled": True,
+        "interval": "1h",
+        "lookback": "P1D",
+        "sweep": {"enabled": True, "interval": "2s", "rate": 100_000},
+    },
 }
 
 
@@ -20,7 +26,8 @@ def test_what_reaches_the_archive_itself_is_noticed(
     upload = Upload()
     create_patient(hapi.base_url, upload.patient)
     real_site.settings["stow_rs"]["enabled"] = False
-    real_site.settings[source] = dict(SOURCES[source])
+    section = "qido_rs" if source == "sweep" else source
+    real_site.settings[section] = dict(SOURCES[source])
     if source == "orthanc_changes":
         real_site.settings[source]["url"] = orthanc.base_url
     with running(real_site) as site:
