@@ -2,6 +2,7 @@
 
 import json
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import sqlalchemy as sa
@@ -97,9 +98,8 @@ def _procedure_step() -> None:
 
 # -- what is known already -----------------------------------------------------------------------
 
-_HOLDINGS: Final = sa.text(
-    "SELECT DISTINCT study_id, header, archives FROM instance ORDER BY study_id"
-)
+_HOLDINGS: Final = sa.text("SELECT study_id, header, archives FROM instance ORDER BY study_id")
+_AT_ONCE: Final = 10_000
 _HEADERS: Final = sa.text("SELECT header, text FROM header WHERE study_id = :study")
 _NAMED: Final = sa.text(
     "UPDATE study_archive SET patient_ids = :ids WHERE study_id = :study AND archive_id = :archive"
@@ -108,11 +108,12 @@ _NAMED: Final = sa.text(
 
 def _fill(connection: sa.Connection) -> None:
     """Say of each archive which patients the instances name that it holds."""
-    for study, held in groupby(connection.execute(_HOLDINGS).all(), key=lambda row: row.study_id):
+    held_by_study = connection.execute(_HOLDINGS, execution_options={"yield_per": _AT_ONCE})
+    for study, held in groupby(held_by_study, key=itemgetter(0)):
         headers = connection.execute(_HEADERS, {"study": study}).all()
         named = {header: _patient_id(text) for header, text in headers}
         ids: dict[int, set[str]] = {}
-        for _, header, archives in held:
+        for header, archives in {(header, archives) for _, header, archives in held}:
             for bit in range(archives.bit_length()):
                 if archives >> bit & 1:
                     ids.setdefault(bit + 1, set()).add(named[header])
