@@ -128,8 +128,10 @@ class Pipeline:
         if left.study is None:
             return self.removals.settle(claim, read.study, left)
         written = self._keep_true(claim, left.study)
-        if left.believed or written.event is not TaskEvent.SYNC:
+        if left.believed or written.event not in (TaskEvent.SYNC, TaskEvent.HOLD):
             return written
+        if written.event is TaskEvent.HOLD:  # what holds it may be gone with what is missing
+            return replace(written, event=TaskEvent.FAIL, next_attempt_at=left.next_look)
         return vanishing(left.next_look, doubted=left.doubted, written=written)
 
     def _keep_true(self, claim: Claim, study: Study) -> Settlement:

@@ -182,6 +182,49 @@ def test_two_patients_in_one_study_are_held_until_one_side_is_corrected(
         assert not before or before["id"] == whole["id"]
 
 
+def test_two_archives_that_name_two_patients_are_held_until_they_agree(
+    watched: Site,
+    hapi: Hapi,
+    pacs: Pacs,
+    new_orthanc: Callable[..., Orthanc],
+    study: Look,
+) -> None:
+    upload = Upload(slices=1)
+    other = _another(upload.patient)
+    mine, _ = (create_patient(hapi.base_url, one) for one in (upload.patient, other))
+    second = new_orthanc()
+    copy = Pacs(second.base_url, second.dicomweb_url)
+    del watched.settings["archive"], watched.settings["orthanc_changes"]
+    watched.settings["stow_rs"]["enabled"] = False
+    watched.settings["archives"] = [
+        {"name": name, "dicomweb_url": archive.dicomweb_url}
+        for name, archive in (("pacs", pacs), ("copy", copy))
+    ]
+
+    def held(times: int) -> bool:
+        lines = _told(watched, "study.on_hold", upload.uid)
+        return [line["code"] for line in lines].count("PATIENT-CONFLICT") >= times
+
+    with running(watched) as site:
+        for archive in (pacs, copy):
+            archive.store(upload.files)
+        first = eventually(
+            lambda: len((now := study(upload.uid)).get("endpoint", [])) == 4 and now, every=0.3
+        )
+        copy.modify_patient(upload.uid, other.patient_id)
+        eventually(lambda: held(1))
+        copy.modify_patient(upload.uid, upload.patient.patient_id)
+        eventually(lambda: site.state(upload.uid) == "completed")
+        assert study(upload.uid) == first
+        copy.modify_patient(upload.uid, other.patient_id)
+        eventually(lambda: held(2))
+        copy.delete(upload.uid)
+        site.ask("retry", upload.uid)
+        eventually(lambda: len(study(upload.uid)["endpoint"]) == 2, every=0.3)
+        assert _subject(study(upload.uid)) == mine
+        assert site.state(upload.uid) == "completed"
+
+
 def test_a_study_that_moves_to_another_uid_was_an_error(
     watched: Site, hapi: Hapi, pacs: Pacs, study: Look
 ) -> None:
