@@ -7,7 +7,7 @@ PS3.4 C.4.1 and C.6.2 (2026b).
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import Final
 
@@ -128,7 +128,7 @@ class FindArchive:
     def _sample(self, session: FindSession) -> StudyRow | None:
         now = self._clock()
         for days in _SAMPLED_DAYS:
-            window = Window((now - timedelta(days=days)).date(), date.max)
+            window = Window((now - timedelta(days=days)).date(), None)
             with closing(session.answers(Level.STUDY, window.match)) as answers:
                 uid = uid_in(next(answers, None), tags.STUDY_INSTANCE_UID)
             if uid is not None:

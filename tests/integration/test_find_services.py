@@ -103,25 +103,40 @@ def test_a_listing_is_of_one_patient_or_one_modality(site: Site) -> None:
     assert {row.study_instance_uid for page in pages for row in page.rows} <= {second.uid}
 
 
+def full_days() -> list[bytes]:
+    """Studies of two days, each with more than is answered at once."""
+    meta = new_trus().datasets[0].file_meta
+    parts = []
+    for dataset in many(50, timedelta(minutes=25)):
+        dataset.file_meta = meta
+        parts.append(part10(dataset))
+    return parts
+
+
+def found_by(settings: FindScuSettings) -> tuple[int, int]:
+    """Poll, and list; return how many studies each finds."""
+    client, intake = FindClient(settings), MemoryIntake()
+    FindScuPoller(settings, "pacs", client, intake).step(NOON)
+    pages = FindListing(client).pages(Choice(since=date(2026, 11, 1)), None, NOON)
+    listed = {row.study_instance_uid for page in pages for row in page.rows}
+    return len(intake.take()), len(listed)
+
+
 def test_an_orthanc_that_limits_its_answers_hides_no_study(
     new_orthanc: Callable[..., Orthanc],
 ) -> None:
     """Orthanc ends such a query with FE00H."""
     server = new_orthanc(settings={"LimitFindResults": 20})
-    meta = new_trus().datasets[0].file_meta
-    parts = []
-    for dataset in many(50, timedelta(hours=2)):
-        dataset.file_meta = meta
-        parts.append(part10(dataset))
     with httpx.Client(base_url=server.dicomweb_url, timeout=60) as web:
-        assert store(web, parts).status_code == 200
-    settings = FindScuSettings(port=server.dicom_port, ae_title=server.aet)
-    client, intake = FindClient(settings), MemoryIntake()
-    FindScuPoller(settings, "pacs", client, intake).step(NOON)
-    assert len(intake.take()) == 50
-    pages = FindListing(client).pages(Choice(), None, NOON)
-    assert sum(len(page.rows) for page in pages) == 50
+        assert store(web, full_days()).status_code == 200
+    assert found_by(FindScuSettings(port=server.dicom_port, ae_title=server.aet)) == (50, 50)
     server.stop()
+
+
+def test_parts_of_a_day_are_understood_by_dcmqrscp(dcmqrscp: Dcmqrscp) -> None:
+    dcmqrscp.store(full_days())
+    settings = FindScuSettings(port=dcmqrscp.port, ae_title=dcmqrscp.aet, max_answers=20)
+    assert found_by(settings) == (50, 50)
 
 
 def test_dcmqrscp_rejects_a_title_that_it_does_not_have(dcmqrscp: Dcmqrscp) -> None:
