@@ -154,6 +154,25 @@ def test_an_instance_that_is_deleted_asks_for_a_sweep_once_a_day(site):
     assert (site.gone(timedelta(days=1)), site.swept) == ([], 2)
 
 
+def test_one_that_is_deleted_while_the_service_is_down_too(site):
+    site.store(30)
+    site.gone(timedelta(seconds=2))  # read, but no look since
+    site.orthanc.delete_instance("in4-1")
+    site.restart()
+    site.store(31)
+    site.gone()
+    assert (site.gone(), site.swept) == ([], 1)
+
+
+def test_a_restart_alone_asks_for_no_sweep(site):
+    site.store(30)
+    site.gone(timedelta(seconds=2))
+    site.restart()
+    site.store(31)
+    site.gone()
+    assert (site.gone(), site.gone(), site.swept) == ([], [], 0)
+
+
 def test_one_study_deleted_and_stored_anew_is_not_gone(site):
     site.orthanc.delete("st3")
     site.store(3)
