@@ -84,18 +84,19 @@ class Associations:
         config, settings = self._config, self._config.store_scp
         archives = {
             entry.name: frozenset(entry.retrieve_ae_titles) for entry in config.every_archive
-        } or {self._behind.name: frozenset()}
-        if settings.ian and config.every_archive:
+        }
+        if settings.ian and archives:
             yield InstanceAvailability(self._intake, archives, config.header)
         if settings.mpps:
-            names = sorted(archives, key=lambda name: name != self._behind.name)
-            yield PerformedSteps(self._intake, names, config.header)
+            yield PerformedSteps(self._intake, self._behind.name, tuple(archives), config.header)
         if self._commitment is not None:
             yield self._commitment
 
     @property
     def _commits(self) -> bool:
-        return self._config.store_scp.storage_commitment and bool(self._config.every_archive)
+        behind = self._config.archive_named(self._config.store_scp.archive)
+        can_be_asked = behind is not None and not behind.is_read_by_find
+        return self._config.store_scp.storage_commitment and can_be_asked
 
     def _storage_commitment(self) -> StorageCommitment:
         archive = Archive(self._behind)

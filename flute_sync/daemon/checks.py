@@ -89,8 +89,8 @@ def _behind_associations(config: Config) -> Iterator[Verdict]:
     pacs, archive = store.pacs, config.archive_named(store.archive)
     if pacs is not None and store.mode == "forward":
         yield _tried("store_scp.pacs", lambda: _pacs(pacs))
-    if store.storage_commitment and archive is not None:
-        yield _tried("store_scp.storage_commitment", lambda: _finds_instances(archive))
+    if store.storage_commitment and archive is not None and not archive.is_read_by_find:
+        yield _finds_instances(archive)
 
 
 def _pacs(settings: PacsSettings) -> Verdict:
@@ -99,9 +99,14 @@ def _pacs(settings: PacsSettings) -> Verdict:
 
 
 def _finds_instances(entry: ArchiveEntry) -> Verdict:
-    with closing(Archive(entry)) as archive:
-        probe_instances(archive.search)
-    return Verdict("store_scp.storage_commitment", "ok", "Instances can be looked up.")
+    check = "store_scp.storage_commitment"
+    try:
+        with closing(Archive(entry)) as archive:
+            probe_instances(archive.search)
+    except FluteSyncError as error:
+        hint = "Until that is mended nothing is committed; storage_commitment = false is plainer."
+        return Verdict(check, "warning", error.sentence, hint, error.code)
+    return Verdict(check, "ok", "Instances can be looked up.")
 
 
 def _tried(check: str, attempt: Callable[[], Verdict]) -> Verdict:

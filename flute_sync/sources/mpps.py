@@ -42,8 +42,10 @@ class PerformedSteps:
 
     Parameters
     ----------
-    archives
-        The archives of the site; the first is the one to which modalities send.
+    archive
+        The name of the one to which modalities send.
+    readable
+        The archives of the site that can be read.
     """
 
     name = SOURCE
@@ -52,12 +54,14 @@ class PerformedSteps:
     def __init__(
         self,
         intake: Intake,
-        archives: Sequence[str],
+        archive: str,
+        readable: Sequence[str],
         header: HeaderSettings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._intake = intake
-        self._archives = archives
+        self._archive = archive
+        self._readable = readable
         self._header = header
         self._clock = clock
 
@@ -129,20 +133,20 @@ class PerformedSteps:
     ) -> None:
         noticed = tuple(noticed)
         at = self._clock()
+        others = [name for name in self._readable if name != self._archive] if noticed else []
         # The step comes last: until it is committed the modality may repeat its request.
-        for archive in reversed(self._archives):
-            steps = tuple(performed) if archive == self._archives[0] else ()
-            if steps or noticed:
-                self._intake.deliver(
-                    Delivery(
-                        source=SOURCE,
-                        archive=archive,
-                        at=at,
-                        noticed=noticed,
-                        performed=steps,
-                        calling_ae_title=request.calling_ae_title or None,
-                    )
+        for archive in (*others, self._archive):
+            own = archive == self._archive
+            self._intake.deliver(
+                Delivery(
+                    source=SOURCE,
+                    archive=archive,
+                    at=at,
+                    noticed=noticed if archive in self._readable else (),
+                    performed=tuple(performed) if own else (),
+                    calling_ae_title=request.calling_ae_title or None,
                 )
+            )
 
 
 def headers(elements: Elements, settings: HeaderSettings) -> dict[StudyInstanceUID, Header]:

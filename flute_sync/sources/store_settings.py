@@ -73,7 +73,7 @@ class StoreScpSettings(Settings):
 
     storage_commitment: bool = True
     """Whether Storage Commitment is answered, by what the archive's ``dicomweb_url`` finds; not
-    without an archive."""
+    without an archive, nor with one that is read by C-FIND."""
 
     commitment: CommitmentSettings = CommitmentSettings()
     """How it is answered."""
@@ -117,15 +117,13 @@ class StoreScpSettings(Settings):
         """How instances go on in mode ``forward``."""
         return self.forward or ("stow-rs" if self.pacs is None else "c-store")
 
-    @property
-    def asks_archive(self) -> bool:
-        """Whether what comes here makes no sense without an archive that can be read."""
-        return self.mode == "forward" or self.ian or self.mpps or self.storage_commitment
-
     @model_validator(mode="after")
     def _leads_on(self) -> "StoreScpSettings":
         if self.way == "c-store" and self.pacs is None:
             raise ValueError('forward = "c-store" needs [store_scp.pacs]')
+        here = {self.host, "127.0.0.1", "localhost", "::1"}
+        if self.pacs is not None and self.pacs.host in here and self.pacs.port == self.port:
+            raise ValueError("[store_scp.pacs] is the address of [store_scp] itself")
         return self
 
     @model_validator(mode="after")

@@ -41,7 +41,10 @@ def intake() -> MemoryIntake:
 def acceptor(intake: MemoryIntake) -> Iterator[Acceptor]:
     header = HeaderSettings()
     services = NormalizedServices(
-        [InstanceAvailability(intake, ARCHIVES, header), PerformedSteps(intake, ["pacs"], header)]
+        [
+            InstanceAvailability(intake, ARCHIVES, header),
+            PerformedSteps(intake, "pacs", ["pacs"], header),
+        ]
     )
     with listening(intake, (services,)) as running:
         yield running

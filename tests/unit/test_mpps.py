@@ -36,7 +36,7 @@ def intake() -> MemoryIntake:
 
 @pytest.fixture
 def steps(intake: MemoryIntake) -> PerformedSteps:
-    return PerformedSteps(intake, ["pacs", "old"], HeaderSettings(), lambda: AT)
+    return PerformedSteps(intake, "pacs", ["old", "pacs"], HeaderSettings(), lambda: AT)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
@@ -98,6 +98,14 @@ def test_a_discontinued_step_is_only_looked_up_where_it_names_series(
         intake.deliveries[:-1] = []
         steps.change(request(becomes("DISCONTINUED", *series), uid))
         assert bool(intake.noticed) is bool(series)
+
+
+def test_without_an_archive_nothing_is_to_be_read(intake: MemoryIntake) -> None:
+    steps = PerformedSteps(intake, "pacs", (), HeaderSettings(), lambda: AT)
+    steps.create(request(step(STUDY), STEP))
+    steps.change(request(becomes("COMPLETED", "1.2.9"), STEP))
+    assert [len(one.performed) for one in intake.deliveries] == [1, 1]
+    assert not intake.noticed
 
 
 @pytest.mark.parametrize("dataset", [Dataset(), becomes("IN PROGRESS")])
@@ -181,7 +189,7 @@ def test_nothing_is_answered_before_the_commit(steps: PerformedSteps, intake: Me
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_understood(data: bytes) -> None:
-    steps = PerformedSteps(MemoryIntake(), ["pacs"], HeaderSettings(), lambda: AT)
+    steps = PerformedSteps(MemoryIntake(), "pacs", ["pacs"], HeaderSettings(), lambda: AT)
     with pytest.raises(FluteSyncError) as refusal:
         steps.create(request(data, STEP))
     assert refusal.value.dimse_status < 0xA000
@@ -190,7 +198,7 @@ def test_any_bytes_are_refused_or_understood(data: bytes) -> None:
 @given(st.lists(st.sampled_from(["create", "COMPLETED", "DISCONTINUED", "IN PROGRESS"])))
 def test_a_step_has_one_end_whatever_is_asked(asked: list[str]) -> None:
     intake = MemoryIntake()
-    steps = PerformedSteps(intake, ["pacs"], HeaderSettings(), lambda: AT)
+    steps = PerformedSteps(intake, "pacs", ["pacs"], HeaderSettings(), lambda: AT)
     expected: StepStatus | None = None
     for word in asked:
         try:
