@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 from datetime import date, time
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flute_sync.daemon.agreement import held_instances
-from flute_sync.imaging_study import ImagingStudySettings, map_study
+from flute_sync.imaging_study import ImagingStudySettings, map_study, to_json
 from flute_sync.rejection import Status, standing
 from flute_sync.selection import SelectSettings, judge
 from flute_sync.study import (
     Accession,
     Code,
     Header,
+    Instance,
     KeyObjects,
     Reference,
     Series,
@@ -242,3 +246,64 @@ def test_new_instances_do_not_bring_back_what_was_a_danger() -> None:
     assert "study-withheld" in [remark.code for remark in mapped.remarks]
     assert standing(study_of(OLD, NEW), "entered-in-error").status is Status.AVAILABLE
     assert standing(study, "available").status is Status.AVAILABLE
+
+
+# -- laws ------------------------------------------------------------------------------------
+
+KINDS = st.sampled_from(["known", "stated", "both"])
+
+
+def _any_series(number: int, kind: str, count: int) -> Series:
+    known = series_of(number, header(MR, number=number, modality="MR"), count)
+    if kind == "known":
+        return known
+    if kind == "stated":
+        return stated(number, count)
+    return replace(known, instance_count=count + 2)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    kinds=st.lists(st.tuples(KINDS, st.integers(0, 4)), max_size=5),
+    statuses=st.lists(st.sampled_from(StepStatus), max_size=3),
+    title=st.sampled_from([None, QUALITY, SAFETY, WORKLIST, RETENTION]),
+    named=st.integers(1, 5),
+    random=st.randoms(use_true_random=False),
+)
+def test_the_order_in_which_things_are_known_does_not_matter(
+    kinds: list[tuple[str, int]],
+    statuses: list[StepStatus],
+    title: str | None,
+    named: int,
+    random: Random,
+) -> None:
+    series = [
+        _any_series(number, kind, max(count, kind != "stated"))
+        for number, (kind, count) in enumerate(kinds, 1)
+    ]
+    if title is not None and series:
+        series.append(note_on(title, series[0], range(1, named + 1)))
+    steps = [replace_uid(step(status), number) for number, status in enumerate(statuses)]
+    study = study_of(*series, steps=tuple(steps))
+    told = map_study(study, context(), SETTINGS)
+    random.shuffle(series)
+    random.shuffle(steps)
+    mixed = [replace(one, instances=_shuffled(one, random)) for one in series]
+    again = map_study(study_of(*mixed, steps=tuple(steps)), context(), SETTINGS)
+    assert to_json(again.resource) == to_json(told.resource)
+    assert again.remarks == told.remarks
+    listed = told.resource.get("series", [])
+    assert told.resource.get("numberOfSeries", 0) >= len(listed)
+    assert told.resource.get("numberOfInstances", 0) >= sum(
+        len(one.get("instance", [])) for one in listed
+    )
+
+
+def replace_uid(one: Step, number: int) -> Step:
+    return one._replace(sop_instance_uid=f"1.2.9.{number}")
+
+
+def _shuffled(series: Series, random: Random) -> tuple[Instance, ...]:
+    instances = list(series.instances)
+    random.shuffle(instances)
+    return tuple(instances)
