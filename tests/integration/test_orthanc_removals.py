@@ -29,16 +29,19 @@ class Site:
         self.sweep = Sweep(
             SweepSettings(rate=100_000), QidoListing(self.archive), "pacs", self.intake
         )
-        self.feed = OrthancChangesPoller(
-            OrthancChangesSettings(url=orthanc.base_url, removals=MINUTE),
-            "pacs",
-            self.intake,
-            removed=self.sweep.ask,
-        )
+        self.settings = OrthancChangesSettings(url=orthanc.base_url, removals=MINUTE)
+        self.feed = self.follow()
         self.now = datetime.now(UTC)
         self.prints: dict[str, str | None] = {}
         self.held: set[StudyInstanceUID] = set()
         self.intake.holdings["pacs"] = self.held
+
+    def follow(self) -> OrthancChangesPoller:
+        return OrthancChangesPoller(self.settings, "pacs", self.intake, removed=self.sweep.ask)
+
+    def restart(self) -> None:
+        self.feed.close()
+        self.feed = self.follow()
 
     def store(self, *studies: Study) -> None:
         for study in studies:
@@ -108,6 +111,22 @@ def test_a_study_a_series_and_an_instance(site):
     site.delete("Series", many.SeriesInstanceUID)
     assert site.heard() == (set(), {studies[4].uid})
     assert site.heard() == (set(), set())
+
+
+def test_what_is_deleted_while_the_service_is_down(site):
+    studies = [new_trus() for _ in range(4)]
+    site.store(*studies)
+    site.look()
+    site.sweep.ask()
+    site.heard()
+    site.delete("Study", studies[0].uid)
+    site.restart()
+    site.look()
+    assert site.heard() == ({studies[0].uid}, set())
+    site.delete("Instance", studies[1].datasets[0].SOPInstanceUID)
+    site.restart()
+    site.look()
+    assert site.heard() == (set(), {studies[1].uid})
 
 
 def test_a_study_that_is_deleted_while_another_comes(site):
