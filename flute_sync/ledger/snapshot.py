@@ -95,7 +95,7 @@ class SnapshotWriter:
         study.series_count = instances.forget_unused(self.connection, study.id)
         statements.recount(self._driver, study)
         is_back = self._stand(study, snapshot, listed.values(), stated, stays=stays)
-        self._ask_the_next(study, snapshot.started_at)
+        self._ask_the_next(study, max(snapshot.started_at, study.received_at))
         _write_counts(self.connection, study)
         write_studies(self._driver, [study])
         moved = uids_of(self._driver, sorted(places.moved_from(all_are_new=is_back)))
