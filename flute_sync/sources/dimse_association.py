@@ -17,7 +17,7 @@ from datetime import timedelta
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
-from flute_sync.archive_errors import ArchiveServerError, ArchiveUnavailable
+from flute_sync.archive_errors import ArchiveServerError, ArchiveTooSlow, ArchiveUnavailable
 from flute_sync.sources.dimse_negotiation import (
     Context,
     Proposals,
@@ -76,7 +76,7 @@ class DimseAssociation:
         ConfigurationError, SecretUnreadable
             When our certificates cannot be used.
         """
-        sock = _connected(settings)
+        sock = connected(settings)
         try:
             association = cls(sock, settings.connect_timeout)
             association._negotiate(settings, proposals)
@@ -129,7 +129,7 @@ class DimseAssociation:
                 continue
             if command is not None:
                 return Message(command, bytes(data))
-            command = _elements(data)
+            command = numbers(data)
             data.clear()
             if command.get(_DATA_SET_TYPE, _NO_DATA_SET) == _NO_DATA_SET:
                 return Message(command, None)
@@ -151,8 +151,11 @@ class DimseAssociation:
         self._socket.close()
 
     def _negotiate(self, settings: DimsePeerSettings, proposals: Proposals) -> None:
-        self._send(association_request(settings, proposals, _LARGEST_PDU_BYTES))
-        answer = self._pdu(time.monotonic() + self._silence)
+        self._send(association_request(settings, proposals.items(), _LARGEST_PDU_BYTES))
+        try:
+            answer = self._pdu(time.monotonic() + self._silence)
+        except ArchiveTooSlow as error:
+            raise ArchiveUnavailable("no association in time") from error
         self.accepted, stated = negotiated(*answer, proposals)
         most = min(stated or _LARGEST_PDU_BYTES, _LARGEST_PDU_BYTES)
         self._largest_sent_bytes = max(_LEAST_PDU_BYTES, most)
@@ -199,7 +202,7 @@ class DimseAssociation:
         while len(self._buffer) < size:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ArchiveUnavailable("its answer does not end in time")
+                raise ArchiveTooSlow("it does not end")
             try:
                 self._socket.settimeout(min(left, self._silence))
                 chunk = self._socket.recv(_READ_AT_ONCE_BYTES)
@@ -207,7 +210,7 @@ class DimseAssociation:
                 if _QUICKACK is not None:
                     self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             except TimeoutError as error:
-                raise ArchiveUnavailable("no answer in time") from error
+                raise ArchiveTooSlow from error
             except (OSError, ValueError) as error:
                 raise ArchiveUnavailable("the connection broke") from error
             if not chunk:
@@ -228,7 +231,16 @@ def _command_element(number: int, value: bytes) -> bytes:
     return _ELEMENT.pack(0, number, len(value)) + value
 
 
-def _connected(settings: DimsePeerSettings) -> socket.socket:
+def connected(settings: DimsePeerSettings) -> socket.socket:
+    """Connect to a peer, with TLS where that is set.
+
+    Raises
+    ------
+    ArchiveUnavailable
+        When it cannot be reached.
+    ConfigurationError, SecretUnreadable
+        When our certificates cannot be used.
+    """
     tls = None if settings.tls is None else settings.tls.context()
     timeout = settings.connect_timeout.total_seconds()
     sock = None
@@ -264,7 +276,8 @@ def _pdv(kind: int, body: bytes, pos: int) -> tuple[int, int]:
     raise ArchiveServerError("its message is cut off")
 
 
-def _elements(command: bytes | bytearray) -> dict[int, int]:
+def numbers(command: bytes | bytearray) -> dict[int, int]:
+    """Read the elements of a command set that are one US, by element number."""
     found = {}
     pos = 0
     while pos + _ELEMENT.size <= len(command):

@@ -7,7 +7,7 @@ References
 PS3.8 9.3.2 to 9.3.4 (2026b).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -64,12 +64,16 @@ class Negotiated(NamedTuple):
 
 
 def association_request(
-    settings: DimsePeerSettings, proposals: Proposals, largest_pdu_bytes: int
+    settings: DimsePeerSettings,
+    proposed: Iterable[tuple[str, Sequence[str]]],
+    largest_pdu_bytes: int,
 ) -> bytes:
-    """Write an A-ASSOCIATE-RQ.
+    """Write an A-ASSOCIATE-RQ; its presentation contexts are 1, 3, 5 and so on.
 
     Parameters
     ----------
+    proposed
+        The abstract syntax of each context, and its transfer syntaxes.
     largest_pdu_bytes
         What the peer may send at once.
     """
@@ -77,7 +81,7 @@ def association_request(
     primitive.application_context_name = _APPLICATION_CONTEXT
     primitive.calling_ae_title = settings.calling_ae_title
     primitive.called_ae_title = settings.ae_title
-    contexts = [build_context(abstract, list(syntaxes)) for abstract, syntaxes in proposals.items()]
+    contexts = [build_context(abstract, list(syntaxes)) for abstract, syntaxes in proposed]
     for number, context in enumerate(contexts):
         context.context_id = 2 * number + 1
     primitive.presentation_context_definition_list = contexts
@@ -106,16 +110,24 @@ def negotiated(kind: int, body: bytes, proposals: Proposals) -> Negotiated:
     ArchiveUnavailable, ArchiveServerError
         When it does not want us now, or does not speak DICOM.
     """
-    if kind != _ACCEPTED:
-        raise _refusal(kind, body)
-    accepted = dict(_accepted(body))
+    accepted, largest_pdu_bytes = acceptance(kind, body)
     ids = zip(range(1, 256, 2), proposals.items(), strict=False)
     contexts = {
         abstract_syntax: Context(context_id, accepted[context_id])
         for context_id, (abstract_syntax, offered) in ids
         if accepted.get(context_id) in offered
     }
-    return Negotiated(contexts, _largest(body))
+    return Negotiated(contexts, largest_pdu_bytes)
+
+
+def acceptance(kind: int, body: bytes) -> tuple[dict[int, str], int]:
+    """Read which contexts a peer accepts with which transfer syntax, and its largest P-DATA-TF.
+
+    Raises as `negotiated`.
+    """
+    if kind != _ACCEPTED:
+        raise _refusal(kind, body)
+    return dict(_accepted(body)), _largest(body)
 
 
 def _refusal(kind: int, body: bytes) -> FluteSyncError:

@@ -1,7 +1,7 @@
 """C-STORE as SCU of data sets that are encoded already: they pass through as they come.
 
-pynetdicom writes and reads the PDUs of the negotiation; the data set goes straight to the socket,
-fragment by fragment, so that memory stays flat and no byte is touched.
+The data set goes straight to the socket, fragment by fragment, so that memory stays flat and no
+byte is touched.
 
 References
 ----------
@@ -10,36 +10,27 @@ PS3.4 B, PS3.7 9.3.1 and PS3.8 9.3 (2026b).
 
 import socket
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct
-from struct import error as StructError  # noqa: N812
 from typing import Final, Self
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    MaximumLengthNotification,
-)
-from pynetdicom.presentation import PresentationContext
-
 from flute_sync.archive_errors import (
-    ArchiveAssociationRejected,
     ArchiveContextRefused,
     ArchiveServerError,
     ArchiveUnavailable,
 )
+from flute_sync.sources.dimse_association import connected, numbers
+from flute_sync.sources.dimse_negotiation import acceptance, association_request
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 from flute_sync.sources.store_sink import Context, StoreCommand
 
-_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 _LARGEST_SENT_BYTES: Final = 128 << 10
+_LEAST_SENT_BYTES: Final = 128
 _LARGEST_READ_BYTES: Final = 64 << 10
 MOST_CONTEXTS: Final = 128
-_ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(2, 8)
+_P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(4, 8)
 _ABORTED: Final = bytes((_ABORT, 0, 0, 0, 0, 4, 0, 0, 0, 0))
-_RELEASE: Final = bytes((5, 0, 0, 0, 0, 4, 0, 0, 0, 0))
+_RELEASE: Final = bytes((_RELEASE_RQ, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 _PDU: Final = Struct(">BxL")
 _P_DATA_HEAD: Final = Struct(">BxLLBB")
 _PDV: Final = Struct(">LBB")
@@ -47,12 +38,6 @@ _ELEMENT: Final = Struct("<HHL")
 _US: Final = Struct("<H")
 _C_STORE_RSP: Final = 0x8001
 _LAST, _COMMAND = 2, 1
-
-_GARBLED: Final = (
-    ArithmeticError, AttributeError, LookupError, NotImplementedError, StructError, TypeError,
-    ValueError,
-)  # fmt: skip
-"""What pynetdicom raises for a PDU that is not one."""
 
 
 class StoreAssociation:
@@ -67,7 +52,8 @@ class StoreAssociation:
     ) -> None:
         self._sock = sock
         self._accepted = accepted
-        self._payload_bytes = (largest_bytes - _PDV.size) & ~1  # even, PS3.8 annex E
+        most = min(largest_bytes or _LARGEST_SENT_BYTES, _LARGEST_SENT_BYTES)
+        self._payload_bytes = (max(most, _LEAST_SENT_BYTES) - _PDV.size) & ~1  # even, PS3.8 annex E
         self._context_id = 0
         self._message_id = 0
         self._out = b""
@@ -86,27 +72,24 @@ class StoreAssociation:
         ConfigurationError, SecretUnreadable
             When our certificates cannot be used.
         """
-        tls = None if settings.tls is None else settings.tls.context()
-        proposed = dict(zip(range(1, 2 * MOST_CONTEXTS, 2), dict.fromkeys(contexts), strict=False))
+        proposed = list(dict.fromkeys(contexts))[:MOST_CONTEXTS]
+        sock = connected(settings)
         try:
-            sock = socket.create_connection(
-                (settings.host, settings.port), settings.connect_timeout.total_seconds()
-            )
-        except OSError as error:
-            raise ArchiveUnavailable("the PACS takes no connection") from error
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is not None:
-                sock = tls.wrap_socket(sock, server_hostname=settings.host)
-            sock.sendall(_association_request(settings, proposed))
-            accepted, largest_bytes = _accepted(proposed, *_read_pdu(sock))
+            pairs = [(one.abstract_syntax, [one.transfer_syntax]) for one in proposed]
+            sock.sendall(association_request(settings, pairs, _LARGEST_READ_BYTES))
+            answered, largest_bytes = acceptance(*_read_pdu(sock))
             sock.settimeout(settings.answer_timeout.total_seconds())
-        except (OSError, ValueError) as error:
+        except OSError as error:
             sock.close()
             raise ArchiveUnavailable("the PACS breaks the negotiation off") from error
         except BaseException:
             sock.close()
             raise
+        accepted = {
+            context: context_id
+            for context_id, context in zip(range(1, 256, 2), proposed, strict=False)
+            if answered.get(context_id) == context.transfer_syntax
+        }
         return cls(sock, accepted, largest_bytes)
 
     def takes(self, context: Context) -> bool:
@@ -203,7 +186,7 @@ class StoreAssociation:
                 if len(command) > _LARGEST_READ_BYTES:
                     raise ArchiveServerError("the PACS's answer does not end")
                 if control & _LAST:
-                    return self._status_in(_elements(command))
+                    return self._status_in(numbers(command))
 
     def _status_in(self, command: Mapping[int, int]) -> int:
         if command.get(0x0100) != _C_STORE_RSP or command.get(0x0120) != self._message_id:
@@ -212,64 +195,6 @@ class StoreAssociation:
         if status is None:
             raise ArchiveServerError("the PACS answers without a status")
         return status
-
-
-def _association_request(settings: DimsePeerSettings, proposed: Mapping[int, Context]) -> bytes:
-    primitive = A_ASSOCIATE()
-    primitive.application_context_name = _APPLICATION_CONTEXT
-    primitive.calling_ae_title = settings.calling_ae_title
-    primitive.called_ae_title = settings.ae_title
-    primitive.presentation_context_definition_list = list(_proposals(proposed))
-    length = MaximumLengthNotification()
-    length.maximum_length_received = _LARGEST_READ_BYTES
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
-    primitive.user_information = [length, implementation]
-    pdu = A_ASSOCIATE_RQ()
-    pdu.from_primitive(primitive)
-    return pdu.encode()
-
-
-def _proposals(proposed: Mapping[int, Context]) -> Iterable[PresentationContext]:
-    for context_id, context in proposed.items():
-        proposal = PresentationContext()
-        proposal.context_id = context_id
-        proposal.abstract_syntax = context.abstract_syntax
-        proposal.transfer_syntax = [context.transfer_syntax]
-        yield proposal
-
-
-def _accepted(
-    proposed: Mapping[int, Context], kind: int, body: bytes
-) -> tuple[dict[Context, int], int]:
-    """Read the answer to the proposal: what was accepted, and the largest PDU it takes."""
-    pdu = _PDU.pack(kind, len(body)) + body
-    try:
-        if kind == _ASSOCIATE_RJ:
-            rejection = A_ASSOCIATE_RJ()
-            rejection.decode(pdu)
-            transient = rejection.result == 2
-            reason = f"source {rejection.source}, reason {rejection.reason_diagnostic}"
-            raise (ArchiveUnavailable if transient else ArchiveAssociationRejected)(reason)
-        if kind != _ASSOCIATE_AC:
-            raise ArchiveUnavailable("the PACS aborts the negotiation")
-        answer = A_ASSOCIATE_AC()
-        answer.decode(pdu)
-        taken = {
-            item.context_id: str(item.transfer_syntax)
-            for item in answer.presentation_context
-            if item.result == 0
-        }
-        user_information = answer.user_information
-        most = (user_information.maximum_length if user_information else None) or 0
-    except _GARBLED as error:
-        raise ArchiveServerError("the PACS's answer to the association is not one") from error
-    accepted = {
-        context: context_id
-        for context_id, context in proposed.items()
-        if taken.get(context_id) == context.transfer_syntax
-    }
-    return accepted, max(64, min(most or _LARGEST_SENT_BYTES, _LARGEST_SENT_BYTES))
 
 
 def _read_pdu(sock: socket.socket) -> tuple[int, bytes]:
@@ -289,7 +214,7 @@ def _read(sock: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _pdvs(body: bytes) -> Iterable[tuple[int, bytes]]:
+def _pdvs(body: bytes) -> Iterator[tuple[int, bytes]]:
     pos = 0
     while pos < len(body):
         if len(body) - pos < _PDV.size:
@@ -300,19 +225,6 @@ def _pdvs(body: bytes) -> Iterable[tuple[int, bytes]]:
             raise ArchiveServerError("the PACS's answer is cut off")
         yield control, body[pos + _PDV.size : end]
         pos = end
-
-
-def _elements(command: bytes | bytearray) -> dict[int, int]:
-    """Read the elements of a command set that are one US, by element number."""
-    found = {}
-    pos = 0
-    while pos + _ELEMENT.size <= len(command):
-        group, element, length = _ELEMENT.unpack_from(command, pos)
-        pos += _ELEMENT.size
-        if group == 0 and length == _US.size and pos + length <= len(command):
-            found[element] = _US.unpack_from(command, pos)[0]
-        pos += length
-    return found
 
 
 def _store_request(message_id: int, command: StoreCommand) -> bytes:
