@@ -122,7 +122,7 @@ class StoreAssociation:
             raise ArchiveContextRefused
         self._context_id = self._accepted[context]
         self._message_id = self._message_id % 0xFFFF + 1
-        self._out = self._pdu(_store_request(self._message_id, command), _COMMAND | _LAST)
+        self._out = b"".join(self._command(_store_request(self._message_id, command)))
         self._data.clear()
 
     def send(self, data: bytes) -> None:
@@ -159,6 +159,12 @@ class StoreAssociation:
         except OSError:
             pass  # it is gone already
         self._sock.close()
+
+    def _command(self, encoded: bytes) -> Iterator[bytes]:
+        for start in range(0, len(encoded), self._payload_bytes):
+            end = start + self._payload_bytes
+            control = _COMMAND | (_LAST if end >= len(encoded) else 0)
+            yield self._pdu(encoded[start:end], control)
 
     def _pdu(self, data: bytes | bytearray, control: int) -> bytes:
         size = len(data)
