@@ -10,6 +10,13 @@ class ArchiveUnavailable(TransientError):
     hint = "Start the archive or mend the network; nothing acknowledged is lost."
 
 
+class ArchiveTooSlow(ArchiveUnavailable):
+    """The archive does not answer a query in time."""
+
+    code = "ARCHIVE-TOO-SLOW"
+    hint = "Raise find_scu.answer_timeout; the next poll asks for fewer days at once by itself."
+
+
 class ArchiveServerError(TransientError):
     """The archive failed on this request, or answered what the standard does not allow."""
 

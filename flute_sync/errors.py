@@ -6,7 +6,7 @@
     ├── TransientError          try again; the target or the network is at fault
     │   ├── fhir_errors         FhirUnavailable, FhirBusy, FhirConflict, FhirServerError
     │   ├── archive_errors      ArchiveUnavailable, ArchiveServerError, ArchiveStudyAbsent,
-    │   │                       ArchiveIncomplete
+    │   │                       ArchiveIncomplete, ArchiveTooSlow, ArchiveQueryRefused
     │   ├── ledger_errors       LedgerUnavailable, LedgerBusy, LeaseLost
     │   ├── upload_errors       UploadInterrupted, UploadTooSlow, TooManyUploads
     │   ├── notice_errors       NoticeTooSlow

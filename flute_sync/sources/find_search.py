@@ -64,8 +64,8 @@ class StudySearch:
 
     def beyond(self, window: Window) -> Found:
         """Return what an open window holds, as far as the archive tells; see `through`."""
-        rows, whole = self._asked(window, None)
-        return Found(window, rows, cut=not whole)
+        answer = self._asked(window, None)
+        return Found(window, answer.rows, cut=not answer.whole)
 
     def at_once(self) -> Found:
         """Ask for everything; ``cut`` where that may not be all there is; see `through`."""

@@ -15,11 +15,11 @@ PS3.4 C.2.2.2.5 (2026b), PS3.5 6.2 (DA, TM).
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple
 
-from flute_sync.archive_errors import ArchiveQueryRefused, ArchiveUnavailable
+from flute_sync.archive_errors import ArchiveQueryRefused, ArchiveTooSlow
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.peer import Json
 from flute_sync.sources.search import text
@@ -31,6 +31,7 @@ _LAST_SECOND: Final = 86_399
 _HALF_A_DAY: Final = 43_200
 _DATE: Final = f"{tags.STUDY_DATE:08X}"
 _TIME: Final = f"{tags.STUDY_TIME:08X}"
+_MOST_REFUSED: Final = 2
 _GROWS_BELOW: Final = 4  # a window is doubled that holds less than this part of what it may
 
 
@@ -71,10 +72,11 @@ class Window(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The rows of a query; not ``whole`` where it was refused, cancelled or ended early."""
+    """The rows of a query; not ``whole`` where it was cancelled, or for the ``refusal``."""
 
     rows: list[Json]
     whole: bool
+    refusal: ArchiveQueryRefused | None = None
 
 
 class Found(NamedTuple):
@@ -110,6 +112,9 @@ class Windows:
     least_limit: int = LEAST_LIMIT
     longest: int = 0
     days: int | None = None
+    widest: int = date.max.toordinal()
+    _answers: int = field(default=0, init=False)
+    _refusal: ArchiveQueryRefused | None = field(default=None, init=False)
 
     def through(self, since: date, until: date, ask: Ask) -> Iterator[Found]:
         """Yield what there is from one day to another, in order, each day once.
@@ -119,25 +124,30 @@ class Windows:
         Raises
         ------
         ArchiveQueryRefused
-            When the smallest window is refused, and whatever ``ask`` raises besides.
+            When not even seconds of two days are answered, and whatever ``ask`` raises.
         """
+        tried = 0
 
         def window(first: int, last: int) -> Window:
+            nonlocal tried
+            tried = last - first + 1
             return Window(date.fromordinal(first), date.fromordinal(last))
 
         first, last = since.toordinal(), until.toordinal()
-        width = self.days or last - first + 1
+        width, before, self._refusal = self.days or last - first + 1, self._answers, None
         try:
-            for found in self._along(first, last, width, window, ask):
+            for found in self._along(first, last, width, self.widest, window, ask):
                 if found.cut and not found.unheeded and found.window.since == found.window.until:
                     yield from self._through_day(found, ask)
                 else:
                     yield found
                 if found.window.until != until:  # the last may be shorter than it could be
                     self.days = _days(found.window)
-        except ArchiveUnavailable:
-            self.days = max(1, (self.days or width) // 2)  # it may be too slow for so many
+        except ArchiveTooSlow:
+            self.widest = max(1, tried // 2)
             raise
+        if self._refusal is not None and self._answers == before:
+            raise self._refusal
 
     def at_once(self, ask: Ask) -> Found:
         """Ask for everything; ``cut`` where that may not be all there is."""
@@ -150,17 +160,26 @@ class Windows:
         def window(first: int, last: int) -> Window:
             return day.window._replace(seconds=(first, last))
 
-        yield from self._along(0, _LAST_SECOND, _HALF_A_DAY, window, ask)
+        yield from self._along(0, _LAST_SECOND, _HALF_A_DAY, _HALF_A_DAY, window, ask)
         yield Found(day.window, [row for row in day.rows if _stated_second(row) is None])
 
     def _along(
-        self, first: int, last: int, width: int, window: Callable[[int, int], Window], ask: Ask
+        self,
+        first: int,
+        last: int,
+        width: int,
+        widest: int,
+        window: Callable[[int, int], Window],
+        ask: Ask,
     ) -> Iterator[Found]:
         """Yield windows side by side, narrower where an answer is cut off, wider where it is short.
 
-        A window that cannot be narrower is yielded as it is.
+        A window that cannot be narrower is yielded as it is. Where two of them were refused and
+        nothing was answered, nothing will be.
         """
-        while first <= last:
+        before, refused = self._answers, 0
+        while first <= last and refused < _MOST_REFUSED:
+            width = min(width, widest)
             end = min(first + width - 1, last)
             found = self._asked(window(first, end), ask)
             if found.cut and not found.unheeded and end > first:
@@ -169,6 +188,7 @@ class Windows:
             yield found
             if found.unheeded:
                 return
+            refused += self._answers == before
             first = end + 1
             if len(found.rows) * _GROWS_BELOW < self.limit:
                 width *= 2
@@ -184,6 +204,9 @@ class Windows:
     def _judged(self, window: Window, answer: Answer) -> Found:
         is_whole = answer.whole and len(answer.rows) < self.limit
         self.longest = max(self.longest, len(answer.rows))
+        self._refusal = answer.refusal or self._refusal
+        if answer.rows or answer.whole:
+            self._answers += 1
         return Found(window, answer.rows, cut=not is_whole)
 
     @property
@@ -197,13 +220,7 @@ Query = Callable[[dict[int, str]], Generator[Json, None, None]]
 
 
 def asked(query: Query, window: Window, most: int | None) -> Answer:
-    """Put a query for a window.
-
-    Raises
-    ------
-    ArchiveQueryRefused
-        When even a second is refused, and whatever ``query`` raises besides.
-    """
+    """Put a query for a window; raises what ``query`` does, but for refusals."""
     rows: list[Json] = []
     with closing(query(window.match)) as answers:
         try:
@@ -211,10 +228,8 @@ def asked(query: Query, window: Window, most: int | None) -> Answer:
                 rows.append(row)
                 if most is not None and len(rows) >= most:
                     return Answer(rows, whole=False)
-        except ArchiveQueryRefused:
-            if not rows and window.seconds is not None and len(set(window.seconds)) == 1:
-                raise
-            return Answer(rows, whole=False)
+        except ArchiveQueryRefused as refusal:
+            return Answer(rows, whole=False, refusal=refusal)
     return Answer(rows, whole=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flute_sync.archive_errors import ArchiveQueryRefused
+from flute_sync.archive_errors import ArchiveQueryRefused, ArchiveTooSlow
 from flute_sync.sources.find_windows import Answer, Found, Window, Windows, asked
 
 SINCE, UNTIL = date(2026, 1, 1), date(2026, 1, 12)
@@ -34,7 +34,7 @@ class Pacs:
 
     def __init__(self, rows: list[Row], limit: int = 10**9, how: str = "silent") -> None:
         self.rows, self.limit, self.how = rows, limit, how
-        self.heeds = True
+        self.heeds = self.takes_times = True
         self.asked: list[Window] = []
 
     def __call__(self, window: Window, most: int | None) -> Answer:
@@ -43,7 +43,8 @@ class Pacs:
 
     def _answers(self, window: Window) -> Generator[Row, None, None]:
         found = [one for one in self.rows if not self.heeds or self._matches(one, window)]
-        if self.how == "refuses" and len(found) > self.limit:
+        is_timed = window.seconds is not None and not self.takes_times
+        if is_timed or (self.how == "refuses" and len(found) > self.limit):
             raise ArchiveQueryRefused(0xA700)
         yield from found[: self.limit]
         if self.how == "ends early" and len(found) > self.limit:
@@ -158,10 +159,55 @@ def test_more_in_one_second_than_is_answered_is_said():
 
 
 def test_an_archive_that_refuses_everything_is_asked_no_more_than_it_takes_to_know():
-    pacs = Pacs([row(n, datetime(2026, 1, 1, tzinfo=UTC)) for n in range(5)], 0, "refuses")
+    pacs = Pacs([row(n, datetime(2026, 1, 1, tzinfo=UTC)) for n in range(5)], -1, "refuses")
     with pytest.raises(ArchiveQueryRefused):
         list(Windows(500).through(SINCE, UNTIL, pacs))
-    assert len(pacs.asked) < 25
+    assert len(pacs.asked) < 60
+
+
+@pytest.mark.parametrize("second", [0, 45_000, 86_399])
+def test_a_second_that_is_refused_hides_no_other(second):
+    full = START + timedelta(days=3, seconds=second)
+    others = [START + timedelta(hours=11 * n, seconds=1) for n in range(24)]
+    rows = [row(n, at) for n, at in enumerate([full] * 30 + others)]
+    pacs = Pacs(rows, 20, "refuses")
+    found = list(Windows(500).through(SINCE, UNTIL, pacs))
+    assert days_of(found) == [SINCE + timedelta(n) for n in range(12)]
+    assert {uid(one) for part in found for one in part.rows} == {f"1.2.{n}" for n in range(30, 54)}
+    assert [part.window.seconds for part in found if part.cut] == [(second, second)]
+    assert len(pacs.asked) < 150
+
+
+def test_an_archive_that_refuses_times_hides_no_other_day():
+    full = [START + timedelta(days=day, minutes=n) for day in (0, 5) for n in range(30)]
+    others = [START + timedelta(days=n) for n in (1, 2, 8, 11)]
+    rows = [row(n, at) for n, at in enumerate([*full, *others])]
+    pacs = Pacs(rows, 20, "refuses")
+    pacs.takes_times = False
+    found = list(Windows(500).through(SINCE, UNTIL, pacs))
+    assert {uid(one) for part in found for one in part.rows} == {f"1.2.{n}" for n in range(60, 64)}
+    assert {part.window.since for part in found if part.cut} == {SINCE, SINCE + timedelta(5)}
+    assert len(pacs.asked) < 150
+
+
+def test_an_archive_too_slow_for_a_window_is_asked_for_half_of_it_next():
+    windows = Windows(500)
+    widths: list[int] = []
+
+    def slow(window: Window, _: int | None) -> Answer:
+        assert window.since is not None
+        assert window.until is not None
+        widths.append((window.until - window.since).days + 1)
+        if widths[-1] > 4:
+            raise ArchiveTooSlow
+        return Answer([], whole=True)
+
+    for _ in range(2):
+        with pytest.raises(ArchiveTooSlow):
+            list(windows.through(SINCE, UNTIL, slow))
+    found = list(windows.through(SINCE, UNTIL, slow))
+    assert widths == [12, 6, 3, 3, 3, 3]
+    assert days_of(found) == [SINCE + timedelta(n) for n in range(12)]
 
 
 def test_an_archive_that_ignores_the_date_is_asked_for_everything_once():
