@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from socketserver import BaseServer
@@ -310,7 +311,8 @@ def _guarded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _silence() -> None:
-    """Let pynetdicom log nothing: it prints identifiers."""
+    """Let pynetdicom log nothing, and pydicom not warn: they print what senders sent."""
+    warnings.filterwarnings("ignore", module=r"(pydicom|pynetdicom)(\.|$)")
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 

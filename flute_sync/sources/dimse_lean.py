@@ -70,8 +70,6 @@ class LeanAssociation:
 
     def serve(self) -> FluteSyncError | None:
         """Serve until the association ends; return why, or None when the sender released it."""
-        connection = self._connection
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         error: FluteSyncError | None = None
         try:
             while not self._take(self._receive()):

@@ -17,7 +17,7 @@ from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from flute_sync.dimse_errors import ProtocolViolated, StoreTooSlow
+from flute_sync.dimse_errors import ProtocolViolated, StoreInterrupted, StoreTooSlow
 from flute_sync.sources.dimse_commands import LARGEST_COMMAND_BYTES, Command
 from flute_sync.sources.dimse_exchange import Response
 from flute_sync.sources.dimse_pdus import Fragment, pieces
@@ -89,8 +89,7 @@ class Provider(DULServiceProvider):
             super().run_reactor()
         except InvalidEventError:
             association.cut()  # what pynetdicom makes of a connection that closes early
-        except Exception:
-            log.exception("pynetdicom failed.")
+        except Exception:  # noqa: BLE001  the boundary of a thread: what a sender sent is at fault
             association.failure = association.failure or ProtocolViolated("pynetdicom gave up")
             association.is_aborted = True
             association.cut()
@@ -150,7 +149,7 @@ class Messages(DIMSEServiceProvider):
         exchange = association.exchange
         if exchange.knows(context_id) and self.message is None:
             fragment = Fragment(context_id, bool(data[0] & 1), bool(data[0] & 2), data[1:])
-            response = exchange.take(fragment)
+            response = self._taken(association, fragment)
             if response is not None:
                 self._send(response)
         elif exchange.is_idle and context_id in association._accepted_cx:
@@ -158,6 +157,16 @@ class Messages(DIMSEServiceProvider):
             super().receive_primitive(_p_data(context_id, data))
         else:
             raise ProtocolViolated("two messages mingle, or a context that was not accepted")
+
+    def _taken(self, association: "IncomingAssociation", fragment: Fragment) -> Response | None:
+        try:
+            return association.exchange.take(fragment)
+        except ProtocolViolated:
+            raise
+        except Exception:
+            log.exception("An association failed.")
+            association.failure = StoreInterrupted("a defect of ours")
+            raise
 
     def _send(self, response: Response) -> None:
         for piece in pieces(response.command, self.assoc.requestor.maximum_length or 0):

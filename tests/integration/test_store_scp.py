@@ -1,11 +1,13 @@
 """C-STORE in mode index, by every sender at hand, on both data paths."""
 
 import os
+import random
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -34,9 +36,11 @@ from tests.acceptance.site import eventually
 from tests.dimse import (
     CT,
     EXPLICIT,
+    IMPLICIT,
     RELEASE_RQ,
     VERIFICATION,
     RawSender,
+    association_request,
     bare,
     command_set,
     data_set,
@@ -336,6 +340,38 @@ def test_what_is_not_dicom_ends_the_association(
         sender.send(message(1, CT, "1.2.3", data_set()))
         assert sender.status() == 0
     assert received(intake) == {"1.2.3"}
+
+
+def test_broken_streams_do_no_harm(
+    acceptor: Acceptor, intake: MemoryIntake, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance = random.Random(8)
+    request = association_request(((CT, EXPLICIT), (VERIFICATION, IMPLICIT)))
+    store = message(1, CT, "1.2.3", data_set(), most=31)
+    for _ in range(120):
+        sent = (
+            request + mutated(store, chance) if chance.random() < 0.8 else mutated(request, chance)
+        )
+        with socket.create_connection(("127.0.0.1", acceptor.port), timeout=20) as connection:
+            connection.sendall(sent + RELEASE_RQ)
+            if chance.random() < 0.5:
+                connection.shutdown(socket.SHUT_WR)
+                with suppress(OSError):
+                    while connection.recv(4096):
+                        pass
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    eventually(lambda: reaches(acceptor))
+    assert received(intake) <= {"1.2.3"}
+
+
+def mutated(stream: bytes, chance: random.Random) -> bytes:
+    """Change, cut out or put in some bytes."""
+    broken = bytearray(stream)
+    for _ in range(chance.randrange(1, 4)):
+        at = chance.randrange(len(broken))
+        end = at + chance.choice([0, 1, 4, 30])
+        broken[at:end] = chance.choice([b"", b"\xff" * 4, bytes(4), chance.randbytes(9)])
+    return bytes(broken)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00\xff\xff\xff\xff"])
