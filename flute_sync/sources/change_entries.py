@@ -53,6 +53,12 @@ class Entry(NamedTuple):
         """Where a reader stands that has read it."""
         return Position(self.sequence, self.at)
 
+    def contradicts(self, position: Position) -> bool:
+        """Tell whether it has the number of what was read last, and was made after it."""
+        if self.sequence != position.sequence or self.at is None or position.at is None:
+            return False
+        return self.at > position.at
+
 
 def parsed(row: Json, name: str) -> Entry:
     """Read an entry; the case of names and actions is not looked at.

@@ -38,6 +38,7 @@ _DEEP: Final = 5000
 _AGAIN: Final = 50
 _AGAIN_FOR: Final = timedelta(minutes=2)
 """How far behind the newest entry a late one may appear, in numbers and in time."""
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _BY_TIME: Final = re.compile(r"/v([2-9]|[1-9]\d+)(\.\d+)?(/|$)")
 
 
@@ -141,23 +142,30 @@ class ChangeFeedPoller:
         while True:
             page = self._page(f"offset={offset}&limit={size}")
             if page:
+                if any(entry.contradicts(position) for entry in page):
+                    self._reset(now)
+                    return
                 yield page
                 last, offset = offset, max(entry.sequence for entry in page)
                 if offset <= last:
                     raise ArchiveServerError(f"{_NAME}: its pages do not end")
                 continue
-            if newest is None:
-                latest = _latest(self._peer)
-                newest = latest.sequence if latest is not None else 0
-                if newest < position.sequence:
-                    self._reset(now)
-                    return
-            if newest <= offset:
+            newest = self._newest(position, now) if newest is None else newest
+            if newest is None or newest <= offset:
                 return
             if offset > position.sequence:  # a gap, and nobody says how wide
                 self._deliver(Position(offset, position.at), now)
             yield []
             offset += size
+
+    def _newest(self, position: Position, now: datetime) -> int | None:
+        """Return the newest number; None of a feed that began anew."""
+        latest = _latest(self._peer)
+        newest = latest.sequence if latest is not None else 0
+        if newest >= position.sequence:
+            return newest
+        self._reset(now)
+        return None
 
     def _window(self, position: Position, now: datetime) -> Iterator[list[Entry]]:
         """Read by time, up to the newest."""
@@ -192,7 +200,7 @@ class ChangeFeedPoller:
         self._is_behind = True
 
     def _take(self, position: Position, page: list[Entry], now: datetime) -> Position:
-        new = [entry for entry in page if entry.sequence not in self._read]
+        new = [entry for entry in page if self._read.get(entry.sequence) != (entry.at or _NEVER)]
         behind = position.after(page)
         studies: dict[StudyInstanceUID, Entry] = {}
         for entry in sorted(new, key=lambda entry: entry.sequence):
@@ -211,9 +219,8 @@ class ChangeFeedPoller:
         return behind
 
     def _remember(self, new: list[Entry], behind: Position) -> None:
-        none = datetime.min.replace(tzinfo=UTC)
-        oldest = none if behind.at is None else behind.at - 2 * _AGAIN_FOR
-        self._read |= {entry.sequence: entry.at or none for entry in new}
+        oldest = _NEVER if behind.at is None else behind.at - 2 * _AGAIN_FOR
+        self._read |= {entry.sequence: entry.at or _NEVER for entry in new}
         self._read = {
             sequence: at
             for sequence, at in self._read.items()

@@ -239,6 +239,19 @@ class TestReset:
         assert [record.event for record in caplog.records] == ["source.reset"]
         assert site.heard() == {}
 
+    def test_one_that_has_grown_beyond_what_was_read_too(self, site, caplog):
+        for _ in range(120):
+            site.feed.say("1.2.1")
+        site.heard()
+        site.feed.entries.clear()
+        site.feed.sequence = 0
+        site.feed.now += timedelta(days=1)
+        site.feed.say("1.2.5")
+        for _ in range(300):
+            site.feed.say("1.2.2")
+        assert set(site.heard()) == {"1.2.2", "1.2.5"}
+        assert site.heard() == {}
+
     def test_an_empty_one_too(self, site):
         site.feed.say("1.2.1")
         site.heard()
