@@ -23,7 +23,7 @@ from flute_sync.sources.dimse_peer import DimsePeerSettings
 from flute_sync.sources.store_pacs import PacsOutlets, probe
 from flute_sync.sources.store_sink import Context
 from tests.acceptance.site import eventually
-from tests.dimse import CT, EXPLICIT, IMPLICIT, RawSender, message
+from tests.dimse import CT, EXPLICIT, IMPLICIT, RawSender, listening, message
 from tests.forwarding import (
     Sender,
     answering,
@@ -33,6 +33,8 @@ from tests.forwarding import (
     silent,
     storescp,
 )
+from tests.intake import MemoryIntake
+from tests.integration.tls import Authority
 from tests.services.orthanc import Orthanc
 from tests.services.process import free_port
 from tests.stow import (
@@ -465,3 +467,24 @@ def any_archive(
 
 
 NAMES = [uid(study, "series", 1) for study in ("study", "other")]
+
+
+def test_a_pacs_is_called_by_tls_with_a_certificate(tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path), Authority(tmp_path, "stranger")
+    pair, stranger = ours.pair("127.0.0.1"), theirs.pair("localhost")
+    pacs = MemoryIntake()
+    shown = {
+        "cert_file": str(pair.certificate),
+        "key_file": str(pair.key),
+        "ca_file": str(ours.file),
+    }
+    wrong = shown | {"cert_file": str(stranger.certificate), "key_file": str(stranger.key)}
+    untrusted = shown | {"ca_file": str(theirs.file)}
+    with listening(pacs, tls=shown, ae_title="PACS") as behind:
+        for tls, status in ((shown, 0), (wrong, 0xA700), (untrusted, 0xA700), (None, 0xA700)):
+            with (
+                forwarding(FakeIntake(), pacs_at(behind.port, tls=tls)) as acceptor,
+                Sender(acceptor) as sender,
+            ):
+                assert sender.store(INSTANCE, DATA) == status
+    assert len(pacs.deliveries) == 1
