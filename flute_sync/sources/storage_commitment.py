@@ -163,9 +163,15 @@ class StorageCommitment:
                 pending = self._waiting.get(timeout=_BEAT.total_seconds())
             except queue.Empty:
                 continue
-            report = Report(pending.transaction_uid, pending.asked, self._verdicts(pending))
-            if not self._stopping.is_set():
-                self._tell(pending, report)
+            try:
+                self._serve(pending)
+            except Exception:
+                log.exception("A request for storage commitment failed.")
+
+    def _serve(self, pending: _Pending) -> None:
+        report = Report(pending.transaction_uid, pending.asked, self._verdicts(pending))
+        if not self._stopping.is_set():
+            self._tell(pending, report)
 
     def _verdicts(self, pending: _Pending) -> dict[str, FailureReason | None]:
         verdicts: dict[str, FailureReason | None] = {}
