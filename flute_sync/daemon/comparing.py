@@ -7,7 +7,7 @@ the service may have been at work.
 
 import hashlib
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -47,8 +47,13 @@ class Comparison:
         lookup = shop.config.patient.model_copy(update={"policy": "lookup"})
         self._patients = Patients(shop.fhir, lookup)
 
-    def gather(self, scratch: Scratch, stop: Stop) -> None:
+    def gather(self, scratch: Scratch, stop: Stop, say: Callable[[str], None]) -> None:
         """List all three sides; the ledger last, so that it knows of what was listed.
+
+        Parameters
+        ----------
+        say
+            Told of which side the list is being read.
 
         Raises
         ------
@@ -58,8 +63,10 @@ class Comparison:
         for name in self._archives:
             pages = self._shop.listing(name).pages(self._choice, None, datetime.now(UTC), stop)
             for page in pages:
+                say(name)
                 scratch.put(_ARCHIVE, (self._archive_fact(name, row) for row in page.rows))
         for studies in self.survey.studies():
+            say("the FHIR server")
             self.endpoints.update(one for _, said in studies for one in said.endpoints)
             scratch.put(_FHIR, ((uid, _from_said(said)) for uid, said in studies))
             if stop():

@@ -85,7 +85,7 @@ class Reconciliation:
     repair
         Whether what is found is mended.
     tell
-        Told how many of how many studies were compared.
+        Told how many of how many studies were compared, and what is waited for.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Reconciliation:
         choice: Choice,
         *,
         repair: bool,
-        tell: Callable[[int, int], None],
+        tell: Callable[[int, int | None, str | None], None],
     ) -> None:
         self.result = Result()
         self._shop, self._archives, self._choice = shop, archives, choice
@@ -119,7 +119,7 @@ class Reconciliation:
             One side cannot be listed to its end, or a server is down.
         """
         with Scratch() as scratch:
-            self._comparison.gather(scratch, pulse.asked)
+            self._comparison.gather(scratch, pulse.asked, self._listing)
             if pulse.stopping:
                 return
             self._scene = replace(self._scene, broken=self._broken())
@@ -128,10 +128,13 @@ class Reconciliation:
             while part := list(islice(cases, PART)):
                 self._take(part, pulse)
                 self.result.compared += len(part)
-                self._tell(self.result.compared, total)
+                self._tell(self.result.compared, total, None)
                 if pulse.asked():
                     return
         self._endpoints()
+
+    def _listing(self, side: str) -> None:
+        self._tell(0, None, f"the list of {side}")
 
     # -- studies -----------------------------------------------------------------------------
 
