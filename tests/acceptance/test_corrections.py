@@ -27,6 +27,7 @@ def pacs(orthanc: Orthanc) -> Pacs:
 def watched(real_site: Site, orthanc: Orthanc) -> Site:
     """A site that follows Orthanc's feed and its study search."""
     feed = {"enabled": True, "url": orthanc.base_url, "interval": "300ms", "start": "now"}
+    feed["removals"] = "500ms"
     real_site.settings["orthanc_changes"] = feed
     real_site.settings["qido_rs"] = {"enabled": True, "interval": "1s", "lookback": "P4000D"}
     real_site.settings["patient"]["watch_interval"] = "1s"
@@ -287,7 +288,6 @@ def test_what_is_deleted_goes_slowly_and_comes_back(
         eventually(lambda: len(study(upload.uid)["series"]) == 5, every=0.3)
         smaller = study(upload.uid)
         pacs.delete(upload.uid)
-        site.ask("retry", upload.uid)
         eventually(lambda: _told(site, "study.retry", upload.uid))
         assert study(upload.uid) == smaller
         site.kill()

@@ -4,7 +4,17 @@ from datetime import timedelta
 
 from flute_sync.study import Code, KeyObjects, Reference, StudyInstanceUID
 from flute_sync.task import State
-from tests.contract.ledger_site import OTHER, SECOND, STUDY, Site, failed, received, synced
+from tests.contract.ledger_site import (
+    OTHER,
+    SECOND,
+    STUDY,
+    Site,
+    failed,
+    held,
+    left_out,
+    received,
+    synced,
+)
 
 THIRD = StudyInstanceUID("1.2.5")
 
@@ -122,3 +132,33 @@ def test_what_an_archive_misses_is_counted_until_it_is_believed(site: Site) -> N
     site.snapshot(claimed, absent=True, believed=True)
     site.ledger.settle(claimed, synced(claimed.study_instance_uid))
     assert site.ledger.missing("pacs", began - SECOND).missing == 1
+
+
+def test_who_was_found_by_a_number_is_woken_by_it(site: Site) -> None:
+    site.deliver(received([1]))
+    site.ledger.settle(site.claim(), synced(identity="k1"))
+    assert site.ledger.wake_identified({"k2"}) == 0
+    assert site.ledger.wake_identified({"k1", "k2"}) == 1
+    claimed = site.claim()
+    assert claimed.identity == "k1"
+    site.ledger.settle(claimed, held())
+    assert site.ledger.wake_identified({"k1"}) == 1
+    claimed = site.claim()
+    assert claimed.identity == "k1"
+    site.ledger.settle(claimed, left_out())
+    assert site.ledger.wake_identified({"k1"}) == 0
+
+
+def test_what_was_doubted_is_looked_for_at_once_when_a_person_says_so(site: Site) -> None:
+    _known(site, STUDY, OTHER)
+    later = site.clock.now + timedelta(days=1)
+    for uid, code in ((STUDY, "ARCHIVE-MANY-ABSENT"), (OTHER, "ARCHIVE-STUDY-ABSENT")):
+        site.ledger.replay(uid)
+        claimed = site.claim()
+        site.snapshot(claimed, absent=True)
+        site.ledger.settle(claimed, failed(later, code=code))
+    assert site.ledger.next_due() == later
+    assert site.ledger.look_for_missing("copy") == 0
+    assert site.ledger.look_for_missing("pacs") == 1
+    assert site.ledger.next_due() == site.clock.now
+    assert site.claim().study_instance_uid == STUDY
