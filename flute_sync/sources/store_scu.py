@@ -11,6 +11,7 @@ PS3.4 B, PS3.7 9.3.1 and PS3.8 9.3 (2026b).
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from struct import Struct
 from typing import Final, Self
 
@@ -28,6 +29,7 @@ _LARGEST_SENT_BYTES: Final = 128 << 10
 _LEAST_SENT_BYTES: Final = 128
 _LARGEST_READ_BYTES: Final = 64 << 10
 MOST_CONTEXTS: Final = 128
+_GOODBYE: Final = timedelta(seconds=5)
 _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(4, 8)
 _ABORTED: Final = bytes((_ABORT, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 _RELEASE: Final = bytes((_RELEASE_RQ, 0, 0, 0, 0, 4, 0, 0, 0, 0))
@@ -144,6 +146,7 @@ class StoreAssociation:
     def release(self) -> None:
         """End the association in good order, as far as the PACS lets us."""
         try:
+            self._sock.settimeout(_GOODBYE.total_seconds())
             self._sock.sendall(_RELEASE)
             while _read_pdu(self._sock)[0] not in (_RELEASE_RP, _ABORT):
                 pass
@@ -154,7 +157,7 @@ class StoreAssociation:
     def abort(self) -> None:
         """Break the association off: what was begun is not to be stored."""
         try:
-            self._sock.settimeout(1)
+            self._sock.settimeout(_GOODBYE.total_seconds())
             self._sock.sendall(_ABORTED)
         except OSError:
             pass  # it is gone already

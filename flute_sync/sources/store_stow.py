@@ -228,7 +228,7 @@ class _Upload:
 
     async def cancel(self) -> None:
         self._task.cancel()
-        await asyncio.wait({self._task})
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _ended_during(self, work: Coroutine[Any, Any, Any]) -> bool:
         """Do something for which the archive must go on; tell whether it ended instead."""
