@@ -38,7 +38,8 @@ class SweepSettings(Settings):
     """``sweep`` of a poller: going through the whole archive now and then."""
 
     enabled: bool = False
-    """Whether it is done by itself; otherwise only where another source has found removals."""
+    """Whether it is done by itself, and takes in what was never heard of; otherwise it is done only
+    where another source has found removals, among the studies that are known."""
 
     interval: PositiveDuration = timedelta(hours=24)
     """How long after the beginning of one sweep the next begins."""
@@ -73,13 +74,15 @@ class SweepSettings(Settings):
 class _Round:
     """One sweep.
 
-    ``before`` is what the archive was believed to hold when it began; None after a restart, when
-    what was listed before is not known any more, so that nothing is concluded from what was not.
+    ``before`` is what the archive was believed to hold when it began. It is not ``whole`` after a
+    restart, when what was listed before is not known any more, so that nothing is concluded from
+    what was not.
     """
 
     started_at: datetime
+    before: Digests
     resume: str | None = None
-    before: Digests | None = None
+    whole: bool = True
     listed: Digests = field(default_factory=Digests)
     pages: Iterator[Page] | None = None
     gone: list[StudyInstanceUID] | None = None
@@ -155,12 +158,15 @@ class Sweep:
             started, _, resume = (said or f"{_LONG_AGO.isoformat()} {_DONE}").partition(" ")
             began = datetime.fromisoformat(started)
             if resume not in (_DONE, _AGAIN):
-                return _Round(began, resume or None)
+                return _Round(began, self._before(stop), resume or None, whole=False)
             self._due = _due(began, self._settings) if resume == _DONE else now
         if not self._asked and (self._due is None or now < self._due):
             return None
         self._asked = False
-        return _Round(now, before=Digests(held(self._intake, self._archive, stop)))
+        return _Round(now, self._before(stop))
+
+    def _before(self, stop: Stop) -> Digests:
+        return Digests(held(self._intake, self._archive, stop))
 
     def _next(self, sweep: _Round, now: datetime, stop: Stop) -> Page | None:
         if sweep.pages is None:
@@ -172,13 +178,13 @@ class Sweep:
 
     def _take(self, sweep: _Round, page: Page, now: datetime) -> None:
         rows = page.rows
-        self._deliver(
-            now,
-            f"{sweep.started_at.isoformat()} {page.resume}",
-            tuple(
-                Noticed(row.study_instance_uid, fingerprint=row.fingerprint) for row in page.rows
-            ),
+        noticed = tuple(
+            Noticed(row.study_instance_uid, fingerprint=row.fingerprint)
+            for row in rows
+            # Who did not want a sweep may not want what was never heard of.
+            if self._settings.enabled or row.study_instance_uid in sweep.before
         )
+        self._deliver(now, f"{sweep.started_at.isoformat()} {page.resume}", noticed)
         sweep.resume = page.resume
         for row in rows:
             sweep.listed.add(row.study_instance_uid)
@@ -188,7 +194,7 @@ class Sweep:
         """Judge what was not listed; after a restart go through everything once more instead."""
         sweep.pages = None
         self._wait = timedelta()
-        if sweep.before is None:
+        if not sweep.whole:
             self._end(sweep, now, _AGAIN)
             self._due = now
             return

@@ -106,7 +106,8 @@ def source(request, archive_url: str, archive: Archive) -> Iterator[Source]:
     def sweep(intake: MemoryIntake) -> Poller:
         listed = Archive(ArchiveSettings(dicomweb_url=archive.settings.dicomweb_url))
         opened.callback(listed.close)
-        return WholeSweep(SweepSettings(rate=100_000), QidoListing(listed), archive.name, intake)
+        settings = SweepSettings(enabled=True, rate=100_000)
+        return WholeSweep(settings, QidoListing(listed), archive.name, intake)
 
     def change_feed(intake: MemoryIntake) -> Poller:
         poller = ChangeFeedPoller(

@@ -237,6 +237,14 @@ class TestPace:
         site.run()
         assert len(site.archive.asked) == 1
 
+    def test_one_that_is_only_asked_for_tells_of_what_is_known(self):
+        site = Site(held=7, listed=20, enabled=False)
+        site.sweep.ask()
+        site.step()
+        site.restart()
+        site.run()
+        assert set(site.changed) == set(site.all[:7])
+
 
 class TestWindow:
     @pytest.mark.parametrize(
