@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flute_sync.errors import FluteSyncError
-from flute_sync.intake import Delivery, IntentId
+from flute_sync.intake import Delivery, IntentId, Performed
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.stow_intents import Intents, UploadIntent
 from flute_sync.sources.stow_ledger import LedgerDoor
@@ -63,6 +63,14 @@ class Book:
 
     def cursor(self, source: str, archive: str) -> str | None:
         return None
+
+    def held(
+        self, archive: str, after: StudyInstanceUID | None, limit: int
+    ) -> tuple[StudyInstanceUID, ...]:
+        return ()
+
+    def performed_step(self, sop_instance_uid: str) -> tuple[Performed, ...]:
+        return ()
 
     def all_ended(self) -> bool:
         """Wait until no intent is open."""
