@@ -8,7 +8,6 @@ PS3.4 C.4.1 and C.6.2 (2026b).
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from itertools import cycle
 from typing import Final
 
 from flute_sync.archive_errors import (
@@ -29,7 +28,7 @@ from flute_sync.sources.find_windows import Window
 from flute_sync.sources.peer import Json
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import StudyRow, count
-from flute_sync.sources.study_reading import Attributes, gather
+from flute_sync.sources.study_reading import Attributes, gather, of_every_patient
 from flute_sync.study import StudyInstanceUID
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
@@ -152,9 +151,7 @@ class _Reading:
         self.refused: list[Refused] = []
         self._session = session
         self._uid = row.study_instance_uid
-        # Nothing tells which parts are whose where it is filed under several patients: each of
-        # them must be seen, so that the study is held.
-        self._studies = cycle(row.attributes)
+        self._studies = of_every_patient(row)
         self._most = most
         self._patient = patient
         self._is_refused = False

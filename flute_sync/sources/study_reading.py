@@ -6,6 +6,7 @@ PS3.18 10.4.1.1.2 (metadata), 10.6 (search) and F (DICOM JSON) (2026b).
 """
 
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Final, Literal, NamedTuple
 
 from flute_sync.archive_errors import ArchiveForeignInstance, ArchiveRefused
@@ -76,13 +77,23 @@ class Reading:
 
     def _by_search(self, row: StudyRow) -> Iterator[Attributes]:
         uid = row.study_instance_uid
+        studies = of_every_patient(row)
         for series in self._search.series(uid):
             series_uid = uid_in(series, tags.SERIES_INSTANCE_UID)
             if series_uid is None:
-                yield series, row.attributes[0]
+                yield series, next(studies)
                 continue
             for instance in self._search.instances(uid, series_uid, _WANTED):
-                yield instance, series, row.attributes[0]
+                yield instance, series, next(studies)
+
+
+def of_every_patient(row: StudyRow) -> Iterator[Json]:
+    """Yield the rows of a study in turn, for ever.
+
+    Where it is filed under several patients nothing tells which parts are whose: each of them must
+    be seen, so that the study is held.
+    """
+    return cycle(row.attributes)
 
 
 def gather(

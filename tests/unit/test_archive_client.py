@@ -187,6 +187,14 @@ def test_the_settings_may_name_one_way():
         read(Pacs(metadata=501), metadata="wado-rs")
 
 
+def test_by_search_each_patient_is_seen_whom_a_study_is_filed_under():
+    study = {"0020000D": element("UI", STUDY)}
+    rows = [study | {"00100020": element("LO", patient)} for patient in ("PX1", "PX2")]
+    found = read(Pacs(studies=rows), metadata="qido-rs")
+    patients = {one.instance.header.patient.id for one in found.received}
+    assert {patient.value for patient in patients} == {"PX1", "PX2"}
+
+
 def test_a_server_that_keeps_failing_is_not_read_by_a_poorer_way():
     pacs = Pacs(metadata=500)
     with pytest.raises(ArchiveServerError):
