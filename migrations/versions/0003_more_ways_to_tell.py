@@ -1,6 +1,7 @@
 """Whom each archive names, series without instances, procedure steps."""
 
 import json
+from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
@@ -99,27 +100,41 @@ def _procedure_step() -> None:
 # -- what is known already -----------------------------------------------------------------------
 
 _HOLDINGS: Final = sa.text("SELECT study_id, header, archives FROM instance ORDER BY study_id")
-_AT_ONCE: Final = 10_000
-_HEADERS: Final = sa.text("SELECT header, text FROM header WHERE study_id = :study")
+_HEADERS: Final = sa.text("SELECT study_id, header, text FROM header ORDER BY study_id")
 _NAMED: Final = sa.text(
     "UPDATE study_archive SET patient_ids = :ids WHERE study_id = :study AND archive_id = :archive"
 )
+_AT_ONCE: Final = 10_000
 
 
 def _fill(connection: sa.Connection) -> None:
     """Say of each archive which patients the instances name that it holds."""
-    held_by_study = connection.execute(_HOLDINGS, execution_options={"yield_per": _AT_ONCE})
-    for study, held in groupby(held_by_study, key=itemgetter(0)):
-        headers = connection.execute(_HEADERS, {"study": study}).all()
-        named = {header: _patient_id(text) for header, text in headers}
-        ids: dict[int, set[str]] = {}
-        for header, archives in {(header, archives) for _, header, archives in held}:
-            for bit in range(archives.bit_length()):
-                if archives >> bit & 1:
-                    ids.setdefault(bit + 1, set()).add(named[header])
-        for archive, stated in ids.items():
-            values = {"study": study, "archive": archive, "ids": f"[{','.join(sorted(stated))}]"}
-            connection.execute(_NAMED, values)
+    named = [
+        {"study": study, "archive": archive, "ids": f"[{','.join(sorted(ids))}]"}
+        for study, stated in _stated(connection)
+        for archive, ids in stated.items()
+    ]
+    for start in range(0, len(named), _AT_ONCE):
+        connection.execute(_NAMED, named[start : start + _AT_ONCE])
+
+
+def _stated(connection: sa.Connection) -> Iterator[tuple[int, dict[int, set[str]]]]:
+    """Yield each study with what its archives state, by their ids; instances are many."""
+    streamed = {"yield_per": _AT_ONCE}
+    with (
+        connection.execute(_HEADERS, execution_options=streamed) as said,
+        connection.execute(_HOLDINGS, execution_options=streamed) as holdings,
+    ):
+        headers = groupby(said, key=itemgetter(0))
+        for study, held in groupby(holdings, key=itemgetter(0)):
+            of_study = next(rows for of, rows in headers if of == study)
+            named = {header: _patient_id(text) for _, header, text in of_study}
+            ids: dict[int, set[str]] = {}
+            for header, archives in {(header, archives) for _, header, archives in held}:
+                for bit in range(archives.bit_length()):
+                    if archives >> bit & 1:
+                        ids.setdefault(bit + 1, set()).add(named[header])
+            yield study, ids
 
 
 def _patient_id(text: str) -> str:
