@@ -22,7 +22,8 @@ from flute_sync.sources.store_index import IndexSink
 from flute_sync.sources.store_settings import StoreScpSettings
 from tests.acceptance.site import eventually, free_port
 
-OURS: Final = ("lean", "pynetdicom")
+OURS: Final = ("lean", "memory", "pynetdicom")
+"""memory: the lean path with a ledger that waits for no disk, to tell the one from the other."""
 AE_TITLE: Final = "BENCH"
 
 
@@ -31,7 +32,8 @@ def serve(kind: str, port: int, folder: Path) -> None:
     if kind == "nothing":
         _serve_nothing(port)
         return
-    settings: dict[str, Any] = {"port": port, "ae_title": AE_TITLE, "data_path": kind}
+    data_path = "pynetdicom" if kind == "pynetdicom" else "lean"
+    settings: dict[str, Any] = {"port": port, "ae_title": AE_TITLE, "data_path": data_path}
     url = f"sqlite:///{folder / kind}.db"
     ledger = Ledger.open(LedgerSettings(url=url), StudySettings(), create=True)
     acceptor = Acceptor(StoreScpSettings(**settings), IndexSink(ledger, HeaderReader(), "pacs"))

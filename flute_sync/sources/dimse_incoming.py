@@ -136,16 +136,20 @@ class IncomingAssociation(Association):
 
     def _end(self) -> None:
         connection = self._connection
-        cast("Provider", self.dul).end()
-        if connection is not None:
-            self.cut()
-            connection.close()
-        if not self.exchange.is_idle:
-            self.exchange.interrupt(self.failure or StoreInterrupted())
-        if self.session is not None:
-            self._tell()
-            self.session.close()
-        self.house.leave(self)
+        self.cut()
+        try:
+            cast("Provider", self.dul).end()
+            if connection is not None:
+                connection.close()
+            if not self.exchange.is_idle:
+                self.exchange.interrupt(self.failure or StoreInterrupted())
+            if self.session is not None:
+                self._tell()
+                self.session.close()
+        except Exception:
+            log.exception("An association failed at its end.")
+        finally:
+            self.house.leave(self)
 
     def _tell(self) -> None:
         if self.is_released or self.session is None:

@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from pynetdicom.acse import ACSE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LONGEST_COMMIT: Final = timedelta(minutes=1)
 _LARGEST_REQUEST_BYTES: Final = 1 << 20
 _LARGEST_OTHER_BYTES: Final = 16 << 20
 _KNOWN_FIELDS: Final = frozenset(
@@ -109,7 +111,7 @@ class Provider(DULServiceProvider):
         """End the thread."""
         self.kill_dul()
         if self.is_alive() and threading.current_thread() is not self:
-            self.join(1)
+            self.join(_LONGEST_COMMIT.total_seconds())
 
     def _is_transport_event(self) -> bool:
         association = cast("IncomingAssociation", self.assoc)
