@@ -5,21 +5,27 @@ References
 PS3.4 J.3.3 (2026b), PS3.7 10.1.1 and D.3.3.4 (2026b).
 """
 
-import ssl
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from struct import pack
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
-from pynetdicom.ae import ApplicationEntity
+from pynetdicom.dsutils import encode
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.presentation import build_role
 
+from flute_sync.archive_errors import (
+    ArchiveServerError,
+    ArchiveUnauthorized,
+    ArchiveUnavailable,
+)
 from flute_sync.dimse_errors import CommitmentUnreported
 from flute_sync.sources.commitment_lookup import FailureReason
+from flute_sync.sources.dimse_association import DimseAssociation, encoded_command
 from flute_sync.sources.dimse_dataset import TRANSFER_SYNTAXES
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 
@@ -27,6 +33,9 @@ SOP_CLASS_UID: Final = "1.2.840.10008.1.20.1"
 SOP_INSTANCE_UID: Final = "1.2.840.10008.1.20.1.1"
 _ALL_HELD: Final = 1
 _SOME_FAILED: Final = 2
+_N_EVENT_REPORT: Final = 0x0100
+_MESSAGE_ID: Final = 1
+_LARGEST_ANSWER_BYTES: Final = 1 << 20
 _LONGEST_ANSWER: Final = timedelta(seconds=30)
 _LEAVING: Final = timedelta(seconds=1)
 """How long a sender gets to go away before it counts as waiting for its report."""
@@ -123,29 +132,40 @@ def report_there(answered: Answered, report: Report) -> None:
 
 def report_anew(peer: DimsePeerSettings, report: Report) -> None:
     """Report on an association of our own, in the role of the SCP; raises as `report_there`."""
-    entity = ApplicationEntity(peer.calling_ae_title)
-    entity.connection_timeout = entity.acse_timeout = peer.connect_timeout.total_seconds()
-    entity.dimse_timeout = peer.answer_timeout.total_seconds()
-    entity.add_requested_context(SOP_CLASS_UID, list(TRANSFER_SYNTAXES))
-    role = build_role(SOP_CLASS_UID, scp_role=True)
-    tls: tuple[ssl.SSLContext, str] | None = None
-    if peer.tls is not None:
-        tls = peer.tls.context(), peer.host
     try:
-        association = entity.associate(
-            peer.host, peer.port, ae_title=peer.ae_title, ext_neg=[role], tls_args=tls
-        )
-    except (OSError, RuntimeError) as error:
-        raise CommitmentUnreported("there is no association with the sender") from error
-    if not association.is_established:
-        raise CommitmentUnreported("there is no association with the sender")
-    try:
-        for context in association.accepted_contexts:
-            context._as_scp = True  # some take reports and do not answer to the role
-        _send(association, report)
-    finally:
-        if association.is_established:
+        association = DimseAssociation.open(peer, {SOP_CLASS_UID: TRANSFER_SYNTAXES}, as_scp=True)
+        try:
+            answer = _asked(association, peer, report)
             association.release()
+        except BaseException:
+            association.abort()
+            raise
+    except (ArchiveUnavailable, ArchiveServerError, ArchiveUnauthorized) as error:
+        raise CommitmentUnreported(f"the sender: {error.detail}") from error
+    _judge(answer)
+
+
+def _asked(association: DimseAssociation, peer: DimsePeerSettings, report: Report) -> int | None:
+    context = association.accepted.get(SOP_CLASS_UID)
+    if context is None:
+        raise CommitmentUnreported("the sender takes no reports")
+    implicit, big = (context.transfer_syntax == one for one in TRANSFER_SYNTAXES[1:])
+    data = encode(report.dataset(), implicit, not big)
+    command = encoded_command(
+        {
+            0x0002: SOP_CLASS_UID.encode() + b"\0" * (len(SOP_CLASS_UID) % 2),
+            0x0100: pack("<H", _N_EVENT_REPORT),
+            0x0110: pack("<H", _MESSAGE_ID),
+            0x0800: pack("<H", 1),
+            0x1000: SOP_INSTANCE_UID.encode() + b"\0" * (len(SOP_INSTANCE_UID) % 2),
+            0x1002: pack("<H", report.event_type),
+        }
+    )
+    association.send(context.context_id, command, data)
+    deadline = time.monotonic() + peer.answer_timeout.total_seconds()
+    told = association.receive(deadline, _LARGEST_ANSWER_BYTES).command
+    is_answer = told.get(0x0100) == _N_EVENT_REPORT | 0x8000 and told.get(0x0120) == _MESSAGE_ID
+    return told.get(0x0900) if is_answer else None
 
 
 def _send(association: Any, report: Report) -> None:
@@ -158,7 +178,10 @@ def _send(association: Any, report: Report) -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise CommitmentUnreported("the association is of no use") from error
-    answer = status.get("Status")
+    _judge(status.get("Status"))
+
+
+def _judge(answer: int | None) -> None:
     if answer is None:
         raise CommitmentUnreported("the sender did not answer")
     if answer != 0:

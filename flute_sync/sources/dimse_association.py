@@ -64,8 +64,10 @@ class DimseAssociation:
         self._buffer = bytearray()
 
     @classmethod
-    def open(cls, settings: DimsePeerSettings, proposals: Proposals) -> Self:
-        """Call a peer and negotiate.
+    def open(
+        cls, settings: DimsePeerSettings, proposals: Proposals, *, as_scp: bool = False
+    ) -> Self:
+        """Call a peer and negotiate, as SCU or as SCP.
 
         Raises
         ------
@@ -79,7 +81,7 @@ class DimseAssociation:
         sock = connected(settings)
         try:
             association = cls(sock, settings.connect_timeout)
-            association._negotiate(settings, proposals)
+            association._negotiate(settings, proposals, as_scp=as_scp)
         except BaseException:
             sock.close()
             raise
@@ -150,8 +152,11 @@ class DimseAssociation:
             self._send(_PDU.pack(_ABORT, 4) + bytes(4))
         self._socket.close()
 
-    def _negotiate(self, settings: DimsePeerSettings, proposals: Proposals) -> None:
-        self._send(association_request(settings, proposals.items(), _LARGEST_PDU_BYTES))
+    def _negotiate(
+        self, settings: DimsePeerSettings, proposals: Proposals, *, as_scp: bool
+    ) -> None:
+        proposed = proposals.items()
+        self._send(association_request(settings, proposed, _LARGEST_PDU_BYTES, as_scp=as_scp))
         try:
             answer = self._pdu(time.monotonic() + self._silence)
         except ArchiveTooSlow as error:

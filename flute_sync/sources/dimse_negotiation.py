@@ -18,7 +18,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     MaximumLengthNotification,
 )
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import build_context, build_role
 
 from flute_sync.archive_errors import (
     ArchiveAssociationRejected,
@@ -67,6 +67,8 @@ def association_request(
     settings: DimsePeerSettings,
     proposed: Iterable[tuple[str, Sequence[str]]],
     largest_pdu_bytes: int,
+    *,
+    as_scp: bool = False,
 ) -> bytes:
     """Write an A-ASSOCIATE-RQ; its presentation contexts are 1, 3, 5 and so on.
 
@@ -76,7 +78,10 @@ def association_request(
         The abstract syntax of each context, and its transfer syntaxes.
     largest_pdu_bytes
         What the peer may send at once.
+    as_scp
+        Whether to propose that we are the SCP, PS3.7 D.3.3.4.
     """
+    proposed = list(proposed)
     primitive = A_ASSOCIATE()
     primitive.application_context_name = _APPLICATION_CONTEXT
     primitive.calling_ae_title = settings.calling_ae_title
@@ -89,7 +94,8 @@ def association_request(
     length.maximum_length_received = largest_pdu_bytes
     implementation = ImplementationClassUIDNotification()
     implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
-    primitive.user_information = [length, implementation]
+    roles = [build_role(abstract, scp_role=True) for abstract, _ in proposed if as_scp]
+    primitive.user_information = [length, implementation, *roles]
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(primitive)
     return pdu.encode()
