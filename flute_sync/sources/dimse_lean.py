@@ -22,7 +22,7 @@ from flute_sync.sources import dimse_pdus as pdus
 from flute_sync.sources.dimse_exchange import Exchange
 from flute_sync.sources.dimse_pdus import PduReader, Sign
 
-_AT_ONCE_BYTES: Final = 256 * 1024
+_AT_ONCE_BYTES: Final = 128 * 1024
 _QUICK_BYTES: Final = 64 * 1024
 _REASON_NOT_SPECIFIED: Final = 0
 _LAST_WORDS: Final = timedelta(seconds=2)
@@ -62,6 +62,7 @@ class LeanAssociation:
         self._limits = limits
         self._is_stopping = is_stopping
         self._reader = PduReader(limits.max_pdu_bytes)
+        self._buffer = memoryview(bytearray(_AT_ONCE_BYTES))
 
     @property
     def is_idle(self) -> bool:
@@ -98,24 +99,24 @@ class LeanAssociation:
             with suppress(OSError):
                 socket.socket.shutdown(self._connection, socket.SHUT_RD)
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> memoryview:
         limits, is_idle = self._limits, self.is_idle
         if is_idle and self._is_stopping():
             raise StoreInterrupted("this service stops")
         longest = limits.idle_timeout if is_idle else limits.network_timeout
         self._connection.settimeout(longest.total_seconds())
         try:
-            data = self._connection.recv(_AT_ONCE_BYTES)
+            size = self._connection.recv_into(self._buffer)
         except TimeoutError:
             raise StoreTooSlow from None
-        if not data:
+        if not size:
             raise StoreInterrupted("the connection was closed")
-        if len(data) < _QUICK_BYTES:
+        if size < _QUICK_BYTES:
             # A sender with Nagle's algorithm waits for this before it sends its last piece.
             self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return data
+        return self._buffer[:size]
 
-    def _take(self, data: bytes) -> bool:
+    def _take(self, data: memoryview) -> bool:
         """Take what came; return whether the association was released."""
         for found in self._reader.feed(data):
             if isinstance(found, Sign):
@@ -153,7 +154,7 @@ class LeanAssociation:
         try:
             while (left := deadline - time.monotonic()) > 0:
                 self._connection.settimeout(left)
-                if not self._connection.recv(_AT_ONCE_BYTES):
+                if not self._connection.recv_into(self._buffer):
                     return
         except OSError:
             return

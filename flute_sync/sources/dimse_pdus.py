@@ -29,12 +29,16 @@ RELEASE_RP: Final = b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 
 
 class Fragment(NamedTuple):
-    """A piece of a message; ``is_last`` where it ends the command or the data set."""
+    """A piece of a message; ``is_last`` where it ends the command or the data set.
+
+    ``data`` may be a view of a buffer that is used again: it holds until the next piece is asked
+    for.
+    """
 
     context_id: int
     is_command: bool
     is_last: bool
-    data: bytes
+    data: bytes | memoryview
 
 
 class Sign(Enum):
@@ -64,7 +68,7 @@ class PduReader:
         self._is_command = False
         self._is_last = False
 
-    def feed(self, data: bytes) -> Iterator[Fragment | Sign]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Fragment | Sign]:
         """Yield what the next bytes bring; they must all be taken before the next call.
 
         Raises
@@ -86,7 +90,7 @@ class PduReader:
                 continue
             need = _SIGN_BYTES if self._sign is not None else _HEAD_BYTES
             if end - pos < need:
-                self._held = data[pos:]
+                self._held = bytes(data[pos:])
                 return
             found = self._head(data, pos)
             pos += need
@@ -98,7 +102,7 @@ class PduReader:
         """Whether the last PDU has come to its end."""
         return not (self._held or self._pdu_left or self._pdv_left or self._sign)
 
-    def _head(self, data: bytes, pos: int) -> Fragment | Sign | None:
+    def _head(self, data: bytes | memoryview, pos: int) -> Fragment | Sign | None:
         """Read the head of what follows; a sign, or a fragment of no bytes, is whole with it."""
         if self._sign is not None:
             sign, self._sign = self._sign, None
@@ -120,7 +124,7 @@ class PduReader:
             self._sign = Sign(kind)
         return None
 
-    def _pdv_head(self, data: bytes, pos: int) -> Fragment | None:
+    def _pdv_head(self, data: bytes | memoryview, pos: int) -> Fragment | None:
         length, self._context_id, control = unpack_from(">LBB", data, pos)
         left = self._pdu_left - 4 - length
         if length < _LEAST_PDV_BYTES or (left and left < _HEAD_BYTES):

@@ -95,12 +95,10 @@ class IndexedInstance:
         self._caller = caller
         self._command = command
         self._parser = parser
-        self._is_read = False
 
-    def feed(self, data: bytes) -> None:
-        """Take the next piece; after the header they cost nothing."""
-        if not self._is_read:
-            self._is_read = self._parser.feed(data)
+    def feed(self, data: bytes) -> bool:
+        """Take the next piece; those after the header are needless."""
+        return self._parser.feed(data)
 
     def finish(self) -> int:
         """Commit the header.

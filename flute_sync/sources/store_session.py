@@ -138,6 +138,7 @@ class Storing:
     ) -> None:
         self._session = session
         self._bytes = 0
+        self._has_enough = False
         self._error: FluteSyncError | None = None
         self._incoming: Incoming | None = None
         try:
@@ -146,12 +147,12 @@ class Storing:
         except FluteSyncError as error:
             self._error = error
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take the next piece of the data set."""
         self._bytes += len(data)
-        if self._incoming is not None:
+        if self._incoming is not None and not self._has_enough:
             try:
-                self._incoming.feed(data)
+                self._has_enough = bool(self._incoming.feed(bytes(data)))
             except FluteSyncError as error:
                 self._error, self._incoming = error, None
 

@@ -41,8 +41,13 @@ class StoreCommand:
 class Incoming(Protocol):
     """One instance on its way; not used again after `finish`, `abandon` or an error."""
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> bool | None:
         """Take the next piece of the encoded data set.
+
+        Returns
+        -------
+        bool or None
+            True where what follows is needless: it is received, and not fed.
 
         Raises
         ------
