@@ -1,0 +1,198 @@
+"""When something took place, as FHIR says it: an interval of local days, never a guess.
+
+A day is the one that was recorded, the first ten characters: converted to another time zone, an MRI
+half an hour after midnight would be of the day before. Partial dates, periods and ages are
+intervals; what holds for every day of them is certain, what holds for some is possible.
+
+References
+----------
+FHIR R4 datatypes.html (date, dateTime, instant, Period, Age).
+"""
+
+import calendar
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, Final
+
+_DATE_TIME: Final = re.compile(
+    r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01])"
+    r"(T(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d))?)?)?"
+)
+_DAYS_OF: Final = {"d": 1, "wk": 7}
+_MONTHS_OF: Final = {"a": 12, "mo": 1}
+_DAYS_A_MONTH: Final = Decimal("30.436875")
+_DAY: Final = timedelta(days=1)
+
+
+class Verdict(StrEnum):
+    """How sure a statement about intervals is."""
+
+    CERTAIN = "certain"
+    POSSIBLE = "possible"
+    CONTRADICTED = "contradicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Closed interval of local days; ``instant`` where a time and a zone are stated too.
+
+    An end that is not known is `date.min` or `date.max`.
+    """
+
+    low: date
+    high: date
+    instant: datetime | None = None
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return self.low.isoformat()
+        low = "?" if self.low == date.min else self.low.isoformat()
+        high = "?" if self.high == date.max else self.high.isoformat()
+        return f"{low}/{high}"
+
+    def shifted(self, days: int) -> "Interval":
+        """Return the interval so many days later, without its time."""
+        return Interval(_plus(self.low, days), _plus(self.high, days))
+
+    def within(self, earliest: "Interval", latest: "Interval") -> Verdict:
+        """Tell whether this lies from ``earliest`` to ``latest``, both included."""
+        if self.low >= earliest.high and self.high <= latest.low:
+            return Verdict.CERTAIN
+        if self.high < earliest.low or self.low > latest.high:
+            return Verdict.CONTRADICTED
+        return Verdict.POSSIBLE
+
+
+def date_time(value: object) -> Interval | None:
+    """Read a date, dateTime or instant; None where it is none."""
+    found = _DATE_TIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not isinstance(value, str):
+        return None
+    year, month, day = int(found[1]), found[2], found[3]
+    if year == 0:
+        return None
+    low, high = int(month or 1), int(month or 12)
+    last = calendar.monthrange(year, high)[1]
+    if day and int(day) > last:
+        return None
+    return Interval(
+        date(year, low, int(day or 1)),
+        date(year, high, int(day or last)),
+        _instant(value, found[4]),
+    )
+
+
+def period(value: object) -> Interval | None:
+    """Read a Period; an end that is missing is open, and one that ends before it begins is none."""
+    if not isinstance(value, Mapping):
+        return None
+    start, end = date_time(value.get("start")), date_time(value.get("end"))
+    if start is None and end is None:
+        return None
+    low = start.low if start else date.min
+    high = end.high if end else date.max
+    return Interval(low, high) if low <= high else None
+
+
+def age(value: object, birth: Interval | None) -> Interval | None:
+    """Read an Age of a person born in ``birth``: the days on which the age was that.
+
+    A whole number counts completed units; a decimal one is right to a unit of its last digit.
+    None where nothing is known: no birth date, no UCUM unit of time, a comparator.
+    """
+    if not isinstance(value, Mapping) or birth is None or "comparator" in value:
+        return None
+    unit = value.get("code")
+    try:
+        number = Decimal(str(value.get("value")))
+    except InvalidOperation:
+        return None
+    if not number.is_finite() or not 0 <= number <= 150 * 366:
+        return None
+    exponent = number.as_tuple().exponent
+    whole = isinstance(exponent, int) and exponent >= 0
+    least = Decimal(1).scaleb(exponent) if isinstance(exponent, int) else Decimal(1)
+    low, high = (number, number + 1) if whole else (max(number - least, Decimal(0)), number + least)
+    if unit in _DAYS_OF:
+        return _days_after(birth, low * _DAYS_OF[unit], high * _DAYS_OF[unit], whole=whole)
+    if unit in _MONTHS_OF:
+        return _months_after(birth, low * _MONTHS_OF[unit], high * _MONTHS_OF[unit], whole=whole)
+    return None
+
+
+def _days_after(birth: Interval, low: Decimal, high: Decimal, *, whole: bool) -> Interval:
+    last = int(high.to_integral_value(ROUND_CEILING)) - (1 if whole else 0)
+    first = int(low.to_integral_value(ROUND_FLOOR))
+    return Interval(_plus(birth.low, first), _plus(birth.high, last))
+
+
+def _months_after(birth: Interval, low: Decimal, high: Decimal, *, whole: bool) -> Interval:
+    first, last = int(low), int(high)
+    early = int(((low - first) * _DAYS_A_MONTH).to_integral_value(ROUND_FLOOR))
+    late = int(((high - last) * _DAYS_A_MONTH).to_integral_value(ROUND_CEILING))
+    begin = _plus(add_months(birth.low, first), early)
+    # Who is born on the 29th of February may turn older on the 1st of March.
+    end = _plus(add_months(birth.high, last, late=True), late)
+    return Interval(begin, _plus(end, -1) if whole else end)
+
+
+def add_months(day: date, months: int, *, late: bool = False) -> date:
+    """Return the day so many calendar months later, or earlier.
+
+    Parameters
+    ----------
+    late
+        Where that month has no such day, take the first of the next month, not its own last.
+    """
+    index = day.year * 12 + day.month - 1 + months
+    year, month = index // 12, index % 12 + 1
+    if not date.min.year <= year <= date.max.year:
+        return date.min if months < 0 else date.max
+    last = calendar.monthrange(year, month)[1]
+    if day.day <= last:
+        return date(year, month, day.day)
+    return _plus(date(year, month, last), 1 if late else 0)
+
+
+def year_before(day: date) -> date:
+    """Return the same day of the year before; of the 29th of February, the 28th."""
+    return add_months(day, -12)
+
+
+def _plus(day: date, days: int) -> date:
+    if day in (date.min, date.max):
+        return day
+    try:
+        return day + days * _DAY
+    except OverflowError:
+        return date.max if days > 0 else date.min
+
+
+def _instant(value: str, time: str | None) -> datetime | None:
+    if time is None:
+        return None
+    try:
+        return datetime.fromisoformat(value.replace(":60", ":59", 1) if ":60" in time else value)
+    except ValueError:
+        return None
+
+
+def effective(resource: Mapping[str, Any], birth: Interval | None) -> Interval | None:
+    """Return when an Observation, Procedure or FamilyMemberHistory says that it took place."""
+    readers = (
+        ("effectiveDateTime", date_time),
+        ("effectiveInstant", date_time),
+        ("effectivePeriod", period),
+        ("performedDateTime", date_time),
+        ("performedPeriod", period),
+        ("performedAge", lambda value: age(value, birth)),
+        ("date", date_time),
+    )
+    for name, read in readers:
+        if name in resource:
+            return read(resource[name])
+    return None
