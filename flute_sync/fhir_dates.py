@@ -12,11 +12,12 @@ FHIR R4 datatypes.html (date, dateTime, instant, Period, Age).
 import calendar
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from flute_sync.terminology import UCUM
 
 _DATE_TIME: Final = re.compile(
     r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01])"
@@ -36,8 +37,7 @@ class Verdict(StrEnum):
     CONTRADICTED = "contradicted"
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Closed interval of local days; ``instant`` where a time and a zone are stated too.
 
     An end that is not known is `date.min` or `date.max`.
@@ -66,6 +66,20 @@ class Interval:
             return Verdict.CONTRADICTED
         return Verdict.POSSIBLE
 
+    def before(self, other: "Interval") -> Verdict:
+        """Tell whether this precedes ``other``: of one day, only times with a zone can tell."""
+        if self.high < other.low:
+            return Verdict.CERTAIN
+        if self.low > other.high:
+            return Verdict.CONTRADICTED
+        if self.instant is not None and other.instant is not None:
+            return Verdict.CERTAIN if self.instant < other.instant else Verdict.CONTRADICTED
+        return Verdict.POSSIBLE
+
+
+ALWAYS: Final = Interval(date.min, date.max)
+"""Any day at all: what is known of something without a date."""
+
 
 def date_time(value: object) -> Interval | None:
     """Read a date, dateTime or instant; None where it is none."""
@@ -88,7 +102,7 @@ def date_time(value: object) -> Interval | None:
 
 def period(value: object) -> Interval | None:
     """Read a Period; an end that is missing is open, and one that ends before it begins is none."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     start, end = date_time(value.get("start")), date_time(value.get("end"))
     if start is None and end is None:
@@ -104,7 +118,9 @@ def age(value: object, birth: Interval | None) -> Interval | None:
     A whole number counts completed units; a decimal one is right to a unit of its last digit.
     None where nothing is known: no birth date, no UCUM unit of time, a comparator.
     """
-    if not isinstance(value, Mapping) or birth is None or "comparator" in value:
+    if not isinstance(value, dict) or birth is None or "comparator" in value:
+        return None
+    if value.get("system", UCUM) != UCUM:
         return None
     unit = value.get("code")
     try:
@@ -156,11 +172,6 @@ def add_months(day: date, months: int, *, late: bool = False) -> date:
     if day.day <= last:
         return date(year, month, day.day)
     return _plus(date(year, month, last), 1 if late else 0)
-
-
-def year_before(day: date) -> date:
-    """Return the same day of the year before; of the 29th of February, the 28th."""
-    return add_months(day, -12)
 
 
 def _plus(day: date, days: int) -> date:

@@ -2,89 +2,34 @@
 
 References
 ----------
-FHIR R4 imagingstudy.html, references.html; FLUTE guide 0.1.0, resource-supportingInfo.
+FHIR R4 imagingstudy.html, observation.html, procedure.html, familymemberhistory.html;
+FLUTE guide 0.1.0, resource-supportingInfo.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from pydantic import Field
-
-from flute_sync.fhir_dates import Interval, Verdict, date_time, effective
-from flute_sync.flute_variables import Kind, Resource, Rule
+from flute_sync.fhir_dates import ALWAYS, Interval, Verdict, date_time, effective
+from flute_sync.fhir_elements import Resource, local_reference, members, own_reference, study_uid
+from flute_sync.flute_profiles import Rule
+from flute_sync.flute_variables import Kind
+from flute_sync.link_settings import LinkSettings
 from flute_sync.prostate import Prostate, has_modality, prostate
-from flute_sync.settings import Duration, PositiveDuration, Settings
-from flute_sync.terminology import DICOM_UID, OID
+from flute_sync.terminology import FLUTE_SYNC_TAG
 
-IMAGING_STUDY: Final = "ImagingStudy"
 TOOK_PLACE: Final = frozenset({"available", "unknown"})
 """A study that vanished from its archive took place all the same: what belongs to it must not move
 to an older one."""
-RuleName = Literal["explicit", "request", "encounter", "time", "sole-candidate"]
-_DAYS_180: Final = timedelta(days=180)
-_DAYS_90: Final = timedelta(days=90)
-
-
-class LinkSettings(Settings):
-    """``[links]``: which FLUTE variables a study is linked to by ``supporting-info``."""
-
-    enabled: bool = True
-    """Whether links are made and kept."""
-
-    conformance: Literal["relaxed", "strict"] = "relaxed"
-    """strict: only what meets every rule of its FLUTE profile; relaxed: displays, further local
-    codings, more decimals and another performed[x] than an Age are waived, and said."""
-
-    rules: tuple[RuleName, ...] = ("explicit", "request", "encounter", "time", "sole-candidate")
-    """The rules in use; whatever their order here, explicit references come first."""
-
-    preliminary: bool = False
-    """Also link Observations that are preliminary."""
-
-    report_after: Duration = _DAYS_90
-    """How long after an MRI its PI-RADS score and prostate volume may be dated."""
-
-    psa_before: Duration = _DAYS_180
-    """How long before an MRI a PSA value may be taken."""
-
-    psa_after: Duration = _DAYS_180
-    """How long after it, where there is none before; never beyond the next biopsy."""
-
-    dre_before: Duration = _DAYS_180
-    """How long before an MRI a digital rectal examination may be."""
-
-    dre_after: Duration = _DAYS_180
-    """How long after it, where there is none before; never beyond the next biopsy."""
-
-    biopsy_after_months: Annotated[int, Field(ge=1, le=120)] = 12
-    """How many calendar months after an MRI a biopsy may be that it led to."""
-
-    outcome_after: Duration = _DAYS_90
-    """How long after a biopsy its ISUP grade may be dated."""
-
-    sole_candidate: Literal["undated", "any", "never"] = "undated"
-    """Where a patient has one prostate MRI and one candidate of a kind: link it although its date
-    leaves a doubt; undated: only what has no date, or an age."""
-
-    display: bool = True
-    """Say kind, date and rule in each link's ``display``."""
-
-    prostate_description: str | None = None
-    """Regular expression: study descriptions that name the prostate at this site."""
-
-    prostate_procedures: tuple[str, ...] = ()
-    """Procedure codes of prostate MRI at this site, each ``system|code``."""
-
-    watch_interval: PositiveDuration = timedelta(seconds=30)
-    """How often to look for new and changed clinical data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A person's word on one link; it goes before every rule."""
+    """A person's word on one link; it goes before every rule.
+
+    Of several on one resource, or on one pair, the last holds.
+    """
 
     study_instance_uid: str
     reference: str
@@ -92,9 +37,11 @@ class Decision:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link, or why there is none: the rule that decided, how sure it is, and the reason."""
+class Link(NamedTuple):
+    """A link, or why there is none: the rule that decided, how sure it is, and the reason.
+
+    ``waived`` names the rules of its profile that the resource breaks; ``when`` is its own date.
+    """
 
     reference: str
     kind: Kind
@@ -105,9 +52,8 @@ class Link:
     when: Interval | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StudyLinks:
-    """What was judged for one study, sorted by reference."""
+class StudyLinks(NamedTuple):
+    """What was judged for one study: every candidate is in one of the two, sorted by kind."""
 
     links: tuple[Link, ...] = ()
     refused: tuple[Link, ...] = ()
@@ -115,32 +61,51 @@ class StudyLinks:
 
 @dataclass(frozen=True)
 class Imaging:
-    """One ImagingStudy of the patient."""
+    """One ImagingStudy of the patient; ``names`` are its references, several where it is double."""
 
     uid: str
     resource: Resource
     part: Prostate
+    names: frozenset[str]
+    day: Interval | None
 
     @cached_property
-    def day(self) -> Interval | None:
-        """When it began."""
-        return date_time(self.resource.get("started"))
+    def span(self) -> Interval:
+        """When it began; any day where that is not known."""
+        return self.day or ALWAYS
 
     @cached_property
-    def is_mri(self) -> bool:
-        """Whether it is an MRI that took place and may show the prostate."""
-        took_place = self.resource.get("status") in TOOK_PLACE
-        return took_place and self.part is not Prostate.NO and has_modality(self.resource, "MR")
+    def took_place(self) -> bool:
+        """Whether it was made and not withdrawn."""
+        return str(self.resource.get("status")) in TOOK_PLACE
+
+    @cached_property
+    def is_mr(self) -> bool:
+        """Whether it holds magnetic resonance images, of whatever part of the body."""
+        return self.took_place and has_modality(self.resource, "MR")
 
     @property
-    def is_withdrawn(self) -> bool:
-        """Whether it should never have existed, or did not take place."""
-        return self.resource.get("status") in ("entered-in-error", "cancelled", "registered")
+    def words(self) -> str:
+        """What people call it."""
+        return f"the {self._modality} of {self.day}" if self.day else f"an undated {self._modality}"
+
+    @property
+    def _modality(self) -> str:
+        return "MRI" if self.is_mr else "study"
+
+    @property
+    def why_never(self) -> str | None:
+        """Why nothing at all may be linked to it by a rule or a reference."""
+        if not self.took_place:
+            return "this study was withdrawn or did not take place"
+        if self.part is Prostate.NO:
+            return "this study shows another part of the body"
+        return None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One resource that may be linked, as its rules left it."""
+    """One resource that may be linked, with the rules of its profile that it breaks."""
 
     reference: str
     kind: Kind
@@ -153,6 +118,22 @@ class Candidate:
         """Whether its date follows from an age, a year wide."""
         return "performedAge" in self.resource
 
+    @cached_property
+    def span(self) -> Interval:
+        """When it took place; any day where that is not known."""
+        return self.day or ALWAYS
+
+    @cached_property
+    def tie(self) -> tuple[float, tuple[int, str], str]:
+        """Which of several of one day is taken: later time, then higher version, then id."""
+        instant = self.span.instant
+        seconds = instant.timestamp() if instant else float("-inf")
+        return (seconds, version(self.resource), self.reference)
+
+    def link(self, rule: str, verdict: Verdict, reason: str) -> Link:
+        """Say what became of it."""
+        return Link(self.reference, self.kind, rule, verdict, reason, self.waived, self.day)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -164,8 +145,17 @@ class Case:
         The Patient; its birth date gives ages a meaning.
     patient_references
         ``Patient/ID`` of the Patient and of those that it replaced.
-    studies, candidates, reports
-        ImagingStudies, resources of the seven kinds or what looks like them, DiagnosticReports.
+    studies
+        All ImagingStudies, with what they hold on the server.
+    candidates
+        Resources of the seven kinds, or what looks like them, and the Observations that have them
+        as members. JSON numbers are `decimal.Decimal`, or their precision is lost.
+    reports, requests
+        DiagnosticReports and ServiceRequests.
+    decisions
+        What people decided, the oldest first.
+    foreign
+        ``(Study Instance UID, reference)`` of supporting-info that other systems wrote.
     base_url
         The server's, by which absolute references are known as its own.
     """
@@ -175,7 +165,9 @@ class Case:
     studies: tuple[Resource, ...] = ()
     candidates: tuple[Resource, ...] = ()
     reports: tuple[Resource, ...] = ()
+    requests: tuple[Resource, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    foreign: frozenset[tuple[str, str]] = frozenset()
     base_url: str = ""
     settings: LinkSettings = field(default_factory=LinkSettings)
 
@@ -185,22 +177,49 @@ class Case:
         return date_time(self.patient.get("birthDate"))
 
     @cached_property
-    def imaging(self) -> tuple[Imaging, ...]:
-        """The studies with a Study Instance UID, one for each UID."""
-        codes = [tuple(one.split("|", 1)) for one in self.settings.prostate_procedures]
-        pairs = [(code[0], code[1]) for code in codes if len(code) == 2]
-        found = {
-            uid: Imaging(uid, one, prostate(one, pairs, self.settings.prostate_description))
-            for one in self.studies
-            if (uid := study_uid(one)) is not None
-        }
-        return tuple(found[uid] for uid in sorted(found))
+    def imaging(self) -> Mapping[str, Imaging]:
+        """Study Instance UID -> study; of double resources the one that took place."""
+        found: dict[str, list[Resource]] = {}
+        for one in self.studies:
+            uid = study_uid(one)
+            if uid is not None:
+                found.setdefault(uid, []).append(one)
+        return {uid: self._study(uid, found[uid]) for uid in sorted(found)}
+
+    def _study(self, uid: str, resources: list[Resource]) -> Imaging:
+        known = sorted(resources, key=lambda one: (*newest(one), str(one)), reverse=True)
+        known.sort(key=lambda one: str(one.get("status")) not in TOOK_PLACE)
+        pairs = [one.partition("|") for one in self.settings.prostate_procedures]
+        codes = [(system, code) for system, _, code in pairs]
+        names = (own_reference(one) for one in known)
+        return Imaging(
+            uid,
+            known[0],
+            prostate(known[0], codes, self.settings.prostate_description),
+            frozenset(name for name in names if name is not None),
+            self._started(known[0]),
+        )
+
+    def _started(self, study: Resource) -> Interval | None:
+        meta = study.get("meta")
+        untrusted = any(
+            one.get("system") == FLUTE_SYNC_TAG and one.get("code") == "date-untrusted"
+            for one in members(meta.get("tag") if isinstance(meta, dict) else None)
+        )
+        if untrusted and not self.settings.untrusted_dates:
+            return None
+        return date_time(study.get("started"))
 
     @cached_property
     def mris(self) -> tuple[Imaging, ...]:
-        """The MRIs that take links by rule: certain of the prostate, or the only one at all."""
-        mris = [one for one in self.imaging if one.is_mri]
-        return tuple(one for one in mris if one.part is Prostate.YES or len(mris) == 1)
+        """The MRIs that take links by rule: of the prostate, or perhaps so and the only MRI."""
+        made = [one for one in self.imaging.values() if one.is_mr]
+        mris = [
+            one
+            for one in made
+            if one.part is Prostate.YES or (one.part is Prostate.POSSIBLE and len(made) == 1)
+        ]
+        return tuple(sorted(mris, key=lambda one: (one.span.low, one.span.high, one.uid)))
 
     def when(self, resource: Resource) -> Interval | None:
         """Return when a resource took place."""
@@ -210,43 +229,34 @@ class Case:
         """Return ``Type/id`` of a reference to a resource of this server."""
         return local_reference(reference, self.base_url)
 
-
-def references(value: object) -> Iterator[Mapping[str, Any]]:
-    """Yield the References of an element, one or several."""
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, Mapping):
-            yield one
+    def locals(self, references: object) -> list[str]:
+        """Return ``Type/id`` of each of several references that is to this server."""
+        found = (self.local(one) for one in members(references))
+        return [one for one in found if one is not None]
 
 
-def local_reference(reference: object, base_url: str) -> str | None:
-    """Return ``Type/id`` of a Reference's literal part, or None where it is elsewhere or none."""
-    stated = reference.get("reference") if isinstance(reference, Mapping) else None
-    if not isinstance(stated, str):
-        return None
-    parts = stated.removeprefix(base_url.rstrip("/") + "/").split("/")
-    if len(parts) == 4 and parts[2] == "_history":
-        parts = parts[:2]
-    return "/".join(parts) if len(parts) == 2 and all(parts) else None
+def version(resource: Resource) -> tuple[int, str]:
+    """Return what orders the versions of a resource."""
+    meta = resource.get("meta")
+    stated = str(meta.get("versionId", "")) if isinstance(meta, dict) else ""
+    return (int(stated), "") if stated.isdecimal() and len(stated) < 20 else (-1, stated)
 
 
-def own_reference(resource: Resource) -> str | None:
-    """Return ``Type/id`` of a resource."""
-    kind, name = resource.get("resourceType"), resource.get("id")
-    return f"{kind}/{name}" if kind and name else None
+def newest(resource: Resource) -> tuple[tuple[int, str], str]:
+    """Return a key by which the newest of several copies of a resource comes last."""
+    meta = resource.get("meta")
+    updated = str(meta.get("lastUpdated", "")) if isinstance(meta, dict) else ""
+    return (version(resource), updated)
 
 
-def study_uid(study: Resource) -> str | None:
-    """Return the Study Instance UID of an ImagingStudy, in any of the forms it is found in."""
-    return next(_uids(references(study.get("identifier"))), None)
-
-
-def _uids(identifiers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for one in identifiers:
-        if one.get("system") == DICOM_UID and isinstance(one.get("value"), str):
-            yield str(one["value"]).removeprefix(OID)
-
-
-def stated_uid(reference: Mapping[str, Any]) -> str | None:
-    """Return the Study Instance UID by which a Reference names a study logically."""
-    identifier = reference.get("identifier")
-    return next(_uids(references(identifier)), None)
+def newest_of(resources: Iterable[Resource]) -> dict[str, Resource]:
+    """Return each resource once, by ``Type/id``, sorted: of several copies the newest."""
+    found: dict[str, Resource] = {}
+    for one in resources:
+        name = own_reference(one)
+        if name is None:
+            continue
+        other = found.get(name)
+        if other is None or (newest(one), str(one)) > (newest(other), str(other)):
+            found[name] = one
+    return dict(sorted(found.items()))

@@ -6,204 +6,209 @@ FHIR R4 observation.html (derivedFrom, partOf, focus, hasMember, basedOn, encoun
 diagnosticreport.html (imagingStudy, result), procedure.html (report, reasonReference).
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from flute_sync.flute_variables import Kind, Resource
-from flute_sync.link_case import (
-    Candidate,
-    Case,
-    Imaging,
-    own_reference,
-    references,
-    stated_uid,
-)
+from flute_sync.fhir_dates import Verdict
+from flute_sync.fhir_elements import Resource, members, names_type, uid_named
+from flute_sync.flute_variables import Kind
+from flute_sync.link_case import Candidate, Case, Imaging, newest_of
+from flute_sync.link_settings import LinkSettings
 from flute_sync.terminology import IDENTIFIER_TYPE
 
 WITH_ITS_STUDY: Final = frozenset({Kind.PI_RADS, Kind.VOLUME})
 """Kinds that are read off the images: a common request or encounter is enough for them."""
 _ELEMENTS: Final = ("derivedFrom", "partOf", "focus")
 _WITHDRAWN: Final = frozenset({"entered-in-error", "cancelled"})
+_Key = tuple[str | None, str]
+_REQUEST: Final = "ServiceRequest"
+
+Named = dict[str | None, str]
+"""Study Instance UID -> in which words it is named; None for a study that is not known here."""
 
 
-class Stated(NamedTuple):
-    """A study that is named for a candidate, and the words for it."""
+class Shared(NamedTuple):
+    """What two resources may share: requests by reference, accession numbers by system."""
 
-    study: Imaging
-    reason: str
+    requests: frozenset[str]
+    numbers: frozenset[_Key]
 
 
 class StatedLinks:
     """Finds what is stated about the candidates of one patient."""
 
-    def __init__(self, case: Case, candidates: tuple[Candidate, ...]) -> None:
+    def __init__(self, case: Case, resources: Mapping[str, Resource]) -> None:
         self._case = case
-        self._by_reference = {
-            reference: one
-            for one in case.imaging
-            if (reference := own_reference(one.resource)) is not None
+        self._resources = resources
+        self._by_name = {
+            name: one.uid for one in case.imaging.values() for name in sorted(one.names)
         }
-        self._by_uid = {one.uid: one for one in case.imaging}
-        self._reports = self._studies_of_reports()
-        self._explicit = self._closure(candidates)
+        self._reports = newest_of(case.reports)
+        self._requests = newest_of(case.requests)
+        self._of_reports = {
+            name: found
+            for name, report in self._reports.items()
+            if str(report.get("status")) not in _WITHDRAWN
+            and (found := self._studies(report.get("imagingStudy")))
+        }
+        self._explicit = self._closure()
+        self._shared = {uid: self._asked(one.resource) for uid, one in case.imaging.items()}
 
-    def explicit(self, candidate: Candidate) -> tuple[Stated, ...]:
-        """Return the studies that a candidate, a report or a panel names explicitly."""
-        return tuple(self._explicit.get(candidate.reference, ()))
+    def explicit(self, one: Candidate) -> Named:
+        """Return the studies that a candidate, a report or a panel names for it."""
+        return self._explicit.get(one.reference, {})
 
-    def by_request(self, candidate: Candidate) -> tuple[Stated, ...]:
-        """Return the MRIs that were made for the candidate's own request or accession number."""
-        if candidate.kind not in WITH_ITS_STUDY:
-            return ()
-        wanted = self._requests(candidate.resource)
-        return tuple(
-            Stated(study, f"both are based on {name}")
-            for study in self._case.mris
-            for name in self._common(wanted, self._requests(study.resource))
-        )[:2]
+    def by_request(self, one: Candidate) -> Named:
+        """Return the MRIs that were made for the candidate's request or accession number."""
+        if one.kind not in WITH_ITS_STUDY or "basedOn" not in one.resource:
+            return {}
+        wanted = self._asked(one.resource)
+        return {
+            mri.uid: words
+            for mri in self._case.mris
+            if (words := self._common(wanted, self._shared[mri.uid])) is not None
+        }
 
-    def by_encounter(self, candidate: Candidate) -> tuple[Stated, ...]:
+    def by_encounter(self, one: Candidate) -> Named:
         """Return the MRIs of the candidate's encounter, of the same day."""
-        if candidate.kind not in WITH_ITS_STUDY or candidate.day is None:
-            return ()
-        encounter = self._case.local(candidate.resource.get("encounter"))
-        return tuple(
-            Stated(study, "both belong to one encounter, of one day")
-            for study in self._case.mris
-            if encounter is not None
-            and self._case.local(study.resource.get("encounter")) == encounter
-            and study.day is not None
-            and candidate.day.low == candidate.day.high == study.day.low == study.day.high
-        )
+        day = one.span
+        if one.kind not in WITH_ITS_STUDY or "encounter" not in one.resource or day.low != day.high:
+            return {}
+        encounter = self._encounter(one.resource)
+        return {
+            mri.uid: "both are of one encounter and one day"
+            for mri in self._case.mris
+            if encounter & self._encounter(mri.resource)
+            and (mri.span.low, mri.span.high) == (day.low, day.high)
+        }
 
     # -- explicit ----------------------------------------------------------------------------
 
-    def _closure(self, candidates: tuple[Candidate, ...]) -> Mapping[str, list[Stated]]:
-        """Collect what is named, and let a panel's members follow it."""
-        found: dict[str, list[Stated]] = defaultdict(list)
-        members: dict[str, list[str]] = defaultdict(list)
-        observed = [*self._case.candidates, *(one.resource for one in candidates)]
-        for resource in observed:
-            name = own_reference(resource)
-            if name is None or resource.get("status") in _WITHDRAWN:
-                continue
-            found[name] = list(dict.fromkeys(self._named_by(resource)))
-            members[name] = [
-                member
-                for one in references(resource.get("hasMember"))
-                if (member := self._case.local(one)) is not None
-            ]
-        for report, studies in self._reports.items():
-            for name in self._results(report):
-                found[name] += [Stated(one, "its report is of this study") for one in studies]
-        waiting = [name for name, stated in found.items() if stated and members[name]]
+    def _closure(self) -> dict[str, Named]:
+        """Collect what is named, and let the members of a panel follow it."""
+        standing = {
+            name: resource
+            for name, resource in self._resources.items()
+            if str(resource.get("status")) not in _WITHDRAWN
+        }
+        found = {name: self._named_by(resource) for name, resource in standing.items()}
+        for report, studies in self._of_reports.items():
+            for result in self._case.locals(self._reports[report].get("result")):
+                for uid in studies:
+                    found.setdefault(result, {}).setdefault(uid, "its report is of this study")
+        panels = {
+            name: self._case.locals(resource["hasMember"])
+            for name, resource in standing.items()
+            if "hasMember" in resource
+        }
+        waiting = [name for name in panels if found.get(name)]
         while waiting:
             panel = waiting.pop()
-            for member in members[panel]:
-                more = [
-                    Stated(one.study, "it is part of a panel that names this study")
-                    for one in found[panel]
-                ]
-                fresh = [one for one in more if one.study not in _studies(found[member])]
-                found[member] += fresh
-                if fresh and members[member]:
+            for member in panels[panel]:
+                known = found.setdefault(member, {})
+                fresh = found[panel].keys() - known.keys()
+                known |= dict.fromkeys(fresh, "it is part of a panel that names this study")
+                if fresh and member in panels:
                     waiting.append(member)
         return found
 
-    def _named_by(self, resource: Resource) -> Iterator[Stated]:
+    def _named_by(self, resource: Resource) -> Named:
+        found: Named = {}
         for element in _ELEMENTS:
-            for reference in references(resource.get(element)):
-                study = self._study(reference)
-                if study is not None:
-                    yield Stated(study, f"{element} names this study")
+            if element in resource:
+                for uid in self._studies(resource[element]):
+                    found.setdefault(uid, f"{element} names this study")
         for element in ("report", "reasonReference"):
-            for reference in references(resource.get(element)):
-                for study in self._reports.get(self._case.local(reference) or "", ()):
-                    yield Stated(study, f"{element} names a report of this study")
+            if element in resource:
+                for report in self._case.locals(resource[element]):
+                    for uid in self._of_reports.get(report, ()):
+                        found.setdefault(uid, f"{element} names a report of this study")
+        return found
 
-    def _study(self, reference: Mapping[str, Any]) -> Imaging | None:
-        uid = stated_uid(reference)
-        if uid is not None:
-            return self._by_uid.get(uid)
+    def _studies(self, references: object) -> dict[str | None, None]:
+        """Return the studies that references name, None for one that is not known here."""
+        found: dict[str | None, None] = {}
+        for one in members(references):
+            uid = uid_named(one)
+            if uid is None:
+                uid = self._by_name.get(self._case.local(one) or "")
+            if uid is not None and uid in self._case.imaging:
+                found[uid] = None
+            elif names_type(one, "ImagingStudy"):
+                found[None] = None
+        return found
+
+    # -- requests and encounters -----------------------------------------------------------------
+
+    def _asked(self, resource: Resource) -> Shared:
+        """Return what a resource is based on."""
+        requests, numbers = set(), set()
+        for reference in members(resource.get("basedOn")):
+            numbers |= set(_accessions(reference))
+            name = self._case.local(reference) or ""
+            if name.startswith(_REQUEST + "/"):
+                requests.add(name)
+                numbers |= set(_accessions(self._requests.get(name, {}), typed=True))
+        return Shared(frozenset(requests), frozenset(numbers))
+
+    def _common(self, one: Shared, other: Shared) -> str | None:
+        if one.requests & other.requests:
+            return "both are based on one request"
+        if any(system is not None for system, _ in one.numbers & other.numbers):
+            return "both bear one accession number"
+        for system, value in one.numbers:
+            for scheme, number in other.numbers:
+                if value == number and None in (system, scheme) and self._is_unique(value):
+                    return "both bear one accession number, which no other study of the patient has"
+        return None
+
+    def _is_unique(self, number: str) -> bool:
+        holders = [
+            uid
+            for uid, shared in self._shared.items()
+            if any(value == number for _, value in shared.numbers)
+        ]
+        return len(holders) == 1
+
+    def _encounter(self, resource: Resource) -> set[_Key]:
+        reference = resource.get("encounter")
         name = self._case.local(reference)
-        return self._by_reference.get(name) if name else None
-
-    def _studies_of_reports(self) -> dict[str, list[Imaging]]:
-        found: dict[str, list[Imaging]] = {}
-        for report in self._case.reports:
-            name = own_reference(report)
-            if name is None or report.get("status") in _WITHDRAWN:
-                continue
-            named = (self._study(one) for one in references(report.get("imagingStudy")))
-            studies = [study for study in named if study is not None]
-            if studies:
-                found[name] = studies
+        found: set[_Key] = {(None, name)} if name else set()
+        for one in members(reference):
+            for identifier in members(one.get("identifier")):
+                system, value = identifier.get("system"), identifier.get("value")
+                if isinstance(system, str) and isinstance(value, str):
+                    found.add((system, value))
         return found
 
-    def _results(self, report: str) -> Iterator[str]:
-        for one in self._case.reports:
-            if own_reference(one) == report:
-                for reference in references(one.get("result")):
-                    name = self._case.local(reference)
-                    if name is not None:
-                        yield name
 
-    # -- requests ----------------------------------------------------------------------------
-
-    def _requests(self, resource: Resource) -> dict[tuple[str | None, str], str]:
-        """Return what a resource is based on: a literal request, or an accession number."""
-        found: dict[tuple[str | None, str], str] = {}
-        for reference in references(resource.get("basedOn")):
-            name = self._case.local(reference)
-            if name is not None and name.startswith("ServiceRequest/"):
-                found["reference", name] = name
-            for identifier in references(reference.get("identifier")):
-                value = identifier.get("value")
-                if isinstance(value, str) and _is_accession(identifier):
-                    found[identifier.get("system"), value] = "one accession number"
-        return found
-
-    def _common(
-        self,
-        wanted: Mapping[tuple[str | None, str], str],
-        stated: Mapping[tuple[str | None, str], str],
-    ) -> Iterator[str]:
-        """Yield what both are based on; a number without a system only where it is one study's."""
-        for key, name in wanted.items():
-            if key[0] is not None and key in stated:
-                yield name
-                return
-        for (system, value), name in wanted.items():
-            holders = [
-                study
-                for study in self._case.mris
-                if any(
-                    number == value and scheme != "reference"
-                    for scheme, number in self._requests(study.resource)
-                )
-            ]
-            same = any(
-                number == value and (system is None or scheme is None) and scheme != "reference"
-                for scheme, number in stated
-            )
-            if same and len(holders) == 1:
-                yield name
-                return
+def _accessions(resource: Resource, *, typed: bool = False) -> Iterator[_Key]:
+    """Yield accession numbers; without ``typed``, an identifier of no type is taken for one."""
+    for identifier in members(resource.get("identifier")):
+        system, value = identifier.get("system"), identifier.get("value")
+        kinds = {
+            (one.get("system"), one.get("code"))
+            for kind in members(identifier.get("type"))
+            for one in members(kind.get("coding"))
+            if isinstance(one.get("code"), str) and isinstance(one.get("system"), str | None)
+        }
+        is_number = bool(kinds & {(IDENTIFIER_TYPE, "ACSN"), (None, "ACSN")})
+        known = is_number or not (kinds or typed)
+        if known and isinstance(value, str) and value and isinstance(system, str | None):
+            yield (system, value)
 
 
-def _studies(stated: list[Stated]) -> list[Imaging]:
-    return [one.study for one in stated]
-
-
-def _is_accession(identifier: Mapping[str, Any]) -> bool:
-    """Tell an accession number; an identifier of no type is taken for one in ``basedOn``."""
-    kind = identifier.get("type")
-    codings = kind.get("coding") if isinstance(kind, Mapping) else None
-    if not isinstance(codings, list):
-        return True
-    return any(
-        isinstance(one, Mapping)
-        and (one.get("system"), one.get("code")) in ((IDENTIFIER_TYPE, "ACSN"), (None, "ACSN"))
-        for one in codings
-    )
+def contradiction(one: Candidate, study: Imaging, settings: LinkSettings) -> str | None:
+    """Say in which way dates contradict that a variable belongs to a study; None where not."""
+    day, started = one.day, study.day
+    if day is None or started is None:
+        return None
+    if one.kind not in (Kind.PSA, Kind.DRE):
+        before = day.high < started.low
+        return f"its date {day} is before {study.words}" if before else None
+    psa = one.kind is Kind.PSA
+    early = started.shifted(-(settings.psa_before if psa else settings.dre_before).days)
+    late = started.shifted((settings.psa_after if psa else settings.dre_after).days)
+    if day.within(early, late) is Verdict.CONTRADICTED:
+        return f"its date {day} is far from {study.words}"
+    return None

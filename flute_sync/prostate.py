@@ -6,17 +6,18 @@ FHIR R4 imagingstudy.html; PS3.16 Annex L (2026b) for the body sites.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
+from flute_sync.fhir_elements import Resource, codings, members
 from flute_sync.terminology import DCM, SNOMED_CT
 
-PROSTATE: Final = frozenset({"41216001", "119231001", "279708004"})
-"""Prostatic structure, part of it, and the prostatic region (SNOMED CT)."""
+PROSTATE: Final = "41216001"
+"""Prostatic structure (SNOMED CT)."""
 PELVIC: Final = frozenset({"816092008", "12921003", "63337009", "818982008"})
-"""Regions that the prostate lies in (SNOMED CT): they contradict nothing."""
-AVAILABLE: Final = "available"
+"""Pelvis, pelvic structure, lower trunk, abdomen and pelvis (SNOMED CT): the prostate lies in them,
+so that they contradict nothing."""
 _PROSTATE_WORD: Final = re.compile(r"prosta", re.IGNORECASE)
 
 
@@ -28,24 +29,21 @@ class Prostate(StrEnum):
     NO = "another body part"
 
 
-def _mappings(value: object) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, Mapping):
-        yield value
-    elif isinstance(value, list):
-        yield from (one for one in value if isinstance(one, Mapping))
-
-
-def has_modality(study: Mapping[str, Any], code: str) -> bool:
+def has_modality(study: Resource, code: str) -> bool:
     """Tell whether a series, or the study where it lists no series, is of a modality (DCM)."""
-    stated = [one.get("modality") for one in _mappings(study.get("series"))]
-    codings = stated or list(_mappings(study.get("modality")))
+    stated = [
+        modality
+        for series in members(study.get("series"))
+        for modality in members(series.get("modality"))
+    ]
     return any(
-        one.get("code") == code and one.get("system") in (DCM, None) for one in _mappings(codings)
+        one.get("code") == code and one.get("system", DCM) == DCM
+        for one in stated or members(study.get("modality"))
     )
 
 
 def prostate(
-    study: Mapping[str, Any],
+    study: Resource,
     procedure_codes: Iterable[tuple[str, str]] = (),
     description: str | None = None,
 ) -> Prostate:
@@ -62,27 +60,29 @@ def prostate(
         Regular expression by which this site's study descriptions name the prostate.
     """
     known = set(procedure_codes)
-    stated = {
-        (code.get("system"), code.get("code"))
-        for concept in _mappings(study.get("procedureCode"))
-        for code in _mappings(concept.get("coding"))
+    if known and any(
+        (one.get("system"), one["code"]) in known for one in codings(study.get("procedureCode"))
+    ):
+        return Prostate.YES
+    told = {
+        _site(site)
+        for series in members(study.get("series"))
+        for site in members(series.get("bodySite"))
     }
-    sites = [one["bodySite"] for one in _mappings(study.get("series")) if "bodySite" in one]
-    told = {_site(site) for site in _mappings(sites)}
-    if stated & known or Prostate.YES in told or _named(study.get("description"), description):
+    if Prostate.YES in told or _named(study.get("description"), description):
         return Prostate.YES
     return Prostate.NO if told == {Prostate.NO} else Prostate.POSSIBLE
 
 
-def _site(site: Mapping[str, Any]) -> Prostate:
+def _site(site: Resource) -> Prostate:
     code, text = site.get("code"), site.get("display")
-    if site.get("system") == SNOMED_CT and isinstance(code, str):
-        if code in PROSTATE:
-            return Prostate.YES
-        return Prostate.POSSIBLE if code in PELVIC else Prostate.NO
     if isinstance(text, str) and _PROSTATE_WORD.search(text):
         return Prostate.YES
-    return Prostate.POSSIBLE
+    if site.get("system") != SNOMED_CT or not isinstance(code, str):
+        return Prostate.POSSIBLE
+    if code == PROSTATE:
+        return Prostate.YES
+    return Prostate.POSSIBLE if code in PELVIC else Prostate.NO
 
 
 def _named(text: object, description: str | None) -> bool:

@@ -1,0 +1,93 @@
+"""Reading elements of resources that others wrote: codings, references, Study Instance UIDs.
+
+Nothing is taken for granted: an element of another type than the standard's is as good as absent.
+
+References
+----------
+FHIR R4 references.html (literal, logical, versioned, contained), datatypes.html#CodeableConcept,
+imagingstudy.html (Study Instance UID as an Identifier).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from flute_sync.terminology import DICOM_UID, OID, URI
+
+Resource = Mapping[str, Any]
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+def members(value: object) -> Iterator[Resource]:
+    """Yield the members of a list, or the one value, that are objects."""
+    if isinstance(value, dict):
+        yield value
+    elif isinstance(value, list):
+        yield from (one for one in value if isinstance(one, dict))
+
+
+def codings(concept: object) -> list[Resource]:
+    """Return the Codings of a CodeableConcept, or of a list of them, that have a code."""
+    return [
+        coding
+        for one in members(concept)
+        for coding in members(one.get("coding"))
+        if isinstance(coding.get("code"), str) and isinstance(coding.get("system"), str | None)
+    ]
+
+
+def own_reference(resource: Resource) -> str | None:
+    """Return ``Type/id`` of a resource."""
+    kind, name = resource.get("resourceType"), resource.get("id")
+    return f"{kind}/{name}" if isinstance(kind, str) and isinstance(name, str) and name else None
+
+
+def local_reference(reference: object, base_url: str) -> str | None:
+    """Return ``Type/id`` of a Reference's literal part, or None where it is elsewhere or none.
+
+    A version is left out; an absolute address is local where it begins with ``base_url``.
+    """
+    stated = reference.get("reference") if isinstance(reference, dict) else None
+    if not isinstance(stated, str):
+        return None
+    if base_url and stated.startswith(base_url):
+        stated = stated[len(base_url) :].lstrip("/")
+    parts = stated.split("/")
+    if len(parts) == 4 and parts[2] == "_history":
+        parts = parts[:2]
+    known = len(parts) == 2 and parts[0].isalpha() and parts[1]
+    return f"{parts[0]}/{parts[1]}" if known else None
+
+
+def names_type(reference: Resource, resource_type: str) -> bool:
+    """Tell whether a Reference says that it leads to a resource of this type, wherever it is."""
+    stated = reference.get("reference")
+    literal = isinstance(stated, str) and resource_type in stated.split("/")[:-1]
+    return literal or reference.get("type") == resource_type or uid_named(reference) is not None
+
+
+def uid_named(reference: Resource) -> str | None:
+    """Return the Study Instance UID by which a Reference names a study logically."""
+    return next(_uids(reference.get("identifier")), None)
+
+
+def study_uid(study: Resource) -> str | None:
+    """Return the Study Instance UID of an ImagingStudy, in any of the forms it is found in."""
+    found = list(_uids(study.get("identifier")))
+    return found[0] if found else None
+
+
+def _uids(identifiers: object) -> Iterator[str]:
+    """Yield UIDs; of identifiers without a system, and of OIDs as URIs, what looks like one."""
+    stated = [
+        (one.get("system"), value)
+        for one in members(identifiers)
+        if isinstance(value := one.get("value"), str)
+    ]
+    for system, value in stated:
+        if system == DICOM_UID:
+            yield value.removeprefix(OID)
+    for system, value in stated:
+        uid = value.removeprefix(OID)
+        if system in (URI, None) and _UID.fullmatch(uid):
+            yield uid

@@ -1,0 +1,220 @@
+"""What the FLUTE profiles demand of each variable: the rules that a resource may break, by name.
+
+A decimal keeps its precision in FHIR: ``4.50`` has two decimals and breaks a rule that ``4.5``
+keeps. Only a reader that parses JSON numbers as `decimal.Decimal` can tell them apart; of a float,
+the shortest form is judged.
+
+References
+----------
+FLUTE guide 0.1.0, profiles PR-* (compiled); FHIR R4 datatypes.html#decimal,
+valueset v3-FamilyMember.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from flute_sync.fhir_elements import Resource, codings, members
+from flute_sync.flute_variables import CARCINOMA, CODES, Kind, score
+from flute_sync.terminology import LOINC, SNOMED_CT, UCUM
+
+_PROSTATE: Final = (SNOMED_CT, "41216001")
+_PROSTATE_DISPLAY: Final = "Prostatic structure (body structure)"
+_ROLE_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
+_GLEASON: Final = frozenset({"LA30794-4", "LA30795-1", "LA30796-9", "LA30797-7", "LA30798-5"})
+_BIOPSY_TYPES: Final = frozenset({"884001", "27582007"})
+_DRE_OUTCOMES: Final = frozenset({"17621005", "131196009"})
+_ONE_DECIMAL: Final = re.compile(r"(0|[1-9]\d*)(.\d?)?")
+_FAMILY: Final = frozenset(
+    {
+        "ADOPTF", "ADOPTM", "ADOPTP", "AUNT", "BRO", "BROINLAW", "CHILD", "CHLDADOPT", "CHLDFOST",
+        "CHLDINLAW", "COUSN", "DAU", "DAUADOPT", "DAUC", "DAUFOST", "DAUINLAW", "DOMPART", "EXT",
+        "FAMMEMB", "FMRSPS", "FTH", "FTHFOST", "FTHINLAW", "FTWIN", "FTWINBRO", "FTWINSIS", "GESTM",
+        "GGRFTH", "GGRMTH", "GGRPRN", "GRFTH", "GRMTH", "GRNDCHILD", "GRNDDAU", "GRNDSON", "GRPRN",
+        "HBRO", "HSIB", "HSIS", "HUSB", "INLAW", "ITWIN", "ITWINBRO", "ITWINSIS", "MAUNT", "MCOUSN",
+        "MGGRFTH", "MGGRMTH", "MGGRPRN", "MGRFTH", "MGRMTH", "MGRPRN", "MTH", "MTHFOST", "MTHINLAW",
+        "MUNCLE", "NBRO", "NCHILD", "NEPHEW", "NFTH", "NFTHF", "NIECE", "NIENEPH", "NMTH", "NMTHF",
+        "NPRN", "NSIB", "NSIS", "PAUNT", "PCOUSN", "PGGRFTH", "PGGRMTH", "PGGRPRN", "PGRFTH",
+        "PGRMTH", "PGRPRN", "PRN", "PRNFOST", "PRNINLAW", "PUNCLE", "SIB", "SIBINLAW", "SIGOTHR",
+        "SIS", "SISINLAW", "SON", "SONADOPT", "SONC", "SONFOST", "SONINLAW", "SPS", "STPBRO",
+        "STPCHLD", "STPDAU", "STPFTH", "STPMTH", "STPPRN", "STPSIB", "STPSIS", "STPSON", "TWIN",
+        "TWINBRO", "TWINSIS", "UNCLE", "WIFE",
+    }
+)  # fmt: skip
+
+
+class Rule(StrEnum):
+    """A rule of a profile that a resource may break."""
+
+    DISPLAY = "display"
+    """The display, which is part of the pattern, is another."""
+
+    LOCAL_CODING = "local-coding"
+    """There is a further coding where the pattern allows one only."""
+
+    DECIMALS = "decimals"
+    """The value has more than one decimal."""
+
+    PERFORMED = "performed"
+    """The biopsy is not dated by an Age."""
+
+    VALUE_TYPE = "value-type"
+    """The PI-RADS score is coded or text, not an integer."""
+
+    VALUE = "value"
+    """There is no value, or not one that the profile allows."""
+
+    UNIT = "unit"
+    """The unit is another."""
+
+    BODY_SITE = "body-site"
+    """The body site is not the prostate."""
+
+    CATEGORY = "category"
+    """It is not said whether the biopsy is the initial or a repeated one."""
+
+    OUTCOME = "outcome"
+    """The result of the examination is absent or another."""
+
+    CONDITION = "condition"
+    """A condition is not a cancer of the prostate by the code list."""
+
+    RELATIONSHIP = "relationship"
+    """The relationship is not of the code list."""
+
+    COMPONENT = "component"
+    """There are components where the profile has none."""
+
+
+RELAXED: Final = frozenset(
+    {Rule.DISPLAY, Rule.LOCAL_CODING, Rule.DECIMALS, Rule.PERFORMED, Rule.VALUE_TYPE}
+)
+"""Rules that ``links.conformance = "relaxed"`` waives: real laboratories and registries break them
+without being wrong."""
+
+
+def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
+    """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
+    found = {*_code_rules(resource, kind), *_CHECKS[kind](resource)}
+    return tuple(sorted(found))
+
+
+def _code_rules(resource: Resource, kind: Kind) -> Iterator[Rule]:
+    if kind is Kind.FAMILY_HISTORY:
+        return
+    pattern = CODES[kind][1]
+    stated = [
+        (one.get("display") == pattern.display)
+        for one in codings(resource.get("code"))
+        if one.get("system") == pattern.system and one.get("code") == pattern.code
+    ]
+    if not any(stated):
+        yield Rule.DISPLAY
+    # The PSA profile has its pattern on every coding, the others on the concept.
+    if kind is Kind.PSA:
+        if not all(stated):
+            yield Rule.DISPLAY
+        if len(stated) < len(codings(resource.get("code"))):
+            yield Rule.LOCAL_CODING
+
+
+def _biopsy(resource: Resource) -> Iterator[Rule]:
+    # Here the pattern is on every coding.
+    for site in members(resource.get("bodySite")):
+        yield from _site_rules(site, only=True)
+    if not _is_of(resource.get("category"), SNOMED_CT, _BIOPSY_TYPES):
+        yield Rule.CATEGORY
+    if "performedAge" not in resource:
+        yield Rule.PERFORMED
+
+
+def _dre(resource: Resource) -> Iterator[Rule]:
+    for site in members(resource.get("bodySite")):
+        yield from _site_rules(site)
+    if not _is_of(resource.get("outcome"), SNOMED_CT, _DRE_OUTCOMES):
+        yield Rule.OUTCOME
+
+
+def _outcome(resource: Resource) -> Iterator[Rule]:
+    if not _is_of(resource.get("valueCodeableConcept"), LOINC, _GLEASON):
+        yield Rule.VALUE
+    if resource.get("component"):
+        yield Rule.COMPONENT
+
+
+def _pi_rads(resource: Resource) -> Iterator[Rule]:
+    if score(resource) is None:
+        yield Rule.VALUE
+    elif "valueInteger" not in resource:
+        yield Rule.VALUE_TYPE
+
+
+def _family_history(resource: Resource) -> Iterator[Rule]:
+    for one in members(resource.get("condition")):
+        for coding in codings(one.get("code")):
+            if coding.get("system") != SNOMED_CT or coding.get("code") not in CARCINOMA:
+                yield Rule.CONDITION
+    for coding in codings(resource.get("relationship")):
+        if coding.get("system") != _ROLE_CODE or coding.get("code") not in _FAMILY:
+            yield Rule.RELATIONSHIP
+
+
+def _psa(resource: Resource) -> Iterator[Rule]:
+    yield from _quantity(resource.get("valueQuantity"), "ng/mL", "ng/mL")
+
+
+def _volume(resource: Resource) -> Iterator[Rule]:
+    yield from _quantity(resource.get("valueQuantity"), "cc", "cm3")
+    for site in members(resource.get("bodySite")):
+        yield from _site_rules(site)
+
+
+def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
+    number = quantity.get("value") if isinstance(quantity, dict) else None
+    if not isinstance(quantity, dict) or not _is_positive(number):
+        yield Rule.VALUE
+        return
+    if not _ONE_DECIMAL.fullmatch(str(number)):
+        yield Rule.DECIMALS
+    stated = (quantity.get("unit", unit), quantity.get("system", UCUM), quantity.get("code", code))
+    if stated != (unit, UCUM, code):
+        yield Rule.UNIT
+
+
+def _is_positive(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return False
+    return Decimal(value).is_finite() and value >= 0
+
+
+def _site_rules(site: Resource, *, only: bool = False) -> Iterator[Rule]:
+    """Compare a body site with the pattern; ``only``: every coding of it, not one of them."""
+    stated = codings(site)
+    matching = [one for one in stated if (one.get("system"), one.get("code")) == _PROSTATE]
+    if not matching and (stated or not only):
+        yield Rule.BODY_SITE
+    elif matching:
+        worded = [one.get("display") == _PROSTATE_DISPLAY for one in matching]
+        if not (all(worded) if only else any(worded)):
+            yield Rule.DISPLAY
+        if only and len(matching) < len(stated):
+            yield Rule.LOCAL_CODING
+
+
+def _is_of(concept: object, system: str, allowed: frozenset[str]) -> bool:
+    return any(
+        one.get("system") == system and one.get("code") in allowed for one in codings(concept)
+    )
+
+
+_CHECKS: Final[Mapping[Kind, Callable[[Resource], Iterator[Rule]]]] = {
+    Kind.BIOPSY: _biopsy,
+    Kind.DRE: _dre,
+    Kind.OUTCOME: _outcome,
+    Kind.PI_RADS: _pi_rads,
+    Kind.FAMILY_HISTORY: _family_history,
+    Kind.PSA: _psa,
+    Kind.VOLUME: _volume,
+}

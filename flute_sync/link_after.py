@@ -1,0 +1,237 @@
+"""Variables that follow an MRI: PI-RADS score and prostate volume, biopsy, ISUP grade.
+
+Each belongs to the latest MRI of the prostate before it, if that is near enough, and an MRI has one
+of each kind. An ISUP grade belongs where its biopsy does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from flute_sync.fhir_dates import Interval, Verdict, add_months
+from flute_sync.link_case import Candidate, Imaging
+from flute_sync.link_place import Placed, Question, days, undecided
+
+_CERTAIN, _POSSIBLE, _CONTRADICTED = Verdict.CERTAIN, Verdict.POSSIBLE, Verdict.CONTRADICTED
+_AMENDED = frozenset({"amended", "corrected"})
+_Preferred = Callable[[Candidate, Candidate], bool]
+
+
+class Follows(NamedTuple):
+    """How a kind follows an MRI.
+
+    ``order`` tells whether an MRI was before, ``window`` whether it was near enough too.
+    """
+
+    rule: str
+    limit: str
+    order: Callable[[Interval, Interval], Verdict]
+    window: Callable[[Interval, Interval], Verdict]
+    preferred: _Preferred
+
+
+def of_report(limit: timedelta) -> Follows:
+    """Return how a score or volume follows: on the day of the MRI, or within ``limit``."""
+
+    def order(mri: Interval, day: Interval) -> Verdict:
+        if mri.high <= day.low:
+            return _CERTAIN
+        return _CONTRADICTED if mri.low > day.high else _POSSIBLE
+
+    def window(mri: Interval, day: Interval) -> Verdict:
+        return day.within(mri, mri.shifted(limit.days))
+
+    return Follows("time/after-mri", days(limit.days), order, window, _amended_or_first)
+
+
+def of_biopsy(months: int) -> Follows:
+    """Return how a biopsy follows: after the MRI, within so many calendar months."""
+
+    def window(mri: Interval, day: Interval) -> Verdict:
+        order = mri.before(day)
+        if order is _CONTRADICTED or mri.high < add_months(day.low, -months):
+            return _CONTRADICTED
+        return order if mri.low >= add_months(day.high, -months) else _POSSIBLE
+
+    words = "1 year" if months == 12 else f"{months} months"
+    return Follows("time/biopsy", words, Interval.before, window, _first)
+
+
+def place_after(question: Question, follows: Follows) -> dict[str, Placed]:
+    """Give each variable to the latest MRI before it, then leave to each MRI one of them."""
+    found: dict[str, Placed] = {}
+    sure: dict[str, list[Candidate]] = {}
+    maybe: dict[str, list[Candidate]] = {}
+    for one in question.candidates:
+        if one.day is not None:
+            placed = found[one.reference] = _latest(one, one.day, question, follows)
+            if placed.study is not None:
+                sure.setdefault(placed.study, []).append(one)
+            for uid in placed.possible:
+                maybe.setdefault(uid, []).append(one)
+    mris = {mri.uid: mri for mri in question.mris}
+    for uid, group in sure.items():
+        found |= _chosen(mris[uid], group, maybe.get(uid, []), found, question, follows)
+    return found
+
+
+def _chosen(
+    mri: Imaging,
+    group: list[Candidate],
+    perhaps: list[Candidate],
+    found: Mapping[str, Placed],
+    question: Question,
+    follows: Follows,
+) -> dict[str, Placed]:
+    """Leave to an MRI one of those that surely follow it, before those that perhaps do."""
+    chosen = {}
+    for one in group:
+        others = [other for other in group if other is not one]
+        placed = found[one.reference]
+        chosen[one.reference] = _alone(one, mri, placed, others, perhaps, question, follows)
+    for one in perhaps:
+        if any(follows.preferred(other, one) for other in group):
+            placed = found[one.reference]
+            chosen[one.reference] = placed._replace(possible=placed.possible - {mri.uid})
+    return chosen
+
+
+def _latest(one: Candidate, day: Interval, question: Question, follows: Follows) -> Placed:
+    before = [
+        (mri, order)
+        for mri in question.mris_for(one)
+        if (order := follows.order(mri.span, day)) is not _CONTRADICTED
+    ]
+    if not before:
+        return Placed(follows.rule, f"no MRI of the prostate precedes {day}")
+    newest = max((mri.span.low for mri, order in before if order is _CERTAIN), default=date.min)
+    # Of several that may be the latest, none surely is.
+    rivals = [mri for mri, _ in before if mri.span.high >= newest]
+    near = [(mri, follows.window(mri.span, day)) for mri in rivals]
+    open_to = [mri for mri, verdict in near if verdict is not _CONTRADICTED]
+    if not open_to:
+        reason = f"{rivals[-1].words}, the latest before {day}, is not within {follows.limit}"
+        return Placed(follows.rule, reason)
+    if len(rivals) > 1 or near[0][1] is not _CERTAIN:
+        possible = frozenset(mri.uid for mri in open_to if mri.uid not in question.occupied)
+        return Placed(follows.rule, undecided(one, rivals), None, possible)
+    return Placed(follows.rule, _distance(rivals[0], day), rivals[0].uid)
+
+
+def _distance(mri: Imaging, day: Interval) -> str:
+    count = (day.low - mri.span.high).days
+    return f"{days(count)} after {mri.words}" if count else f"on the day of {mri.words}"
+
+
+def _alone(
+    one: Candidate,
+    mri: Imaging,
+    placed: Placed,
+    others: list[Candidate],
+    perhaps: list[Candidate],
+    question: Question,
+    follows: Follows,
+) -> Placed:
+    """Say whether a variable is the one that its MRI takes."""
+    if mri.uid in question.occupied:
+        reason = f"{mri.words} has one that was stated to be its own"
+        return Placed(follows.rule, reason)
+    ahead = [other for other in others if follows.preferred(other, one)]
+    if ahead:
+        first = min(ahead, key=lambda other: (other.span.low, other.reference))
+        reason = f"{mri.words} has {first.reference} of {first.day}, which comes before this"
+        return Placed(follows.rule, reason)
+    if all(follows.preferred(one, other) for other in (*others, *perhaps)):
+        return placed
+    reason = f"{mri.words} may have another one that comes before this"
+    return Placed(follows.rule, reason, None, frozenset({mri.uid}))
+
+
+def _first(one: Candidate, other: Candidate) -> bool:
+    """Tell whether one surely was before the other; of one day, the tie decides."""
+    a, b = one.span, other.span
+    if a.high < b.low:
+        return True
+    if not a.low == a.high == b.low == b.high:
+        return False
+    if a.instant is not None and b.instant is not None and a.instant != b.instant:
+        return a.instant < b.instant
+    return one.tie[1:] > other.tie[1:]
+
+
+def _amended_or_first(one: Candidate, other: Candidate) -> bool:
+    """Tell whether one is surely taken before the other: the latest amended, else the earliest."""
+    is_amended = one.resource.get("status") in _AMENDED
+    if is_amended is not (other.resource.get("status") in _AMENDED):
+        return is_amended
+    if not is_amended:
+        return _first(one, other)
+    a, b = one.span, other.span
+    if a.low == a.high == b.low == b.high:
+        return one.tie > other.tie
+    return a.low > b.high
+
+
+# -- by the biopsy ---------------------------------------------------------------------------
+
+
+def place_outcomes(
+    outcomes: Iterable[Candidate],
+    biopsies: Iterable[Candidate],
+    homes: Mapping[str, str],
+    open_to: Mapping[str, frozenset[str]],
+    limit: timedelta,
+) -> dict[str, Placed]:
+    """Place ISUP grades with the latest biopsy before them, on its day or within ``limit``.
+
+    Parameters
+    ----------
+    homes
+        Reference of a biopsy -> the study that it is linked to.
+    open_to
+        Reference of a biopsy -> studies that it may belong to.
+    """
+    dated = [(biopsy, biopsy.span) for biopsy in biopsies if biopsy.day is not None]
+    follows = of_report(limit)
+    return {
+        one.reference: _with_biopsy(one.day, dated, follows, homes, open_to)
+        for one in outcomes
+        if one.day is not None
+    }
+
+
+def _with_biopsy(
+    day: Interval,
+    biopsies: list[tuple[Candidate, Interval]],
+    follows: Follows,
+    homes: Mapping[str, str],
+    open_to: Mapping[str, frozenset[str]],
+) -> Placed:
+    rule = "time/outcome"
+    before = [
+        (one, span, order)
+        for one, span in biopsies
+        if (order := follows.order(span, day)) is not _CONTRADICTED
+    ]
+    newest = max((span.low for _, span, order in before if order is _CERTAIN), default=date.min)
+    latest = [(one, follows.window(span, day)) for one, span, _ in before if span.high >= newest]
+    near = [one for one, verdict in latest if verdict is not _CONTRADICTED]
+    if not near:
+        return Placed(rule, f"no biopsy on the day, or in the {follows.limit} before {day}")
+    known = {homes[one.reference] for one in near if one.reference in homes}
+    doubtful = {uid for one in near for uid in open_to.get(one.reference, ())}
+    days_of = {one.span[:2] for one in near}
+    one_session = len(days_of) == 1 and near[0].span.low == near[0].span.high
+    sure = (
+        all(verdict is _CERTAIN for _, verdict in latest)
+        and (one_session or all(one.reference in homes for one in near))
+        and len(known) <= 1
+        and not doubtful - known
+    )
+    named = " and ".join(sorted(one.reference for one in near))
+    if not known and not doubtful:
+        return Placed(rule, f"its biopsy, {named}, belongs to no MRI")
+    if not sure:
+        reason = f"its date {day} does not settle which study it belongs to with {named}"
+        return Placed(rule, reason, None, frozenset(known | doubtful))
+    return Placed(rule, f"with its biopsy {named}", known.pop())

@@ -1,0 +1,283 @@
+"""The judgement of one patient: each rule in its turn, and what is said of every candidate."""
+
+from collections.abc import Callable, Mapping
+
+from flute_sync.fhir_dates import Verdict
+from flute_sync.flute_profiles import Rule
+from flute_sync.flute_variables import Kind
+from flute_sync.link_after import of_biopsy, of_report, place_after, place_outcomes
+from flute_sync.link_around import Around, place_around
+from flute_sync.link_case import Case, Imaging, Link, StudyLinks, newest_of
+from flute_sync.link_decided import keep_foreign, obey
+from flute_sync.link_place import Placed, Question
+from flute_sync.link_sheet import Sheet, sheets
+from flute_sync.link_stated import Named, StatedLinks, contradiction
+from flute_sync.prostate import Prostate
+
+_BIOPSY_OF = ("partOf", "basedOn", "derivedFrom")
+_NAMED = "explicit"
+
+
+class Judgement:
+    """Judges all candidates for all studies of one patient."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._settings = case.settings
+        self._imaging = case.imaging
+        self._mris = {mri.uid: mri for mri in case.mris}
+        resources = newest_of(case.candidates)
+        self._sheets = sheets(case, resources)
+        self._stated = StatedLinks(case, resources)
+        # A biopsy took place, and limits what follows, whether or not it meets its profile.
+        self._biopsies = [
+            sheet.one
+            for sheet in self._sheets.values()
+            if sheet.one.kind is Kind.BIOPSY
+            and (not sheet.gone or sheet.rule == "conformance")
+            and Rule.BODY_SITE not in sheet.one.waived
+        ]
+
+    def result(self) -> dict[str, StudyLinks]:
+        """Judge, and say it for each study."""
+        keep_foreign(self._case, self._sheets)
+        obey(self._case, self._sheets)
+        if self._settings.enabled:
+            self._apply_rules()
+        return {uid: self._of_study(study) for uid, study in self._imaging.items()}
+
+    def _apply_rules(self) -> None:
+        for sheet in self._open():
+            if sheet.one.kind is Kind.FAMILY_HISTORY:
+                self._to_all(sheet)
+            else:
+                self._by_statement(sheet)
+        biopsy = of_biopsy(self._settings.biopsy_after_months)
+        self._place(Kind.BIOPSY, lambda question: place_after(question, biopsy))
+        for sheet in self._open(Kind.OUTCOME):
+            self._with_named_biopsy(sheet)
+        self._place(Kind.OUTCOME, self._outcomes)
+        report = of_report(self._settings.report_after)
+        for kind in (Kind.PI_RADS, Kind.VOLUME):
+            self._place(kind, lambda question: place_after(question, report))
+        psa = Around("psa", self._settings.psa_before, self._settings.psa_after)
+        self._place(Kind.PSA, lambda question: place_around(question, psa, self._biopsies))
+        dre = Around("dre", self._settings.dre_before, self._settings.dre_after)
+        self._place(Kind.DRE, lambda question: place_around(question, dre, self._biopsies))
+
+    def _open(self, kind: Kind | None = None) -> list[Sheet]:
+        return [
+            sheet
+            for sheet in self._sheets.values()
+            if not sheet.done and kind in (None, sheet.one.kind)
+        ]
+
+    # -- what is stated -------------------------------------------------------------------------
+
+    def _by_statement(self, sheet: Sheet) -> None:
+        for rule, find in (
+            (_NAMED, self._stated.explicit),
+            ("request", self._stated.by_request),
+            ("encounter", self._stated.by_encounter),
+        ):
+            if rule in self._settings.rules and not sheet.done:
+                self._follow(sheet, rule, find(sheet.one))
+
+    def _follow(self, sheet: Sheet, rule: str, stated: Named) -> None:
+        """Link what is named; of several MRIs, leave it to the next rules to choose one."""
+        fit: dict[str, str] = {}
+        named = 0
+        for uid, words in stated.items():
+            if uid in sheet.barred or (rule != _NAMED and uid not in sheet.only):
+                continue
+            named += 1
+            why_not = self._imaging[uid].why_never if uid is not None else None
+            if uid is not None and why_not is None:
+                fit[uid] = words
+            elif uid is not None:
+                sheet.refuse(uid, rule, Verdict.CONTRADICTED, f"{words}, but {why_not}")
+        if fit:
+            self._choose(sheet, rule, fit)
+        elif named:
+            sheet.close(rule, "it names another study, to which it cannot be linked here")
+
+    def _choose(self, sheet: Sheet, rule: str, fit: Mapping[str, str]) -> None:
+        mris = frozenset(uid for uid in fit if self._imaging[uid].is_mr)
+        if len(mris) > 1:
+            self._narrow(sheet, rule, mris)
+            return
+        for uid, words in fit.items():
+            self._state(sheet, self._imaging[uid], rule, words)
+        others = " and ".join(self._imaging[uid].words for uid in fit)
+        sheet.close(rule, f"it belongs to {others}")
+
+    def _state(self, sheet: Sheet, study: Imaging, rule: str, words: str) -> None:
+        against = contradiction(sheet.one, study, self._settings)
+        if against is None:
+            sheet.link(study.uid, rule, Verdict.CERTAIN, words)
+        else:
+            sheet.link(study.uid, rule, Verdict.CONTRADICTED, f"{words}, although {against}")
+
+    def _narrow(self, sheet: Sheet, rule: str, mris: frozenset[str]) -> None:
+        sheet.only &= mris
+        if not sheet.only:
+            for uid in mris:
+                sheet.refuse(uid, rule, Verdict.POSSIBLE, "it names several MRIs, and has one")
+            sheet.close(rule, "it names several other MRIs")
+
+    def _with_named_biopsy(self, sheet: Sheet) -> None:
+        """Put an ISUP grade where the biopsy is that it names."""
+        resource = sheet.one.resource
+        named = {
+            name
+            for element in _BIOPSY_OF
+            if element in resource
+            for name in self._case.locals(resource[element])
+            if name.startswith("Procedure/")
+        }
+        if not named or _NAMED not in self._settings.rules:
+            return
+        words = " and ".join(sorted(named))
+        biopsies = [self._sheets[name] for name in sorted(named) if name in self._sheets]
+        homes = {home for biopsy in biopsies if (home := self._home(biopsy)) is not None}
+        if len(homes) == 1 and not homes <= sheet.barred:
+            home = homes.pop()
+            sheet.link(home, "biopsy", self._verdict(sheet, home), f"with its biopsy {words}")
+            sheet.close("biopsy", f"it belongs to {self._imaging[home].words}, with its biopsy")
+            return
+        for uid in homes.union(*(_open_to(biopsy) for biopsy in biopsies)) - sheet.barred:
+            reason = f"its biopsy {words} may belong to this MRI"
+            sheet.refuse(uid, "biopsy", Verdict.POSSIBLE, reason)
+        sheet.close("biopsy", f"the procedure that it names, {words}, belongs to no MRI")
+
+    def _home(self, biopsy: Sheet) -> str | None:
+        """Return the MRI that a biopsy is linked to."""
+        homes = [uid for uid in biopsy.links if self._imaging[uid].is_mr]
+        return homes[0] if biopsy.one.kind is Kind.BIOPSY and len(homes) == 1 else None
+
+    # -- what the dates say ---------------------------------------------------------------------
+
+    def _to_all(self, sheet: Sheet) -> None:
+        rule = "family-history"
+        if "time" in self._settings.rules:
+            for uid, mri in self._mris.items():
+                if uid in sheet.only and uid not in sheet.links:
+                    reason = "family history belongs to every MRI of the prostate"
+                    sheet.link(uid, rule, _sureness(mri), reason)
+        sheet.close(rule, "family history belongs to MRIs of the prostate")
+
+    def _outcomes(self, question: Question) -> dict[str, Placed]:
+        biopsies = [sheet for sheet in self._sheets.values() if sheet.one.kind is Kind.BIOPSY]
+        homes = {
+            sheet.one.reference: home
+            for sheet in biopsies
+            if (home := self._home(sheet)) is not None
+        }
+        open_to = {sheet.one.reference: _open_to(sheet) for sheet in biopsies}
+        limit = self._settings.outcome_after
+        return place_outcomes(question.candidates, self._biopsies, homes, open_to, limit)
+
+    def _place(self, kind: Kind, rule: Callable[[Question], dict[str, Placed]]) -> None:
+        waiting = self._open(kind)
+        if not waiting:
+            return
+        occupied = frozenset(
+            uid for sheet in self._sheets.values() if sheet.one.kind is kind for uid in sheet.links
+        )
+        narrowed = {
+            sheet.one.reference: sheet.only
+            for sheet in waiting
+            if len(sheet.only) < len(self._mris)
+        }
+        candidates = tuple(sheet.one for sheet in waiting)
+        placed = rule(Question(candidates, self._case.mris, occupied, narrowed))
+        for sheet in waiting:
+            place = placed.get(sheet.one.reference)
+            if place is None:
+                place = Placed("time", "it has no date", None, sheet.only - occupied)
+            self._settle(sheet, place)
+
+    def _settle(self, sheet: Sheet, place: Placed) -> None:
+        uid = place.study
+        if uid is not None and uid in sheet.barred:
+            sheet.close(place.rule, place.reason)
+        elif uid is not None and "time" in self._settings.rules:
+            sheet.link(uid, place.rule, self._verdict(sheet, uid), place.reason)
+            sheet.close(place.rule, f"it belongs to {self._imaging[uid].words}")
+        elif self._is_sole(sheet, place):
+            reason = "the only one of its kind, for the only MRI of the prostate"
+            sheet.link(self._case.mris[0].uid, "sole-candidate", Verdict.POSSIBLE, reason)
+        else:
+            self._leave(sheet, place)
+
+    def _leave(self, sheet: Sheet, place: Placed) -> None:
+        """Refuse what no rule places: where dates leave it open, and everywhere else."""
+        open_to = place.possible if place.study is None else frozenset({place.study})
+        for uid in open_to - sheet.barred:
+            sheet.refuse(uid, place.rule, Verdict.POSSIBLE, place.reason)
+        if open_to and sheet.one.day is not None:
+            sheet.close(place.rule, f"its date {sheet.one.day} does not fit this MRI")
+        else:
+            sheet.close(place.rule, place.reason)
+
+    def _verdict(self, sheet: Sheet, uid: str) -> Verdict:
+        """Say how sure a link by time is: no surer than the MRI, or than the biopsy's own link."""
+        if sheet.one.kind is Kind.OUTCOME:
+            for other in self._sheets.values():
+                link = other.links.get(uid)
+                if other.one.kind is Kind.BIOPSY and link and link.verdict is Verdict.POSSIBLE:
+                    return Verdict.POSSIBLE
+        return _sureness(self._imaging[uid])
+
+    def _is_sole(self, sheet: Sheet, place: Placed) -> bool:
+        wanted = self._settings.sole_candidate
+        if "sole-candidate" not in self._settings.rules or wanted == "never":
+            return False
+        dated = sheet.one.day is not None and not sheet.one.is_age_dated
+        if dated and wanted == "undated":
+            return False
+        alike = [
+            other
+            for other in self._sheets.values()
+            if other.one.kind is sheet.one.kind and not other.gone
+        ]
+        open_to = place.possible | {place.study}
+        return len(alike) == len(self._mris) == 1 and self._case.mris[0].uid in open_to
+
+    # -- writing down ---------------------------------------------------------------------------
+
+    def _of_study(self, study: Imaging) -> StudyLinks:
+        why_never = self._why_not(study)
+        links, refused = [], []
+        for sheet in self._sheets.values():
+            link = sheet.links.get(study.uid)
+            if link is not None:
+                links.append(link)
+            else:
+                refused.append(sheet.refused.get(study.uid) or _elsewhere(sheet, why_never))
+        return StudyLinks(tuple(links), tuple(refused))
+
+    def _why_not(self, study: Imaging) -> str | None:
+        """Say why no rule of time links anything to a study."""
+        if study.why_never is not None or study.uid in self._mris:
+            return study.why_never
+        if not study.is_mr:
+            return "this study is no MRI: only a reference or a person can link it"
+        return (
+            "this MRI does not say that it shows the prostate, and the patient has others: "
+            "only a reference or a person can link it"
+        )
+
+
+def _elsewhere(sheet: Sheet, why_never: str | None) -> Link:
+    if why_never is not None and not sheet.gone:
+        return sheet.elsewhere("study", why_never)
+    return sheet.elsewhere(sheet.rule, sheet.reason)
+
+
+def _open_to(sheet: Sheet) -> frozenset[str]:
+    return frozenset(uid for uid, link in sheet.refused.items() if link.verdict is Verdict.POSSIBLE)
+
+
+def _sureness(mri: Imaging) -> Verdict:
+    return Verdict.CERTAIN if mri.part is Prostate.YES else Verdict.POSSIBLE
