@@ -47,6 +47,7 @@ class Event(StrEnum):
     STUDY_RETRY = "study.retry", "The step failed for a temporary reason and is tried again."
     STUDY_OUT_OF_SCOPE = "study.out_of_scope", "The selection does not want the study."
     STUDY_REPLAYED = "study.replayed", "A person asked for another attempt."
+    LINK_DECIDED = "link.decided", "A person decided on a link, or left it to the rules again."
     STUDY_REMARK = "study.remark", "Something in a header was left out or kept with a doubt."
     UPLOAD_ACCEPTED = (
         "upload.accepted",

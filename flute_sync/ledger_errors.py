@@ -29,6 +29,13 @@ class StudyUnknown(PermanentError):
     hint = "Check the UID; `flute-sync status` shows what is known."
 
 
+class LinkUndecided(PermanentError):
+    """Nobody decided on this link."""
+
+    code = "LINK-UNDECIDED"
+    hint = "`flute-sync study UID --explain` shows which decisions are in force."
+
+
 class LedgerRefused(PermanentError):
     """The ledger refuses what cannot be."""
 

@@ -8,11 +8,24 @@ from flute_sync.ledger.ask import (
     StudyView,
 )
 from flute_sync.ledger.ledger import Ledger
+from flute_sync.ledger.link_book import LinkBook, LinkView
 from flute_sync.ledger.migrate import upgrade
 from flute_sync.ledger.scratch import Scratch
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.survey import Standing
-from flute_sync.ledger.values import Absence, Claim, FhirRow, Missing, Settlement, Snapshot
+from flute_sync.ledger.values import (
+    Absence,
+    Claim,
+    FhirRow,
+    LinkDecision,
+    LinkedStudy,
+    LinkNews,
+    LinkRow,
+    Missing,
+    PatientLinks,
+    Settlement,
+    Snapshot,
+)
 
 __all__ = [
     "WAITING_FOR_PATIENT",
@@ -23,7 +36,14 @@ __all__ = [
     "FhirRow",
     "Ledger",
     "LedgerSettings",
+    "LinkBook",
+    "LinkDecision",
+    "LinkNews",
+    "LinkRow",
+    "LinkView",
+    "LinkedStudy",
     "Missing",
+    "PatientLinks",
     "Scratch",
     "Settlement",
     "Snapshot",

@@ -10,11 +10,12 @@ from sqlalchemy import Connection
 from flute_sync.completeness import StudySettings
 from flute_sync.errors import FluteSyncError
 from flute_sync.intake import Cursor, Delivery, IntentId, Performed
-from flute_sync.ledger import ask, holdings, removal, steps, survey, target, work
+from flute_sync.ledger import ask, holdings, removal, settling, steps, survey, target, work
 from flute_sync.ledger.archives import Archives
 from flute_sync.ledger.columns import HeaderStore, utc_now
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.intake import IntakeWriter, read_cursor, write_cursor
+from flute_sync.ledger.link_book import LinkBook
 from flute_sync.ledger.migrate import prepare
 from flute_sync.ledger.notes import keep
 from flute_sync.ledger.reading import load_study
@@ -49,6 +50,8 @@ class Ledger:
         self._archives = Archives(database, tuple(archives))
         self._headers = HeaderStore()
         self._target_id: int | None = None
+        self.links = LinkBook(database, clock, settings.events_per_study)
+        """What was judged of links, and decided by people."""
         self._intake = IntakeWriter(
             database=database,
             archives=self._archives,
@@ -284,7 +287,7 @@ class Ledger:
             When the ledger is bound to another server than this process.
         """
         return self._database.transact(
-            lambda c: work.Settler(
+            lambda c: settling.Settler(
                 c,
                 self._study,
                 self._clock(),

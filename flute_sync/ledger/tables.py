@@ -3,7 +3,9 @@
 `study` has the current state of the work; `series`, `header` and `instance` what is known of it;
 `stated_series` what archives say that tell no instances; `procedure_step` what modalities say;
 `study_archive` how each archive stands to it; `foreign_note` what its rejection notes say of
-other studies; `event` is the audit trail for people. Instances are the big table: their key is
+other studies; `link` is what was judged last of the FLUTE variables of its patient,
+`link_decision` what people decided, `link_epoch` counts what may change the judgement of a patient;
+`event` is the audit trail for people. Instances are the big table: their key is
 (study, SOP Instance UID), since a SOP Instance UID is unique in its study, and they refer to
 series and header by small numbers within the study.
 """
@@ -32,6 +34,7 @@ from sqlalchemy import (
     text,
 )
 
+from flute_sync.fhir_dates import Verdict
 from flute_sync.ledger.columns import JsonText, UtcTime
 from flute_sync.study import StepStatus
 from flute_sync.task import CLAIMABLE, UNSYNCED, State
@@ -140,6 +143,7 @@ Index(
 _partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
 _partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
 _partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
+_partial("ix_study_patient_reference", study.c.patient_reference, "patient_reference IS NOT NULL")
 _partial(
     "ix_study_unsynced",
     study.c.unsynced_since,
@@ -252,6 +256,46 @@ foreign_note: Final = Table(
     PrimaryKeyConstraint("study_id", "named_study_uid", "title"),
     CheckConstraint("length(named_study_uid) BETWEEN 1 AND 64", name="uid"),
     sqlite_with_rowid=False,
+)
+
+link: Final = Table(
+    "link",
+    metadata,
+    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("waived", JsonText, nullable=False),  # rules of its profile that it breaks
+    Column("low", String(10)),  # ISO dates: when it took place
+    Column("high", String(10)),
+    Column("taken", Boolean, nullable=False),
+    Column("ours", Boolean, nullable=False),  # what another system linked is never taken away
+    PrimaryKeyConstraint("study_id", "reference"),
+    CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
+    CheckConstraint("taken OR NOT ours", name="ours"),
+    sqlite_with_rowid=False,
+)
+
+link_decision: Final = Table(
+    "link_decision",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("verb", String(8), nullable=False),  # the last one on a pair is in force
+    Column("why", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    CheckConstraint("verb IN ('add', 'release', 'remove')", name="verb"),
+    Index("ix_link_decision_study", "study_id", "id"),
+)
+
+link_epoch: Final = Table(
+    "link_epoch",
+    metadata,
+    Column("patient_reference", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
 )
 
 event: Final = Table(

@@ -1,12 +1,13 @@
 """What passes between the ledger and who works with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from flute_sync.events import Event
 from flute_sync.intake import Received, Stated
 from flute_sync.study import StudyInstanceUID
-from flute_sync.task import TaskEvent
+from flute_sync.task import State, TaskEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,76 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkRow:
+    """What was judged of one resource for one study.
+
+    ``low`` and ``high`` are the ISO dates between which it took place. ``taken``: the study is
+    linked to it; ``ours``: by us, so that we may take the link away again.
+    """
+
+    reference: str
+    kind: str
+    rule: str
+    verdict: str
+    reason: str
+    waived: tuple[str, ...] = ()
+    low: str | None = None
+    high: str | None = None
+    taken: bool = False
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDecision:
+    """A person's word on a study and a resource: ``add`` or ``remove``."""
+
+    study_instance_uid: StudyInstanceUID
+    reference: str
+    verb: str
+    why: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedStudy:
+    """A study of a patient, and what was judged of it last; ``resource_id`` is its ImagingStudy."""
+
+    study_instance_uid: StudyInstanceUID
+    state: State
+    resource_id: str | None
+    rows: tuple[LinkRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientLinks:
+    """What is known of the links of one patient.
+
+    ``epoch`` is raised by whatever may let his studies be judged in another way. ``decisions`` are
+    those in force, the oldest first.
+    """
+
+    epoch: int
+    studies: Mapping[StudyInstanceUID, LinkedStudy]
+    decisions: tuple[LinkDecision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNews:
+    """What a step judged of the links of its study.
+
+    ``epoch`` is what `PatientLinks` said when the step began: where it was raised since, the step
+    is taken again. ``changed``: the ImagingStudy says something new. ``others`` are the studies of
+    the patient of which something else is true now than was judged last.
+    """
+
+    patient_reference: str | None
+    epoch: int
+    rows: tuple[LinkRow, ...]
+    changed: bool = False
+    others: tuple[StudyInstanceUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """How a step ended.
 
@@ -99,7 +170,8 @@ class Settlement:
     came meanwhile, since they were written. ``waiting_for`` is the key of the Patient whose arrival
     ends a HOLD or LEAVE_OUT. ``identity`` is the key of the identifier by which the subject was
     found.
-    ``prune`` drops all that names a patient; only with LEAVE_OUT.
+    ``prune`` drops all that names a patient; only with LEAVE_OUT. ``links`` is what was judged of
+    its links, None where nothing was.
     """
 
     event: TaskEvent
@@ -113,3 +185,4 @@ class Settlement:
     rules: str | None = None
     prune: bool = False
     identity: str | None = None
+    links: LinkNews | None = None

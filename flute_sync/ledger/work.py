@@ -1,10 +1,9 @@
-"""Work on one study at a time: claim, renew, hand back, settle; wake what waits.
+"""Work on one study at a time: claim, renew, hand back; wake what waits. `settling` ends it.
 
 The states change by the table in `flute_sync.task`, also where one statement changes many rows.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,31 +23,26 @@ from sqlalchemy import (
     update,
 )
 
-from flute_sync.completeness import StudySettings, due_at
 from flute_sync.events import Event
 from flute_sync.fhir_errors import FhirGone
 from flute_sync.ledger import trail
 from flute_sync.ledger.columns import UtcTime
 from flute_sync.ledger.driver import Driver
-from flute_sync.ledger.pruning import prune
 from flute_sync.ledger.rows import chunks
-from flute_sync.ledger.steps import forget_people
 from flute_sync.ledger.tables import (
     archive,
     fhir_study,
-    fhir_target,
     foreign_note,
     study,
     study_archive,
 )
-from flute_sync.ledger.values import Absence, Claim, FhirRow, Settlement
-from flute_sync.ledger_errors import LeaseLost, LedgerTargetChanged, StudyUnknown
+from flute_sync.ledger.values import Absence, Claim, FhirRow
+from flute_sync.ledger_errors import LeaseLost, StudyUnknown
 from flute_sync.patient_errors import PatientChanged, PatientGone, PatientStepConflict
 from flute_sync.study import StudyInstanceUID
-from flute_sync.task import State, TaskEvent, after, before
+from flute_sync.task import State, TaskEvent, before
 
 _HELD: Final = study.c.state == State.IN_PROGRESS.value
-_WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
 _CONFIRMABLE: Final = frozenset(
     {PatientChanged.code, PatientGone.code, PatientStepConflict.code, FhirGone.code}
 )
@@ -66,7 +60,7 @@ def _may(event: TaskEvent) -> ColumnElement[bool]:
     return study.c.state.in_(states)
 
 
-def _make_ready(event: TaskEvent, now: datetime) -> Update:
+def make_ready(event: TaskEvent, now: datetime) -> Update:
     """What is ready may be claimed at once; FHIR owes it since now unless it did before."""
     return (
         update(study)
@@ -176,7 +170,7 @@ def renew(connection: Connection, owner: str, until: datetime) -> int:
 
 def release(connection: Connection, owner: str, now: datetime) -> int:
     """Hand back all that an owner holds and return how much it was."""
-    back = _make_ready(TaskEvent.HAND_BACK, now).where(study.c.lease_owner == owner)
+    back = make_ready(TaskEvent.HAND_BACK, now).where(study.c.lease_owner == owner)
     return connection.execute(back).rowcount
 
 
@@ -197,114 +191,6 @@ def lock_held(connection: Connection, claimed: Claim) -> Row[Any]:
     return row
 
 
-# -- settle --------------------------------------------------------------------------------------
-
-
-_SETTLE: Final = update(study).where(study.c.id == bindparam("of"))
-_BOUND: Final = select(fhir_target.c.id)
-_KEEP: Final = (
-    "INSERT INTO fhir_study (study_id, target_id, resource_id, version_id, digest)"
-    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (study_id) DO UPDATE SET target_id = excluded.target_id,"
-    " resource_id = excluded.resource_id, version_id = excluded.version_id,"
-    " digest = excluded.digest"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Settler:
-    """Ends steps.
-
-    Parameters
-    ----------
-    target_id
-        The FHIR server this process writes to; None before one is bound.
-    """
-
-    connection: Connection
-    settings: StudySettings
-    now: datetime
-    target_id: int | None
-    events_kept: int
-
-    def settle(self, claimed: Claim, settlement: Settlement) -> State:
-        """End a step and return the state that follows."""
-        row = lock_held(self.connection, claimed)
-        superseded = row.generation != claimed.generation
-        event = TaskEvent.SUPERSEDE if superseded else settlement.event
-        state = after(State(row.state), event)
-        values = {
-            "of": row.id,
-            "state": state.value,
-            "lease_owner": None,
-            "attempts": _attempts(row.attempts, settlement.event),
-            "confirmed": _confirmed(row.confirmed, claimed, settlement.event),
-            "next_attempt_at": self._next_attempt(row, state, settlement),
-            "unsynced_since": _unsynced(row, state, settlement.event),
-            "news_since": row.news_since if superseded else None,
-            "code": settlement.code,
-            "sentence": settlement.sentence,
-            "waiting_for": settlement.waiting_for if state in _WAITING else None,
-            "patient_reference": settlement.patient_reference or row.patient_reference,
-            "rules": settlement.rules or row.rules,
-            "identity": settlement.identity or row.identity,
-        }
-        self.connection.execute(_SETTLE, values)
-        if settlement.fhir is not None:
-            self._keep_fhir(row.id, settlement.fhir)
-        if settlement.prune and not superseded:
-            prune(self.connection, row.id)
-        has_content = bool(row.instance_count or row.stated_series)
-        if claimed.confirmed and event is TaskEvent.SYNC and has_content:
-            forget_people(self.connection, row.id)  # a person said that the archive is right
-        entry = trail.Entry(
-            row.id, self.now, settlement.log_event, settlement.sentence, settlement.code
-        )
-        trail.append(Driver(self.connection), [entry], kept=self.events_kept)
-        return state
-
-    def _next_attempt(self, row: Row[Any], state: State, settlement: Settlement) -> datetime | None:
-        if state is State.RECEIVED:
-            return due_at(row.news_since or row.received_at, row.received_at, self.settings)
-        if state in (State.READY, State.FAILED):
-            return settlement.next_attempt_at or self.now
-        return None
-
-    def _keep_fhir(self, study_id: int, row: FhirRow) -> None:
-        bound = self.connection.scalar(_BOUND)
-        if bound is None or bound != self.target_id:
-            raise LedgerTargetChanged("another process bound it to another server")
-        values = (study_id, bound, row.resource_id, row.version_id, row.digest)
-        Driver(self.connection).run(_KEEP, [values])
-
-
-def _attempts(attempts: int, event: TaskEvent) -> int:
-    match event:
-        case TaskEvent.FAIL:
-            return attempts + 1
-        case TaskEvent.HAND_BACK:
-            return attempts
-        case _:
-            return 0
-
-
-def _confirmed(confirmed: int | None, claimed: Claim, event: TaskEvent) -> int | None:
-    """Forget a person's confirmation once a step that knew of it came to a conclusion."""
-    concluded = event not in (TaskEvent.FAIL, TaskEvent.HAND_BACK)
-    if confirmed is None or (concluded and confirmed <= claimed.generation):
-        return None
-    return confirmed
-
-
-def _unsynced(row: Row[Any], state: State, event: TaskEvent) -> datetime | None:
-    """Say since when FHIR lacks something; after a write that came too early, since the news."""
-    since: datetime | None = row.unsynced_since
-    if state in (State.COMPLETED, State.CANCELLED):
-        since = None
-    elif state is State.RECEIVED and event in (TaskEvent.SYNC, TaskEvent.LEAVE_OUT):
-        since = row.news_since or row.received_at
-    return since
-
-
 # -- wake ----------------------------------------------------------------------------------------
 
 
@@ -314,7 +200,7 @@ def wake(connection: Connection, keys: Collection[str], now: datetime) -> int:
     for part in chunks(sorted(set(keys))):
         waiting = or_(study.c.waiting_for.in_(part), study.c.patient_reference.in_(part))
         _owe_reads_of_pruned(connection, waiting)
-        woken += connection.execute(_make_ready(TaskEvent.WAKE, now).where(waiting)).rowcount
+        woken += connection.execute(make_ready(TaskEvent.WAKE, now).where(waiting)).rowcount
     return woken
 
 
@@ -322,7 +208,7 @@ def wake_identified(connection: Connection, keys: Collection[str], now: datetime
     """Make ready what was written by one of these identifiers; return how many that are."""
     return sum(
         connection.execute(
-            _make_ready(TaskEvent.WAKE, now).where(study.c.identity.in_(part), ~study.c.pruned)
+            make_ready(TaskEvent.WAKE, now).where(study.c.identity.in_(part), ~study.c.pruned)
         ).rowcount
         for part in chunks(sorted(set(keys)))
     )
@@ -333,8 +219,8 @@ def rejudge(connection: Connection, rules: str, now: datetime) -> int:
     others = and_(study.c.rules.is_not(None), study.c.rules != rules)
     _owe_reads_of_pruned(connection, others)
     # What a step in hand goes by is not known before it ends, least of all at a first step.
-    connection.execute(update(study).where(_HELD).values(**_raised(now)))
-    return connection.execute(_make_ready(TaskEvent.REJUDGE, now).where(others)).rowcount
+    connection.execute(update(study).where(_HELD).values(**raised(now)))
+    return connection.execute(make_ready(TaskEvent.REJUDGE, now).where(others)).rowcount
 
 
 def _owe_reads_of_pruned(connection: Connection, chosen: ColumnElement[bool]) -> None:
@@ -351,7 +237,8 @@ def _owe_reads_of_pruned(connection: Connection, chosen: ColumnElement[bool]) ->
     )
 
 
-def _raised(now: datetime) -> dict[str, object]:
+def raised(now: datetime) -> dict[str, object]:
+    """What a new fact about a study changes of it."""
     return {
         "generation": study.c.generation + 1,
         "news_since": _since(study.c.news_since, now),
@@ -382,9 +269,9 @@ def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_
     connection.execute(
         update(study)
         .where(study.c.id == row.id)
-        .values(**_raised(now), confirmed=generation if confirms else None)
+        .values(**raised(now), confirmed=generation if confirms else None)
     )
-    connection.execute(_make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))
+    connection.execute(make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))
     sentence = "A person asked for another attempt."
     trail.append(
         Driver(connection),

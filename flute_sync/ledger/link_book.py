@@ -1,0 +1,158 @@
+"""What was judged of links, what people decided on them, and whom to judge again."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from sqlalchemy import Connection, update
+
+from flute_sync.events import Event
+from flute_sync.ledger import links, trail
+from flute_sync.ledger.columns import to_stored
+from flute_sync.ledger.database import Database
+from flute_sync.ledger.driver import Driver
+from flute_sync.ledger.tables import study
+from flute_sync.ledger.values import Claim, LinkDecision, LinkRow, PatientLinks
+from flute_sync.ledger.work import lock_held, make_ready, raised
+from flute_sync.ledger_errors import LinkUndecided, StudyUnknown
+from flute_sync.study import StudyInstanceUID
+from flute_sync.task import State, TaskEvent
+
+Verb = Literal["add", "remove", "release"]
+
+_DECIDE: Final = (
+    "INSERT INTO link_decision (study_id, reference, verb, why, at) VALUES (?, ?, ?, ?, ?)"
+)
+_PATIENTS: Final = (
+    "SELECT DISTINCT patient_reference FROM study WHERE patient_reference IS NOT NULL"
+    " AND patient_reference > ? ORDER BY patient_reference LIMIT ?"
+)
+_DONE: Final = {"add": "added a link", "remove": "refused a link", "release": "left to the rules"}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """What was judged last of one study, and what people decided on it."""
+
+    study_instance_uid: StudyInstanceUID
+    rows: tuple[LinkRow, ...]
+    decisions: tuple[LinkDecision, ...]
+
+
+class LinkBook:
+    """The part of the ledger that knows of links; of one process, for any thread.
+
+    Every method raises what those of `Ledger` raise where the database does not do its part.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], events_kept: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._kept = events_kept
+
+    def of_patient(
+        self, references: Sequence[str], study_instance_uid: StudyInstanceUID | None = None
+    ) -> PatientLinks:
+        """Return what is known of a patient's links.
+
+        Parameters
+        ----------
+        references
+            ``Patient/ID``; then those who were merged into him.
+        study_instance_uid
+            A study that is his, whatever is known of it.
+        """
+        with self._database.read() as connection:
+            return links.of_patient(connection, references, study_instance_uid)
+
+    def plan(self, claim: Claim, rows: Collection[LinkRow]) -> None:
+        """Keep, before they are written, which links are going to be ours.
+
+        Raises
+        ------
+        LeaseLost
+        """
+
+        def work(connection: Connection) -> None:
+            lock_held(connection, claim)
+            links.keep(Driver(connection), claim.study_id, rows)
+
+        self._database.transact(work)
+
+    def view(self, study_instance_uid: StudyInstanceUID) -> LinkView:
+        """Return what was judged last of one study.
+
+        Raises
+        ------
+        StudyUnknown
+        """
+        with self._database.read() as connection:
+            study_id = _known(connection, study_instance_uid)
+            driver = Driver(connection)
+            rows = links.rows_of(driver, [study_id]).get(study_id, [])
+            return LinkView(
+                study_instance_uid, tuple(rows), tuple(links.decisions_of(driver, [study_id]))
+            )
+
+    def decide(
+        self, study_instance_uid: StudyInstanceUID, reference: str, verb: Verb, why: str
+    ) -> None:
+        """Keep a person's word on a link, and let the study be judged again.
+
+        Raises
+        ------
+        StudyUnknown
+        LinkUndecided
+            There is nothing to release.
+        """
+        self._database.transact(lambda c: self._decide(c, study_instance_uid, reference, verb, why))
+
+    def _decide(
+        self, connection: Connection, uid: StudyInstanceUID, reference: str, verb: Verb, why: str
+    ) -> None:
+        study_id, driver, now = _known(connection, uid), Driver(connection), self._clock()
+        decided = {one.reference for one in links.decisions_of(driver, [study_id])}
+        if verb == "release" and reference not in decided:
+            raise LinkUndecided()
+        driver.run(_DECIDE, [(study_id, reference, verb, why, to_stored(now))])
+        this = study.c.id == study_id
+        connection.execute(
+            update(study)
+            .where(this, study.c.state == State.IN_PROGRESS.value)
+            .values(**raised(now))
+        )
+        connection.execute(make_ready(TaskEvent.WAKE, now).where(this))
+        sentence = f"A person {_DONE[verb]}: {reference}."
+        entry = trail.Entry(study_id, now, Event.LINK_DECIDED, sentence)
+        trail.append(driver, [entry], kept=self._kept)
+
+    def judge_again(self, references: Collection[str]) -> int:
+        """Let the studies of some patients be judged again; return how many are ready for that.
+
+        A step in hand is taken again after it ends: what came meanwhile is not missed.
+
+        Parameters
+        ----------
+        references
+            ``Patient/ID`` of patients of whom something changed.
+        """
+        return self._database.transact(lambda c: links.touch(c, references, self._clock()))
+
+    def patients(self, after: str, limit: int) -> list[str]:
+        """Return references of patients who have studies, in order, in portions.
+
+        Parameters
+        ----------
+        after
+            The last one of the portion before; empty to begin.
+        """
+        with self._database.read() as connection:
+            return [one for (one,) in Driver(connection).rows(_PATIENTS, after, limit)]
+
+
+def _known(connection: Connection, uid: StudyInstanceUID) -> int:
+    study_id = links.study_id_of(connection, uid)
+    if study_id is None:
+        raise StudyUnknown(study_instance_uid=uid)
+    return study_id

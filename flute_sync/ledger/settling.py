@@ -1,0 +1,125 @@
+"""The end of a step: what it came to, and what follows from it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from flute_sync.completeness import StudySettings, due_at
+from flute_sync.ledger import links, trail
+from flute_sync.ledger.driver import Driver
+from flute_sync.ledger.pruning import prune
+from flute_sync.ledger.steps import forget_people
+from flute_sync.ledger.tables import fhir_target, study
+from flute_sync.ledger.values import Claim, FhirRow, Settlement
+from flute_sync.ledger.work import lock_held
+from flute_sync.ledger_errors import LedgerTargetChanged
+from flute_sync.task import State, TaskEvent, after
+
+_WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
+_SETTLE: Final = update(study).where(study.c.id == bindparam("of"))
+_BOUND: Final = select(fhir_target.c.id)
+_KEEP: Final = (
+    "INSERT INTO fhir_study (study_id, target_id, resource_id, version_id, digest)"
+    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (study_id) DO UPDATE SET target_id = excluded.target_id,"
+    " resource_id = excluded.resource_id, version_id = excluded.version_id,"
+    " digest = excluded.digest"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """Ends steps.
+
+    Parameters
+    ----------
+    target_id
+        The FHIR server this process writes to; None before one is bound.
+    """
+
+    connection: Connection
+    settings: StudySettings
+    now: datetime
+    target_id: int | None
+    events_kept: int
+
+    def settle(self, claimed: Claim, settlement: Settlement) -> State:
+        """End a step and return the state that follows."""
+        row = lock_held(self.connection, claimed)
+        superseded = row.generation != claimed.generation
+        if not links.settle(self.connection, row, settlement.links, self.now):
+            settlement = replace(settlement, event=TaskEvent.HAND_BACK, next_attempt_at=None)
+        event = TaskEvent.SUPERSEDE if superseded else settlement.event
+        state = after(State(row.state), event)
+        values = {
+            "of": row.id,
+            "state": state.value,
+            "lease_owner": None,
+            "attempts": _attempts(row.attempts, settlement.event),
+            "confirmed": _confirmed(row.confirmed, claimed, settlement.event),
+            "next_attempt_at": self._next_attempt(row, state, settlement),
+            "unsynced_since": _unsynced(row, state, settlement.event),
+            "news_since": row.news_since if superseded else None,
+            "code": settlement.code,
+            "sentence": settlement.sentence,
+            "waiting_for": settlement.waiting_for if state in _WAITING else None,
+            "patient_reference": settlement.patient_reference or row.patient_reference,
+            "rules": settlement.rules or row.rules,
+            "identity": settlement.identity or row.identity,
+        }
+        self.connection.execute(_SETTLE, values)
+        if settlement.fhir is not None:
+            self._keep_fhir(row.id, settlement.fhir)
+        if settlement.prune and not superseded:
+            prune(self.connection, row.id)
+        has_content = bool(row.instance_count or row.stated_series)
+        if claimed.confirmed and event is TaskEvent.SYNC and has_content:
+            forget_people(self.connection, row.id)  # a person said that the archive is right
+        entry = trail.Entry(
+            row.id, self.now, settlement.log_event, settlement.sentence, settlement.code
+        )
+        trail.append(Driver(self.connection), [entry], kept=self.events_kept)
+        return state
+
+    def _next_attempt(self, row: Row[Any], state: State, settlement: Settlement) -> datetime | None:
+        if state is State.RECEIVED:
+            return due_at(row.news_since or row.received_at, row.received_at, self.settings)
+        if state in (State.READY, State.FAILED):
+            return settlement.next_attempt_at or self.now
+        return None
+
+    def _keep_fhir(self, study_id: int, row: FhirRow) -> None:
+        bound = self.connection.scalar(_BOUND)
+        if bound is None or bound != self.target_id:
+            raise LedgerTargetChanged("another process bound it to another server")
+        values = (study_id, bound, row.resource_id, row.version_id, row.digest)
+        Driver(self.connection).run(_KEEP, [values])
+
+
+def _attempts(attempts: int, event: TaskEvent) -> int:
+    match event:
+        case TaskEvent.FAIL:
+            return attempts + 1
+        case TaskEvent.HAND_BACK:
+            return attempts
+        case _:
+            return 0
+
+
+def _confirmed(confirmed: int | None, claimed: Claim, event: TaskEvent) -> int | None:
+    """Forget a person's confirmation once a step that knew of it came to a conclusion."""
+    concluded = event not in (TaskEvent.FAIL, TaskEvent.HAND_BACK)
+    if confirmed is None or (concluded and confirmed <= claimed.generation):
+        return None
+    return confirmed
+
+
+def _unsynced(row: Row[Any], state: State, event: TaskEvent) -> datetime | None:
+    """Say since when FHIR lacks something; after a write that came too early, since the news."""
+    since: datetime | None = row.unsynced_since
+    if state in (State.COMPLETED, State.CANCELLED):
+        since = None
+    elif state is State.RECEIVED and event in (TaskEvent.SYNC, TaskEvent.LEAVE_OUT):
+        since = row.news_since or row.received_at
+    return since
