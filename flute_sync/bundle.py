@@ -133,13 +133,26 @@ def version_of_etag(text: str) -> str | None:
     return version if re.fullmatch(r"[A-Za-z0-9\-.]{1,64}", version) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Why a resource is written as it is, for its Provenance.
+
+    ``reasons`` are words that name nobody, ``policy`` is the URI of the rules that decided, and
+    ``sources`` are references, with their versions, of what they decided about.
+    """
+
+    reasons: tuple[str, ...] = ()
+    policy: str | None = None
+    sources: tuple[str, ...] = ()
+
+
 def provenance(
     target: str,
     activity: Literal["CREATE", "UPDATE"],
     recorded: datetime,
     agent: Mapping[str, Any],
     *,
-    reason: str | None = None,
+    account: Account = Account(),
     revision_of: str | None = None,
 ) -> Resource:
     """Say that flute-sync wrote a resource.
@@ -152,18 +165,25 @@ def provenance(
         Aware time of the write.
     agent
         Who, as a FHIR Reference.
-    reason
-        Why, in words that name nobody.
+    account
+        Why.
     revision_of
         Reference of the version that was replaced.
     """
-    more: Resource = {} if reason is None else {"reason": [{"text": reason}]}
+    more: Resource = {}
+    if account.reasons:
+        more["reason"] = [{"text": reason} for reason in account.reasons]
+    entities = [("source", one) for one in account.sources]
     if revision_of is not None:
-        more["entity"] = [{"role": "revision", "what": {"reference": revision_of}}]
+        entities.insert(0, ("revision", revision_of))
+    if entities:
+        more["entity"] = [{"role": role, "what": {"reference": one}} for role, one in entities]
+    policy = {} if account.policy is None else {"policy": [account.policy]}
     return {
         "resourceType": "Provenance",
         "target": [{"reference": target}],
         "recorded": recorded.isoformat(timespec="milliseconds"),
+        **policy,
         "activity": {"coding": [{"system": DATA_OPERATION, "code": activity}]},
         "agent": [
             {
@@ -175,10 +195,13 @@ def provenance(
     }
 
 
-def witnessed(entry: Entry, recorded: datetime, agent: Mapping[str, Any]) -> list[Entry]:
+def witnessed(
+    entry: Entry, recorded: datetime, agent: Mapping[str, Any], account: Account = Account()
+) -> list[Entry]:
     """Return the entries of a transaction that writes a resource together with its Provenance."""
     target = entry.full_url or entry.url
-    said = provenance(target, "CREATE" if entry.if_match is None else "UPDATE", recorded, agent)
+    activity: Literal["CREATE", "UPDATE"] = "CREATE" if entry.if_match is None else "UPDATE"
+    said = provenance(target, activity, recorded, agent, account=account)
     return [entry, Entry("POST", "Provenance", said, full_url("Provenance", target))]
 
 

@@ -42,7 +42,9 @@ GRACE = timedelta(seconds=25)
 CAPABILITY_INTERVAL = timedelta(seconds=10)
 """How soon a FHIR server that was down at the start is asked what it can do."""
 
-RELOADED = frozenset({"site", "select", "patient", "imaging_study", "removal", "retry", "log"})
+RELOADED = frozenset(
+    {"site", "select", "patient", "imaging_study", "links", "removal", "retry", "log"}
+)
 """Sections that take effect on SIGHUP; the others hold connections, ports or files."""
 
 

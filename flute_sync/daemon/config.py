@@ -26,6 +26,7 @@ from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.imaging_study import ImagingStudySettings
 from flute_sync.ledger import LedgerSettings
+from flute_sync.link_settings import LinkSettings
 from flute_sync.patient import PatientSettings
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
@@ -127,6 +128,7 @@ class Config(BaseSettings):
     select: SelectSettings = SelectSettings()
     patient: PatientSettings = PatientSettings()
     imaging_study: ImagingStudySettings = ImagingStudySettings()
+    links: LinkSettings = LinkSettings()
     removal: RemovalSettings = RemovalSettings()
     retry: RetrySettings = RetrySettings()
     sync: SyncSettings = SyncSettings()

@@ -30,8 +30,9 @@ def synced(
     written: Written,
     subject: Subject,
     remarks: Sequence[Remark] = (),
+    links: int = 0,
 ) -> Settlement:
-    """FHIR now says what the ledger knows."""
+    """FHIR now says what the ledger knows; so many clinical variables are linked by us."""
     reference = f"{IMAGING_STUDY}/{written.resource_id}"
     verb = "Adopted" if written.adopted else written.outcome.capitalize()
     series, instances = len(study.series), sum(each.size for each in study.series)
@@ -39,6 +40,7 @@ def synced(
     sentence = (
         f"{verb} {reference} version {written.version_id}: {mapped.resource['status']}, "
         f"{series} series, {instances} instances{logical}{_moved(written)}"
+        f"{_linked(written, links)}"
         f"{_remarks(mapped, remarks)}."
     )
     unchanged = written.outcome == "unchanged"
@@ -55,6 +57,13 @@ def _moved(written: Written) -> str:
     if written.moved is None:
         return ""
     return f", moved to another Patient {MOVES[written.moved]}"
+
+
+def _linked(written: Written, links: int) -> str:
+    if not links and written.linked is None:
+        return ""
+    how = "" if written.linked is None else f" {MOVES[written.linked]}"
+    return f", linked to {links} clinical variables{how}"
 
 
 def _remarks(mapped: Mapped, remarks: Sequence[Remark]) -> str:
@@ -111,6 +120,7 @@ def vanishing(
         fhir=written.fhir if written is not None else None,
         patient_reference=written.patient_reference if written is not None else None,
         identity=written.identity if written is not None else None,
+        links=written.links if written is not None else None,
     )
 
 

@@ -12,15 +12,18 @@ from typing import Any, Final
 
 import orjson
 
+from flute_sync import __version__
 from flute_sync.coding import issuer_system
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
+from flute_sync.daemon.linking import Linker, news_of
 from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.reading import Reader
 from flute_sync.daemon.removal import Brake
 from flute_sync.daemon.subject import Last, Subjects, wake_key
 from flute_sync.daemon.withdrawal import Removals
+from flute_sync.fhir.candidates import Candidates
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.endpoints import Endpoints
 from flute_sync.fhir.imaging_studies import Found, ImagingStudies, Key, literal_order
@@ -36,6 +39,7 @@ from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
 from flute_sync.sources.reading import ArchiveReader
 from flute_sync.study import EXTRACTION_VERSION, Accession, Remark, Study, union
+from flute_sync.supporting_info import RULES_VERSION
 from flute_sync.task import TaskEvent
 
 MAPPING_VERSION: Final = 2
@@ -58,6 +62,7 @@ class Pipeline:
     subjects: Subjects
     archives: Mapping[str, ArchiveReader]
     removals: Removals
+    linker: Linker
     patients: Mapping[str, PatientSettings]
 
     @classmethod
@@ -86,6 +91,7 @@ class Pipeline:
             mover=_agent(system),
         )
         endpoints = Endpoints(fhir, system)
+        linker = Linker(ledger, Candidates(fhir), config.links, fhir.base_url)
         return cls(
             config=config,
             rules=_rules(config),
@@ -97,10 +103,12 @@ class Pipeline:
             removals=Removals(
                 reader,
                 studies,
+                linker,
                 lambda: _references(endpoints, config.every_archive),
                 config.removal,
                 brake or Brake(ledger, lambda: config.removal, tuple(archives)),
             ),
+            linker=linker,
             patients={
                 entry.name: entry.patient_settings(config.patient) for entry in config.every_archive
             },
@@ -194,19 +202,24 @@ class Pipeline:
     ) -> Settlement:
         context = self._context(study, subject, found, orders)
         mapped = map_study(study, context, self.config.imaging_study)
+        last_digest = claim.fhir.digest if claim.fhir else None
+        plan = self.linker.plan(claim, mapped.resource, found.study, last_digest=last_digest)
         try:
             written = self.studies.write(
                 study.study_instance_uid,
-                mapped.resource,
+                plan.resource,
                 found.study,
-                last_digest=claim.fhir.digest if claim.fhir else None,
+                last_digest=last_digest,
                 known_id=claim.fhir.resource_id if claim.fhir else None,
                 moved=self.subjects.moves(found.study, subject),
+                dropped=plan.dropped,
+                account=plan.account,
             )
         except FhirRejected:
             self.endpoints.forget()  # one of them may be gone: the next attempt looks again
             raise
-        return synced(study, mapped, written, subject, remarks)
+        settlement = synced(study, mapped, written, subject, remarks, plan.size)
+        return replace(settlement, links=news_of(plan, written))
 
     def _context(
         self, study: Study, subject: Subject, found: Found, orders: Mapping[Accession, Key]
@@ -257,7 +270,7 @@ def _references(
 
 def _agent(system: str) -> dict[str, Any]:
     identifier = {"system": system, "value": "flute-sync"}
-    return {"type": "Device", "identifier": identifier, "display": "flute-sync"}
+    return {"type": "Device", "identifier": identifier, "display": f"flute-sync {__version__}"}
 
 
 def _told(entry: ArchiveEntry) -> list[Any]:
@@ -274,6 +287,8 @@ def _rules(config: Config) -> str:
         config.select.model_dump(mode="json"),
         config.patient.model_dump(mode="json"),
         config.imaging_study.model_dump(mode="json"),
+        RULES_VERSION,
+        config.links.model_dump(mode="json", exclude={"watch_interval"}),
         config.site.timezone,
         config.identifier_system,
         [_told(entry) for entry in config.every_archive],

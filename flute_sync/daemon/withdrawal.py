@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from flute_sync.daemon.linking import Linker, news_of
 from flute_sync.daemon.outcomes import left_out, vanishing, withdrawn
 from flute_sync.daemon.reading import Found as Read
 from flute_sync.daemon.reading import Reader
@@ -38,12 +39,15 @@ class Removals:
 
     Parameters
     ----------
+    linker
+        Judges which links it keeps: a newer study may have taken some.
     endpoints
         Makes the references of the Endpoints of all archives.
     """
 
     reader: Reader
     studies: ImagingStudies
+    linker: Linker
     endpoints: Callable[[], Mapping[str, tuple[str, ...]]]
     settings: RemovalSettings
     brake: Brake
@@ -102,13 +106,17 @@ class Removals:
             return withdrawn(status, None, row)
         ours = {reference for of in self.endpoints().values() for reference in of}
         said = withdrawn_from(current, ours, Status.UNKNOWN.value)
+        plan = self.linker.plan(claim, said, current, last_digest=row.digest)
         written = self.studies.write(
             study.study_instance_uid,
-            said,
+            plan.resource,
             current,
             last_digest=row.digest,
             known_id=row.resource_id,
+            dropped=plan.dropped,
+            account=plan.account,
         )
         # What is ours among it is what was written before: the digest of that stays.
         kept = replace(row, version_id=written.version_id)
-        return withdrawn(Status.UNKNOWN.value, written, kept)
+        settlement = withdrawn(Status.UNKNOWN.value, written, kept)
+        return replace(settlement, links=news_of(plan, written))

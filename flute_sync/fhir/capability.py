@@ -39,6 +39,11 @@ class Capabilities:
         """Whether several requests may go in one; HAPI names only the transaction."""
         return bool(self.system & {"batch", "transaction"})
 
+    @property
+    def searchable(self) -> frozenset[str]:
+        """The resource types that may be searched."""
+        return frozenset(kind for kind, can in self.interactions.items() if "search-type" in can)
+
     def require(
         self, *, client_ids: bool = False, create_patients: bool = False, transactions: bool = False
     ) -> None:

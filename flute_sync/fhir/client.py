@@ -25,7 +25,7 @@ from flute_sync.bundle import (
 )
 from flute_sync.fhir.capability import Capabilities, capabilities
 from flute_sync.fhir.outcome import failure
-from flute_sync.fhir.queries import Parameters, has_id, page
+from flute_sync.fhir.queries import Page, Parameters, has_id, page
 from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
 from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.transport import http_date
@@ -34,6 +34,7 @@ __all__ = ["FhirClient", "FhirSettings"]
 
 _MOST_PAGES: Final = 10_000
 _MOST_MATCHES: Final = 2_000
+_MOST_OF_PATIENT: Final = 50_000
 _MINIMAL: Final = {"Prefer": "return=minimal"}
 
 
@@ -59,6 +60,8 @@ class FhirClient:
         """Whether several requests may go in one; `capabilities` finds out."""
         self.transactions = True
         """Whether they may go all or nothing; `capabilities` finds out."""
+        self.types: frozenset[str] | None = None
+        """The resource types that may be searched; `capabilities` finds out."""
 
     def __enter__(self) -> "FhirClient":
         return self
@@ -81,6 +84,7 @@ class FhirClient:
         found = capabilities(answer.body)
         self.bundles = found.bundles
         self.transactions = "transaction" in found.system
+        self.types = found.searchable
         return found
 
     def server_time(self) -> datetime:
@@ -126,29 +130,51 @@ class FhirClient:
             The pages lead in a circle, elsewhere, or never end.
         """
         answer = self._wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
-        yield from self._following(answer.body, resource_type)
+        for found in self._following(answer.body, resource_type):
+            yield found.matches
 
-    def _following(self, searchset: object, resource_type: str) -> Iterator[list[Resource]]:
+    def whole(self, resource_type: str, parameters: Parameters) -> list[Resource]:
+        """Search by POST and return all that matched and was included; decimals are exact."""
+        form, url = parameters, f"{resource_type}/_search"
+        answer = self._wire.send("search", "POST", url, form=form, exact=True)
+        return self._whole(answer.body, resource_type)
+
+    def whole_of(self, result: Result, resource_type: str) -> list[Resource]:
+        """Return what a search within an exact batch found and included, further pages too."""
+        return self._whole(_searchset(result), resource_type)
+
+    def _whole(self, searchset: object, resource_type: str) -> list[Resource]:
+        pages = self._following(searchset, resource_type, exact=True)
+        return _few((found.matches + found.included for found in pages), _MOST_OF_PATIENT)
+
+    def _following(
+        self, searchset: object, resource_type: str, *, exact: bool = False
+    ) -> Iterator[Page]:
         seen: set[str] = set()
         found = page(searchset, resource_type, self.base_url)
-        yield found.matches
+        yield found
         while found.next_url is not None:
             if found.next_url in seen or len(seen) >= _MOST_PAGES:
                 raise FhirServerError("the pages of a search do not end")
             seen.add(found.next_url)
-            answer = self._wire.send("search", "GET", found.next_url)
+            answer = self._wire.send("search", "GET", found.next_url, exact=exact)
             found = page(answer.body, resource_type, self.base_url)
-            yield found.matches
+            yield found
 
     def matches(self, result: Result, resource_type: str) -> list[Resource]:
         """Return what a search within a batch found, further pages included."""
-        if result.status != 200:
-            raise failure(result.status, {}, result.resource, "search")
-        return _few(self._following(result.resource, resource_type))
+        pages = self._following(_searchset(result), resource_type)
+        return _few(found.matches for found in pages)
 
-    def batch(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
-        """Send requests in one; each answer has its own status."""
-        return self._bundle("batch", entries)
+    def batch(self, entries: Sequence[Entry], *, exact: bool = False) -> tuple[Result, ...]:
+        """Send requests in one; each answer has its own status.
+
+        Parameters
+        ----------
+        exact
+            Whether decimals keep their precision.
+        """
+        return self._bundle("batch", entries, exact=exact)
 
     def transaction(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
         """Send requests in one, all or nothing.
@@ -166,12 +192,18 @@ class FhirClient:
         return written
 
     def _bundle(
-        self, kind: Literal["batch", "transaction"], entries: Sequence[Entry]
+        self,
+        kind: Literal["batch", "transaction"],
+        entries: Sequence[Entry],
+        *,
+        exact: bool = False,
     ) -> tuple[Result, ...]:
         # Without minimal, a written study of megabytes would come back.
         headers = {} if kind == "batch" else _MINIMAL
         sent = bundle(kind, entries)
-        answer = self._wire.send("bundle", "POST", self.base_url, resource=sent, headers=headers)
+        answer = self._wire.send(
+            "bundle", "POST", self.base_url, resource=sent, headers=headers, exact=exact
+        )
         return results(answer.body or {}, len(entries))
 
     def create(self, resource: Resource, *, if_none_exist: str | None = None) -> Result:
@@ -237,12 +269,18 @@ class FhirClient:
         )
 
 
-def _few(pages: Iterator[list[Resource]]) -> list[Resource]:
+def _searchset(result: Result) -> Resource | None:
+    if result.status != 200:
+        raise failure(result.status, {}, result.resource, "search")
+    return result.resource
+
+
+def _few(pages: Iterator[list[Resource]], most: int = _MOST_MATCHES) -> list[Resource]:
     found: list[Resource] = []
     for matches in pages:
         found += matches
-        if len(found) > _MOST_MATCHES:
-            raise FhirServerError("a search by identifier finds thousands of resources")
+        if len(found) > most:
+            raise FhirServerError("a search for one thing finds thousands of resources")
     return found
 
 

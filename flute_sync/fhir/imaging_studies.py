@@ -8,20 +8,29 @@ import logging
 import random
 import time
 from base64 import b32encode
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, Literal
 
-from flute_sync.bundle import Entry, Resource, Result, full_url, version_of, witnessed
+from flute_sync.bundle import (
+    Account,
+    Entry,
+    Resource,
+    Result,
+    full_url,
+    version_of,
+    witnessed,
+)
 from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
-from flute_sync.fhir.moves import Mover
+from flute_sync.fhir.moves import REASON, Mover
 from flute_sync.fhir.queries import identifier_search, study_criteria, study_search
 from flute_sync.fhir.questions import Question, Read, Search, ask
 from flute_sync.fhir.uniqueness import Pause, others_than_ours
 from flute_sync.fhir_errors import FhirAmbiguous, FhirConflict, FhirGone, FhirServerError
+from flute_sync.link_elements import without_links
 from flute_sync.ownership import bears, bears_uid, digest, merge, same
 
 log = logging.getLogger(__name__)
@@ -30,6 +39,7 @@ IMAGING_STUDY: Final = "ImagingStudy"
 _MOST_TRIES: Final = 5
 Key = tuple[str, str]
 """An identifier: system and value."""
+Witness = Literal["witnessed", "unwitnessed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,8 @@ class Found:
 class Written:
     """What a write came to; ``digest`` belongs into the ledger, for the next write.
 
-    ``moved``: the subject became another one, with or without a Provenance of that.
+    ``moved``: the subject became another one, with or without a Provenance of that; ``linked``
+    the same for links that changed.
     """
 
     outcome: Literal["created", "updated", "unchanged"]
@@ -56,7 +67,29 @@ class Written:
     version_id: str | None
     digest: str
     adopted: bool = False
-    moved: Literal["witnessed", "unwitnessed"] | None = None
+    moved: Witness | None = None
+    linked: Witness | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What `ImagingStudies.write` was asked for."""
+
+    uid: str
+    ours: Resource
+    last_digest: str | None
+    known_id: str | None
+    moved: bool
+    dropped: Collection[str]
+    account: Account | None
+
+    @property
+    def whole_account(self) -> Account | None:
+        """The account of links, and of a move."""
+        if not self.moved:
+            return self.account
+        account = self.account or Account()
+        return replace(account, reasons=(REASON, *account.reasons))
 
 
 def hash_id(study_instance_uid: str) -> str:
@@ -75,7 +108,8 @@ class ImagingStudies:
     agent
         Who writes, as a FHIR Reference; with it, every write carries a Provenance.
     mover
-        Who writes, for moves to another patient: they carry one wherever the server takes it.
+        Who writes, for moves to another patient and for links: they carry one wherever the server
+        takes it.
     """
 
     def __init__(
@@ -171,6 +205,8 @@ class ImagingStudies:
         last_digest: str | None = None,
         known_id: str | None = None,
         moved: bool = False,
+        dropped: Collection[str] = (),
+        account: Account | None = None,
     ) -> Written:
         """Bring the server to what ``ours`` says, and nothing where it says it already.
 
@@ -186,6 +222,10 @@ class ImagingStudies:
             The id of our last write; another one found now is taken over.
         moved
             Whether it goes to another patient.
+        dropped
+            Links of ours that go, ``Type/id``.
+        account
+            Why its links are what they are, where they change.
 
         Raises
         ------
@@ -194,18 +234,17 @@ class ImagingStudies:
         FhirAmbiguous, FhirRejected
             It cannot be written.
         """
+        what = _Write(study_instance_uid, ours, last_digest, known_id, moved, dropped, account)
         current = found
         for attempt in range(_MOST_TRIES):
             try:
                 if current is None:
-                    created = self._create(study_instance_uid, ours)
+                    created = self._create(what)
                     if isinstance(created, Written):
-                        return created
+                        return self._accounted(created, what)
                     current = created
                 if current is not None:
-                    return self._update(
-                        study_instance_uid, current, ours, last_digest, known_id, moved
-                    )
+                    return self._update(what, current)
             except FhirConflict:
                 if attempt + 1 == _MOST_TRIES:
                     raise
@@ -217,39 +256,49 @@ class ImagingStudies:
         known = None if current is None else str(current["id"])
         return self.find(uid, known_id=known).study
 
-    def _update(
-        self,
-        uid: str,
-        current: Resource,
-        ours: Resource,
-        last_digest: str | None,
-        known_id: str | None,
-        moved: bool,
-    ) -> Written:
+    def _update(self, what: _Write, current: Resource) -> Written:
         resource_id, version = str(current["id"]), version_of(current)
-        adopted = known_id != resource_id
-        merged = merge(current, ours, None if adopted else last_digest)
-        remembered = digest(ours)
+        adopted = what.known_id != resource_id
+        left = without_links(current, what.dropped, self._client.base_url)
+        merged = merge(left, what.ours, None if adopted else what.last_digest)
         if adopted:
             reference = f"{IMAGING_STUDY}/{resource_id}"
-            about = fields(Event.FHIR_ADOPTED, study_instance_uid=uid, reference=reference)
+            about = fields(Event.FHIR_ADOPTED, study_instance_uid=what.uid, reference=reference)
             log.info("an existing ImagingStudy is taken over", extra=about)
+        written = Written("unchanged", resource_id, version, digest(what.ours), adopted)
         if same(current, merged):
-            return Written("unchanged", resource_id, version, remembered, adopted)
+            return written
         if version is None:
             raise FhirServerError("an ImagingStudy has no meta.versionId")
-        if moved and self._mover is not None:
-            result, is_witnessed = Mover(self._client, self._mover, self._clock()).put(
-                merged, version
-            )
-            how: Literal["witnessed", "unwitnessed"] = (
-                "witnessed" if is_witnessed else "unwitnessed"
-            )
-            return Written("updated", resource_id, result.version, remembered, adopted, how)
-        result = self._put(merged, version)
-        return Written("updated", resource_id, result.version, remembered, adopted)
+        account = what.whole_account
+        if account is None or self._mover is None:
+            result = self._put(merged, version)
+            return replace(written, outcome="updated", version_id=result.version)
+        mover = Mover(self._client, self._mover, self._clock(), account)
+        result, is_witnessed = mover.put(merged, version)
+        how: Witness = "witnessed" if is_witnessed else "unwitnessed"
+        return replace(
+            written,
+            outcome="updated",
+            version_id=result.version,
+            moved=how if what.moved else None,
+            linked=how if what.account is not None else None,
+        )
 
-    def _put(self, resource: Resource, version: str | None) -> Result:
+    def _accounted(self, created: Written, what: _Write) -> Written:
+        """Account for the links of a study that was created; a Provenance of all is there."""
+        if what.account is None or self._mover is None:
+            return created
+        if self._agent is not None:
+            return replace(created, linked="witnessed")
+        version = f"/_history/{created.version_id}" if created.version_id else ""
+        target = f"{IMAGING_STUDY}/{created.resource_id}{version}"
+        mover = Mover(self._client, self._mover, self._clock(), what.account)
+        return replace(created, linked="witnessed" if mover.created(target) else "unwitnessed")
+
+    def _put(
+        self, resource: Resource, version: str | None, account: Account | None = None
+    ) -> Result:
         if self._agent is None:
             return self._client.update(resource, if_match=version)
         entry = Entry(
@@ -259,15 +308,17 @@ class ImagingStudies:
             if_match=version,
             if_none_match="*" if version is None else None,
         )
-        return self._client.transaction(witnessed(entry, self._clock(), self._agent))[0]
+        said = witnessed(entry, self._clock(), self._agent, account or Account())
+        return self._client.transaction(said)[0]
 
-    def _create(self, uid: str, ours: Resource) -> Written | Resource | None:
+    def _create(self, what: _Write) -> Written | Resource | None:
         """Create the study; return what exists instead, None if that has gone again."""
+        uid, ours = what.uid, what.ours
         if self._hash:
             chosen = hash_id(uid)
-            result = self._put({**ours, "id": chosen}, None)
+            result = self._put({**ours, "id": chosen}, None, what.account)
             return Written("created", chosen, result.version, digest(ours))
-        result = self._post(uid, ours)
+        result = self._post(what)
         if result.status != 201:
             # Nothing was written: 200 means that one exists (FHIR R4 http.html#ccreate).
             return self.find(uid, known_id=result.id).study
@@ -278,14 +329,16 @@ class ImagingStudies:
             return self._choose(uid, others, None)
         return Written("created", str(result.id), result.version, digest(ours))
 
-    def _post(self, uid: str, ours: Resource) -> Result:
+    def _post(self, what: _Write) -> Result:
+        uid, ours = what.uid, what.ours
         criteria = study_criteria(uid)
         if self._agent is None:
             return self._client.create(ours, if_none_exist=criteria)
         entry = Entry(
             "POST", IMAGING_STUDY, ours, full_url(IMAGING_STUDY, uid), if_none_exist=criteria
         )
-        return self._client.transaction(witnessed(entry, self._clock(), self._agent))[0]
+        said = witnessed(entry, self._clock(), self._agent, what.account or Account())
+        return self._client.transaction(said)[0]
 
 
 def _by_uid(uid: str) -> list[Question]:

@@ -1,4 +1,4 @@
-"""Moving an ImagingStudy to another patient, with a Provenance that says so.
+"""Writing what must be accounted for: a move to another patient, links; with a Provenance.
 
 References
 ----------
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from flute_sync.bundle import Entry, Resource, Result, full_url, provenance
+from flute_sync.bundle import Account, Entry, Resource, Result, full_url, provenance
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir_errors import (
     FhirCapabilityMissing,
@@ -25,19 +25,24 @@ _REFUSALS: Final = (FhirRejected, FhirUnauthorized, FhirCapabilityMissing)
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Writes moves; a server that takes no Provenance does not keep a study on a wrong patient.
+    """Writes with an account; a server that takes no Provenance gets the resource all the same.
+
+    Otherwise a study would stay on a wrong patient.
 
     Parameters
     ----------
     agent
-        Who moves, as a FHIR Reference.
+        Who writes, as a FHIR Reference.
     now
-        Aware time of the move.
+        Aware time of the write.
+    account
+        Why.
     """
 
     client: FhirClient
     agent: Mapping[str, Any]
     now: datetime
+    account: Account
 
     def put(self, moved: Resource, version: str) -> tuple[Result, bool]:
         """Write the resource over the version that it was made from; tell whether with Provenance.
@@ -63,6 +68,11 @@ class Mover:
         target = f"{address}/_history/{result.version}" if result.version else address
         return result, self._witness(self._provenance(target, before))
 
+    def created(self, target: str) -> bool:
+        """Account for a resource that was just created; tell whether the server took that."""
+        said = provenance(target, "CREATE", self.now, self.agent, account=self.account)
+        return self._witness(said)
+
     def _witness(self, said: Resource) -> bool:
         try:
             self.client.create(said)
@@ -71,4 +81,5 @@ class Mover:
         return True
 
     def _provenance(self, target: str, before: str) -> Resource:
-        return provenance(target, "UPDATE", self.now, self.agent, reason=REASON, revision_of=before)
+        account, when = self.account, self.now
+        return provenance(target, "UPDATE", when, self.agent, account=account, revision_of=before)

@@ -7,7 +7,7 @@ FHIR R4 search.html#token, search.html#escaping, search.html#errors
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -60,17 +60,18 @@ def identifier_search(keys: Iterable[tuple[str, str]]) -> Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a search: what matched, and where the next one is."""
+    """One page of a search: what matched, what came with it, and where the next one is."""
 
     matches: list[Resource]
     next_url: str | None
+    included: list[Resource] = field(default_factory=list)
 
 
 def page(bundle: object, resource_type: str, base_url: str) -> Page:
     """Read a searchset.
 
-    Included resources and outcomes are left out, and so is whatever is not of the type asked for
-    or has no id: a server that says nonsense finds nothing.
+    Outcomes are left out, and so is a match that is not of the type asked for or has no id: a
+    server that says nonsense finds nothing.
 
     Raises
     ------
@@ -85,7 +86,8 @@ def page(bundle: object, resource_type: str, base_url: str) -> Page:
     if not isinstance(entries, list):
         raise FhirServerError("a search was answered with a malformed Bundle")
     matches = [found for entry in entries if (found := _match(entry, resource_type)) is not None]
-    return Page(matches, _next(bundle.get("link"), base_url))
+    included = [found for entry in entries if (found := _included(entry)) is not None]
+    return Page(matches, _next(bundle.get("link"), base_url), included)
 
 
 def _match(entry: object, resource_type: str) -> Resource | None:
@@ -99,6 +101,15 @@ def _match(entry: object, resource_type: str) -> Resource | None:
     if mode not in {"match", None} or resource.get("resourceType") != resource_type:
         return None
     return resource if has_id(resource) else None
+
+
+def _included(entry: object) -> Resource | None:
+    resource = entry.get("resource") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(resource, dict):
+        return None
+    search = entry.get("search")
+    is_included = isinstance(search, dict) and search.get("mode") == "include"
+    return resource if is_included and has_id(resource) else None
 
 
 def has_id(resource: Mapping[str, Any]) -> bool:

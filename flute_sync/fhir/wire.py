@@ -1,9 +1,11 @@
 """One request, one answer: bounded, decoded, checked to be FHIR JSON, errors translated."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -83,6 +85,7 @@ class Wire:
         form: list[tuple[str, str]] | None = None,
         headers: Mapping[str, str] | None = None,
         accept: frozenset[int] = frozenset(),
+        exact: bool = False,
     ) -> Answer:
         """Send a request and return its answer.
 
@@ -92,6 +95,9 @@ class Wire:
             Relative to the base, or absolute where the caller has checked it.
         accept
             Statuses beyond 2xx that are answers to the caller.
+        exact
+            Whether decimals keep their precision, as `Decimal`: 4.50 is not 4.5 (FHIR R4
+            datatypes.html#decimal). Such a body cannot be sent again.
 
         Raises
         ------
@@ -109,7 +115,7 @@ class Wire:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         request = self._http.build_request(method, url, content=content, headers=sent)
         status, received, data = self._exchange(interaction, request)
-        body = _json(data)
+        body = _json(data, exact=exact)
         if not (200 <= status < 300 or status in accept):
             conditional = "If-None-Exist" in sent
             raise failure(status, received, body, interaction, conditional=conditional)
@@ -146,11 +152,23 @@ class Wire:
         return bytes(data)
 
 
-def _json(data: bytes) -> dict[str, Any] | None:
+def _json(data: bytes, *, exact: bool) -> dict[str, Any] | None:
     try:
-        body = orjson.loads(data) if data else None
-    except orjson.JSONDecodeError:
+        body = _loads(data, exact=exact) if data else None
+    except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict) or not isinstance(body.get("resourceType"), str):
         return None
     return body
+
+
+def _loads(data: bytes, *, exact: bool) -> object:
+    if not exact:
+        plain: object = orjson.loads(data)
+        return plain
+    body: object = json.loads(data, parse_float=Decimal, parse_constant=_refuse)
+    return body
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -52,7 +52,7 @@ class LinkBook:
         self._kept = events_kept
 
     def of_patient(
-        self, references: Sequence[str], study_instance_uid: StudyInstanceUID | None = None
+        self, references: Sequence[str], studies: Collection[StudyInstanceUID] = ()
     ) -> PatientLinks:
         """Return what is known of a patient's links.
 
@@ -60,11 +60,11 @@ class LinkBook:
         ----------
         references
             ``Patient/ID``; then those who were merged into him.
-        study_instance_uid
-            A study that is his, whatever is known of it.
+        studies
+            Further studies that are his, whatever is known of them.
         """
         with self._database.read() as connection:
-            return links.of_patient(connection, references, study_instance_uid)
+            return links.of_patient(connection, references, studies)
 
     def plan(self, claim: Claim, rows: Collection[LinkRow]) -> None:
         """Keep, before they are written, which links are going to be ours.

@@ -26,7 +26,7 @@ _STUDIES: Final = (
     " LEFT JOIN fhir_study ON fhir_study.study_id = study.id"
 )
 _OF_PATIENT: Final = (
-    f"{_STUDIES} WHERE patient_reference IN (?) OR study.study_instance_uid = ? ORDER BY study.id"
+    f"{_STUDIES} WHERE patient_reference IN (?) OR study_instance_uid IN (?) ORDER BY study.id"
 )
 _ROWS: Final = (
     "SELECT study_id, reference, kind, rule, verdict, reason, waived, low, high, taken, ours"
@@ -58,7 +58,7 @@ _KEEP: Final = (
 
 
 def of_patient(
-    connection: Connection, references: Collection[str], uid: StudyInstanceUID | None
+    connection: Connection, references: Collection[str], uids: Collection[StudyInstanceUID]
 ) -> PatientLinks:
     """Return what is known of a patient's links.
 
@@ -66,12 +66,12 @@ def of_patient(
     ----------
     references
         ``Patient/ID``, of whom others were merged into him too; the first one is himself.
-    uid
-        A study that is his, whatever is known of it.
+    uids
+        Studies that are his, whatever is known of them.
     """
     driver = Driver(connection)
     named = list(references)
-    found = driver.rows(_OF_PATIENT, named, uid or "")
+    found = driver.rows(_OF_PATIENT, named, list(uids))
     rows = rows_of(driver, [one[0] for one in found])
     studies = {
         one[1]: LinkedStudy(one[1], State(one[2]), one[3], tuple(rows.get(one[0], ())))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from flute_sync.events import Event
 from flute_sync.intake import Received, Stated
@@ -117,7 +118,7 @@ class LinkDecision:
 
     study_instance_uid: StudyInstanceUID
     reference: str
-    verb: str
+    verb: Literal["add", "remove"]
     why: str
     at: datetime
 
