@@ -23,6 +23,8 @@ VERBS: Final = {
     "status": "status",
     "study": "study",
     "retry": "study",
+    "link": "link",
+    "relink": "link",
     "removals": "removals",
     "import": "import_studies",
     "reconcile": "reconcile",

@@ -13,6 +13,8 @@ from flute_sync.console.output import (
     open_ledger,
     show_json,
 )
+from flute_sync.console.verbs.explain import as_dict as explained
+from flute_sync.console.verbs.explain import show as show_links
 from flute_sync.fhir_errors import FhirGone
 from flute_sync.ledger import StudyView
 from flute_sync.patient_errors import PatientChanged, PatientGone, PatientStepConflict
@@ -21,14 +23,22 @@ from flute_sync.study import StudyInstanceUID
 
 @click.command()
 @click.argument("study_instance_uid", metavar="UID")
+@click.option("--explain", is_flag=True, help="Tell of its links: taken, refused, and why.")
 @config_option
 @json_option
-def study(study_instance_uid: str, config_path: Path | None, as_json: bool) -> None:
-    """Tell what is known of one study, what was decided and why."""
+def study(study_instance_uid: str, explain: bool, config_path: Path | None, as_json: bool) -> None:
+    """Tell what is known of one study, what was decided and why.
+
+    With --explain: which clinical variables it is linked to, which not, and why.
+    """
+    uid = StudyInstanceUID(study_instance_uid)
     with open_ledger(load_config(config_path)) as ledger:
-        view = ledger.study_view(StudyInstanceUID(study_instance_uid))
+        view = ledger.study_view(uid)
+        links = ledger.links.view(uid)
     if as_json:
-        show_json(as_dict(view))
+        show_json(explained(links) if explain else as_dict(view))
+    elif explain:
+        show_links(links)
     else:
         _show(view)
 

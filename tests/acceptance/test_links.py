@@ -1,0 +1,250 @@
+"""Links to clinical variables, as a hospital sees them: on the FHIR server, and explained."""
+
+import uuid
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from flute_sync.sandbox.clinical import flute_variables
+from flute_sync.sandbox.server import Sandbox
+from flute_sync.sandbox.studies import DEFAULT_WHEN, part10, prostate_mpmri
+from flute_sync.terminology import FLUTE_SUPPORTING_INFO
+from tests.acceptance.conftest import SYSTEM, Upload, create_patient, imaging_studies
+from tests.acceptance.site import Site, eventually, running, store
+
+KINDS = {
+    "PR_DigitalRectalExamination",
+    "PR_PIRADSScore",
+    "PR_ProstateCancerFamilyHistory",
+    "PR_ProstateSpecificAntigen",
+    "PR_ProstateVolume",
+}
+
+
+class Clinic:
+    """The FHIR server as the people at the hospital write to it."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+
+    def create(self, resource: dict[str, Any]) -> str:
+        kind = resource["resourceType"]
+        answer = httpx.post(f"{self.base_url}/{kind}", json=resource, timeout=60)
+        assert answer.status_code == 201, answer.text
+        return f"{kind}/{answer.json()['id']}"
+
+    def change(self, reference: str, **elements: Any) -> None:
+        resource = httpx.get(f"{self.base_url}/{reference}", timeout=60).json() | elements
+        answer = httpx.put(f"{self.base_url}/{reference}", json=resource, timeout=60)
+        assert answer.status_code == 200, answer.text
+
+    def variables(self, subject: str, upload: Upload, day: date) -> dict[str, str]:
+        """Write one variable of each profile; return their references by the profile's name."""
+        system = uuid.uuid4().urn
+        return {
+            one["meta"]["profile"][0].rpartition("/")[2].replace("-", "_"): self.create(one)
+            for one in flute_variables(subject, system, upload.patient, day)
+        }
+
+    def psa(self, subject: str, day: date) -> str:
+        (one,) = [
+            one
+            for one in flute_variables(subject, uuid.uuid4().urn, Upload().patient, day)
+            if "valueQuantity" in one and one["valueQuantity"]["unit"] == "ng/mL"
+        ]
+        return self.create(one | {"effectiveDateTime": day.isoformat()})
+
+    def study(self, uid: str) -> dict[str, Any]:
+        (found,) = imaging_studies(self.base_url, uid)
+        return found
+
+    def links(self, uid: str) -> dict[str, str | None]:
+        """Return what a study is linked to, with the words."""
+        return {
+            one["valueReference"]["reference"]: one["valueReference"].get("display")
+            for one in self.study(uid).get("extension", [])
+            if one["url"] == FLUTE_SUPPORTING_INFO
+        }
+
+    def provenances(self, uid: str) -> list[dict[str, Any]]:
+        answer = httpx.get(
+            f"{self.base_url}/Provenance",
+            params={"target": f"ImagingStudy/{self.study(uid)['id']}"},
+            timeout=60,
+        )
+        return [entry["resource"] for entry in answer.json().get("entry", [])]
+
+
+def later_study(upload: Upload, when: datetime, seed: int) -> Upload:
+    """Return another MRI of the same patient."""
+    datasets = list(
+        prostate_mpmri(upload.patient, seed=seed, when=when, slices=1, size=16, dce_phases=1)
+    )
+    made = replace(upload, uid="", files=[])
+    made.uid = str(datasets[0].StudyInstanceUID)
+    made.files = [part10(one) for one in datasets]
+    return made
+
+
+@pytest.fixture
+def clinic(sandbox: Sandbox) -> Clinic:
+    return Clinic(sandbox.fhir_url)
+
+
+def send(site: Site, upload: Upload) -> None:
+    assert store(site.stow_url, upload.files).status_code == 200
+    settled(site, upload.uid)
+
+
+def settled(site: Site, uid: str) -> None:
+    eventually(lambda: site.state(uid) == "completed", what="completed", every=0.2)
+
+
+def again(site: Site, uid: str) -> None:
+    """Let a study be judged again, and wait until nothing is left to do."""
+    site.ask("retry", uid)
+    everything_settled(site)
+
+
+def everything_settled(site: Site) -> None:
+    def done() -> bool:
+        counts = site.ask("status")["counts"]
+        return sum(counts.values()) == counts["completed"]
+
+    eventually(done, what="all completed", every=0.2)
+
+
+def test_an_mri_is_linked_to_its_variables_and_tells_why(
+    sandbox_site: Site, clinic: Clinic
+) -> None:
+    upload = Upload(slices=1)
+    subject = create_patient(clinic.base_url, upload.patient)
+    written = clinic.variables(subject, upload, DEFAULT_WHEN.date())
+    with running(sandbox_site) as site:
+        send(site, upload)
+        linked = clinic.links(upload.uid)
+        assert {written[kind.replace("PR_", "PR_")] for kind in KINDS} <= linked.keys()
+        told = site.ask("study", upload.uid, "--explain")
+        assert {one["reference"] for one in told["links"]} == linked.keys()
+        assert {one["kind"] for one in told["links"]} >= KINDS
+        known = {one["reference"] for one in (*told["links"], *told["refused"])}
+        assert known == set(written.values())
+        (psa,) = [one for one in told["links"] if one["kind"] == "PR_ProstateSpecificAntigen"]
+        assert (psa["verdict"], psa["waived"]) == ("certain", [])
+        words = linked[psa["reference"]]
+        assert words is not None
+        assert "PSA" in words
+        (said,) = clinic.provenances(upload.uid)
+        assert said["policy"][0].startswith("urn:uuid:")
+        assert said["agent"][0]["type"]["coding"][0]["code"] == "assembler"
+        sources = {one["what"]["reference"] for one in said["entity"] if one["role"] == "source"}
+        assert sources == {f"{one}/_history/1" for one in linked}
+        before = clinic.study(upload.uid)["meta"]["versionId"]
+        again(site, upload.uid)
+        assert clinic.study(upload.uid)["meta"]["versionId"] == before
+        assert "linked to" in site.run("study", upload.uid, "--explain").stdout
+
+
+def test_a_nearer_mri_takes_over_and_nothing_is_linked_to_two(
+    sandbox_site: Site, clinic: Clinic
+) -> None:
+    upload = Upload(slices=1)
+    subject = create_patient(clinic.base_url, upload.patient)
+    first_day = DEFAULT_WHEN.date()
+    score = clinic.variables(subject, upload, first_day + timedelta(days=40))["PR_PIRADSScore"]
+    nearer = later_study(upload, DEFAULT_WHEN + timedelta(days=30), seed=7)
+    with running(sandbox_site) as site:
+        send(site, upload)
+        assert score in clinic.links(upload.uid)
+        send(site, nearer)
+        everything_settled(site)
+        assert score in clinic.links(nearer.uid)
+        assert score not in clinic.links(upload.uid)
+        (refused,) = [
+            one
+            for one in site.ask("study", upload.uid, "--explain")["refused"]
+            if one["reference"] == score
+        ]
+        assert refused["reason"]
+        lost, gained = (clinic.study(one)["meta"] for one in (upload.uid, nearer.uid))
+        assert lost["lastUpdated"] <= gained["lastUpdated"]
+        versions = {one: clinic.study(one)["meta"]["versionId"] for one in (upload.uid, nearer.uid)}
+        again(site, upload.uid)
+        again(site, nearer.uid)
+        assert versions == {
+            one: clinic.study(one)["meta"]["versionId"] for one in (upload.uid, nearer.uid)
+        }
+
+
+def test_only_our_own_links_go_and_foreign_ones_win(sandbox_site: Site, clinic: Clinic) -> None:
+    upload = Upload(slices=1)
+    subject = create_patient(clinic.base_url, upload.patient)
+    day = DEFAULT_WHEN.date()
+    ours = clinic.psa(subject, day - timedelta(days=5))
+    theirs = clinic.psa(subject, day - timedelta(days=300))
+    with running(sandbox_site) as site:
+        send(site, upload)
+        assert set(clinic.links(upload.uid)) == {ours}
+        found = clinic.study(upload.uid)
+        extension = {"url": FLUTE_SUPPORTING_INFO, "valueReference": {"reference": theirs}}
+        reference = f"ImagingStudy/{found['id']}"
+        clinic.change(reference, extension=[*found["extension"], extension])
+        again(site, upload.uid)
+        assert clinic.links(upload.uid)[theirs] is None
+        for one in (ours, theirs):
+            clinic.change(one, status="entered-in-error")
+        again(site, upload.uid)
+        assert set(clinic.links(upload.uid)) == {theirs}
+
+
+def test_a_person_decides_and_releases(sandbox_site: Site, clinic: Clinic) -> None:
+    upload = Upload(slices=1)
+    subject = create_patient(clinic.base_url, upload.patient)
+    day = DEFAULT_WHEN.date()
+    near, far = (
+        clinic.psa(subject, day - timedelta(days=5)),
+        clinic.psa(subject, day.replace(year=1999)),
+    )
+    with running(sandbox_site) as site:
+        send(site, upload)
+        assert set(clinic.links(upload.uid)) == {near}
+        site.ask("link", "remove", upload.uid, near, "--why", "the sample was mixed up")
+        site.ask("link", "add", upload.uid, far, "--why", "dated wrongly, is of this week")
+        eventually(lambda: set(clinic.links(upload.uid)) == {far}, what="the decision")
+        again(site, upload.uid)
+        told = site.ask("study", upload.uid, "--explain")
+        assert [one["rule"] for one in told["links"]] == ["person"]
+        assert {one["why"] for one in told["decisions"]} == {
+            "the sample was mixed up",
+            "dated wrongly, is of this week",
+        }
+        for one in (near, far):
+            site.ask("link", "release", upload.uid, one, "--why", "corrected at the source")
+        eventually(lambda: set(clinic.links(upload.uid)) == {near}, what="the rules again")
+        refused = site.run("link", "release", upload.uid, near, "--why", "twice")
+        assert (refused.returncode, "LINK-UNDECIDED" in refused.stderr) == (65, True)
+        assert site.run("link", "add", upload.uid, "Patient/1", "--why", "no").returncode == 2
+
+
+def test_relink_tells_what_a_changed_rule_would_do(sandbox_site: Site, clinic: Clinic) -> None:
+    upload = Upload(slices=1)
+    subject = create_patient(clinic.base_url, upload.patient)
+    psa = clinic.psa(subject, DEFAULT_WHEN.date() - timedelta(days=100))
+    with running(sandbox_site) as site:
+        send(site, upload)
+        assert set(clinic.links(upload.uid)) == {psa}
+        site.settings["links"] = {"psa_before": "P90D"}
+        told = site.ask("relink", "--all", "--dry-run")
+        ((change,),) = [one["changes"] for one in told["studies"]]
+        assert (change["change"], change["reference"]) == ("removed", psa)
+        assert set(clinic.links(upload.uid)) == {psa}
+        site.settings["links"] = {}
+        late = clinic.psa(subject, DEFAULT_WHEN.date() - timedelta(days=1))
+        told = site.ask("relink", "--patient", subject)
+        assert {one["change"] for one in told["studies"][0]["changes"]} == {"added", "removed"}
+        eventually(lambda: set(clinic.links(upload.uid)) == {late}, what="what came late")
+        assert site.ask("relink", "--patient", subject)["studies"] == []
+        assert site.run("relink").returncode == 2
