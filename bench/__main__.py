@@ -4,12 +4,13 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from bench import header, ledger, mapping, resident, stow_rs, sync
+from bench import header, ledger, links, mapping, resident, stow_rs, sync
 from bench.figures import Figure, table
 
 BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "header": header.figures,
     "mapping": mapping.figures,
+    "links": links.figures,
     "ledger": ledger.figures,
     "stow_rs": stow_rs.figures,
     "resident": resident.figures,

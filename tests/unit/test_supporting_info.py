@@ -41,7 +41,7 @@ def refused(known: Case, name: str = "a") -> dict[str, Link]:
 
 def alone(resource: Resource, **settings: object) -> tuple[str, Verdict]:
     """What becomes of one variable of a patient with one MRI."""
-    known = case([MRI], [resource], LinkSettings(**{"sole_candidate": "never", **settings}))  # type: ignore[arg-type]
+    known = case([MRI], [resource], LinkSettings(**{"sole_candidate": "never", **settings}))
     found = judge(known)[uid("a")]
     link = (*found.links, *found.refused)[0]
     return ("linked" if found.links else "refused"), link.verdict

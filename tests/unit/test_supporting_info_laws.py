@@ -44,7 +44,7 @@ def test_the_order_of_things_does_not_matter(
     studies, candidates = list(known.studies), list(known.candidates)
     chance.shuffle(studies)
     chance.shuffle(candidates)
-    other = replace(known, studies=tuple(studies), candidates=tuple([*candidates, *candidates[:3]]))
+    other = replace(known, studies=tuple(studies), candidates=(*candidates, *candidates[:3]))
     assert judge(other) == judge(known)
 
 
