@@ -4,12 +4,24 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from bench import c_store, header, import_archive, ledger, mapping, resident, stow_rs, sync, watch
+from bench import (
+    c_store,
+    header,
+    import_archive,
+    ledger,
+    links,
+    mapping,
+    resident,
+    stow_rs,
+    sync,
+    watch,
+)
 from bench.figures import Figure, table
 
 BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "header": header.figures,
     "mapping": mapping.figures,
+    "links": links.figures,
     "ledger": ledger.figures,
     "stow_rs": stow_rs.figures,
     "c_store": c_store.figures,

@@ -11,7 +11,7 @@ FHIR R4 datatypes.html (date, dateTime, instant, Period, Age).
 
 import calendar
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from enum import StrEnum
@@ -84,20 +84,18 @@ ALWAYS: Final = Interval(date.min, date.max)
 def date_time(value: object) -> Interval | None:
     """Read a date, dateTime or instant; None where it is none."""
     found = _DATE_TIME.fullmatch(value) if isinstance(value, str) else None
-    if found is None or not isinstance(value, str):
+    if found is None:
         return None
-    year, month, day = int(found[1]), found[2], found[3]
-    if year == 0:
+    year, month, day, time = found.groups()
+    try:
+        if day is not None:
+            first = date.fromisoformat(found[0][:10])
+            return Interval(first, first, _instant(found[0], time) if time else None)
+        first = date(int(year), int(month or 1), 1)
+    except ValueError:
         return None
-    low, high = int(month or 1), int(month or 12)
-    last = calendar.monthrange(year, high)[1]
-    if day and int(day) > last:
-        return None
-    return Interval(
-        date(year, low, int(day or 1)),
-        date(year, high, int(day or last)),
-        _instant(value, found[4]),
-    )
+    last = first.replace(month=int(month or 12))
+    return Interval(first, last.replace(day=calendar.monthrange(last.year, last.month)[1]))
 
 
 def period(value: object) -> Interval | None:
@@ -183,9 +181,7 @@ def _plus(day: date, days: int) -> date:
         return date.max if days > 0 else date.min
 
 
-def _instant(value: str, time: str | None) -> datetime | None:
-    if time is None:
-        return None
+def _instant(value: str, time: str) -> datetime | None:
     try:
         return datetime.fromisoformat(value.replace(":60", ":59", 1) if ":60" in time else value)
     except ValueError:
@@ -194,16 +190,19 @@ def _instant(value: str, time: str | None) -> datetime | None:
 
 def effective(resource: Mapping[str, Any], birth: Interval | None) -> Interval | None:
     """Return when an Observation, Procedure or FamilyMemberHistory says that it took place."""
-    readers = (
-        ("effectiveDateTime", date_time),
-        ("effectiveInstant", date_time),
-        ("effectivePeriod", period),
-        ("performedDateTime", date_time),
-        ("performedPeriod", period),
-        ("performedAge", lambda value: age(value, birth)),
-        ("date", date_time),
-    )
-    for name, read in readers:
+    for name, read in _READERS:
         if name in resource:
             return read(resource[name])
+    if "performedAge" in resource:
+        return age(resource["performedAge"], birth)
     return None
+
+
+_READERS: Final[tuple[tuple[str, Callable[[object], Interval | None]], ...]] = (
+    ("effectiveDateTime", date_time),
+    ("effectiveInstant", date_time),
+    ("effectivePeriod", period),
+    ("performedDateTime", date_time),
+    ("performedPeriod", period),
+    ("date", date_time),
+)

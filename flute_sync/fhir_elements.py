@@ -15,6 +15,7 @@ from typing import Any, Final
 from flute_sync.terminology import DICOM_UID, OID, URI
 
 Resource = Mapping[str, Any]
+_TEXT_OR_NONE: Final = (str, type(None))
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
@@ -28,12 +29,18 @@ def members(value: object) -> Iterator[Resource]:
 
 def codings(concept: object) -> list[Resource]:
     """Return the Codings of a CodeableConcept, or of a list of them, that have a code."""
-    return [
-        coding
-        for one in members(concept)
-        for coding in members(one.get("coding"))
-        if isinstance(coding.get("code"), str) and isinstance(coding.get("system"), str | None)
-    ]
+    if isinstance(concept, list):
+        return [coding for one in members(concept) for coding in codings(one)]
+    stated = concept.get("coding") if isinstance(concept, dict) else None
+    return [one for one in stated if _is_coding(one)] if isinstance(stated, list) else []
+
+
+def _is_coding(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("code"), str)
+        and isinstance(value.get("system"), _TEXT_OR_NONE)
+    )
 
 
 def own_reference(resource: Resource) -> str | None:

@@ -26,6 +26,7 @@ _ROLE_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
 _GLEASON: Final = frozenset({"LA30794-4", "LA30795-1", "LA30796-9", "LA30797-7", "LA30798-5"})
 _BIOPSY_TYPES: Final = frozenset({"884001", "27582007"})
 _DRE_OUTCOMES: Final = frozenset({"17621005", "131196009"})
+_NUMBERS: Final = (int, float, Decimal)
 _ONE_DECIMAL: Final = re.compile(r"(0|[1-9]\d*)(.\d?)?")
 _FAMILY: Final = frozenset(
     {
@@ -97,27 +98,26 @@ without being wrong."""
 
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
-    found = {*_code_rules(resource, kind), *_CHECKS[kind](resource)}
-    return tuple(sorted(found))
+    found = [*_code_rules(resource, kind), *_CHECKS[kind](resource)]
+    return tuple(sorted(set(found))) if found else ()
 
 
 def _code_rules(resource: Resource, kind: Kind) -> Iterator[Rule]:
     if kind is Kind.FAMILY_HISTORY:
         return
-    pattern = CODES[kind][1]
-    stated = [
-        (one.get("display") == pattern.display)
-        for one in codings(resource.get("code"))
-        if one.get("system") == pattern.system and one.get("code") == pattern.code
+    system, code, display = CODES[kind][1]
+    stated = codings(resource.get("code"))
+    worded = [
+        one.get("display") == display
+        for one in stated
+        if one["code"] == code and one.get("system") == system
     ]
-    if not any(stated):
-        yield Rule.DISPLAY
     # The PSA profile has its pattern on every coding, the others on the concept.
-    if kind is Kind.PSA:
-        if not all(stated):
-            yield Rule.DISPLAY
-        if len(stated) < len(codings(resource.get("code"))):
-            yield Rule.LOCAL_CODING
+    only = kind is Kind.PSA
+    if not (all(worded) if only else any(worded)):
+        yield Rule.DISPLAY
+    if only and len(worded) < len(stated):
+        yield Rule.LOCAL_CODING
 
 
 def _biopsy(resource: Resource) -> Iterator[Rule]:
@@ -184,7 +184,7 @@ def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
 
 
 def _is_positive(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return False
     return Decimal(value).is_finite() and value >= 0
 

@@ -52,10 +52,15 @@ class _Shares:
     def __init__(self, question: Question, around: Around, biopsies: list[Interval]) -> None:
         self._question = question
         self._around = around
-        self._values = [one for one in question.candidates if one.day is not None]
+        self._values = [
+            (one, one.day.low, one.day.high) for one in question.candidates if one.day is not None
+        ]
         self._mris = [mri for mri in question.mris if mri.uid not in question.occupied]
         self._before = {mri.uid: _before(mri.span, around.before.days) for mri in self._mris}
         self._after = {mri.uid: _after(mri.span, around.after.days, biopsies) for mri in self._mris}
+        self._near = [
+            (mri, _near(mri.span, around.before.days, around.after.days)) for mri in question.mris
+        ]
         self._settled: dict[str, Placed] = {}
         self._doubts: dict[str, set[str]] = {}
         self._served: set[str] = set()
@@ -67,17 +72,18 @@ class _Shares:
         for mri in reversed(self._mris):
             if mri.uid in self._unserved:
                 self._share(mri, self._after, "after", _closer_after)
-        left = (one for one in self._values if one.reference not in self._settled)
+        left = (one for one, _, _ in self._values if one.reference not in self._settled)
         return self._settled | {one.reference: self._left_over(one) for one in left}
 
     def _share(self, mri: Imaging, windows: dict[str, Window], phase: str, closer: _Closer) -> None:
         """Let an MRI take the closest of what is in its window, or note that it may take some."""
         window = windows[mri.uid]
         pool = [
-            (one, verdict)
-            for one in self._values
-            if one.reference not in self._settled
-            and (verdict := window.holds(one.span)) is not _CONTRADICTED
+            one
+            for one, low, high in self._values
+            if high >= window.first
+            and low <= window.last
+            and one.reference not in self._settled
             and self._allows(one, mri)
         ]
         if not pool:
@@ -85,16 +91,18 @@ class _Shares:
                 self._unserved[mri.uid] = True
             return
         free = [
-            one for one, verdict in pool if verdict is _CERTAIN and self._is_free(one, mri, windows)
+            one
+            for one in pool
+            if window.holds(one.span) is _CERTAIN and self._is_free(one, mri, windows)
         ]
-        first = _first(free, [one for one, _ in pool], closer)
+        first = _first(free, pool, closer)
         if first is not None and self._unserved.get(mri.uid, True):
             self._settled[first.reference] = self._said(first, mri, phase)
             self._served.add(mri.uid)
             return
         if not free and phase == "before":
             self._unserved[mri.uid] = False
-        for one, _ in pool:
+        for one in pool:
             if not any(closer(other, one) for other in free):
                 self._doubts.setdefault(one.reference, set()).add(mri.uid)
 
@@ -133,8 +141,8 @@ class _Shares:
             mris = [mri for mri in self._mris if mri.uid in open_to]
             return Placed(rule, undecided(one, mris), None, frozenset(open_to))
         before, after = self._around.before.days, self._around.after.days
-        for mri in self._question.mris:
-            if _near(mri.span, before, after).holds(one.span) is not _CONTRADICTED:
+        for mri, window in self._near:
+            if window.holds(one.span) is not _CONTRADICTED:
                 return Placed(rule, f"another value is taken for {mri.words}")
         reason = f"no MRI of the prostate in the {days(before)} after, or {days(after)} before, it"
         return Placed(rule, reason)

@@ -118,7 +118,7 @@ class Candidate:
         """Whether its date follows from an age, a year wide."""
         return "performedAge" in self.resource
 
-    @cached_property
+    @property
     def span(self) -> Interval:
         """When it took place; any day where that is not known."""
         return self.day or ALWAYS
@@ -187,8 +187,10 @@ class Case:
         return {uid: self._study(uid, found[uid]) for uid in sorted(found)}
 
     def _study(self, uid: str, resources: list[Resource]) -> Imaging:
-        known = sorted(resources, key=lambda one: (*newest(one), str(one)), reverse=True)
-        known.sort(key=lambda one: str(one.get("status")) not in TOOK_PLACE)
+        known = resources
+        if len(known) > 1:
+            known = sorted(known, key=lambda one: (*newest(one), str(one)), reverse=True)
+            known.sort(key=lambda one: str(one.get("status")) not in TOOK_PLACE)
         pairs = [one.partition("|") for one in self.settings.prostate_procedures]
         codes = [(system, code) for system, _, code in pairs]
         names = (own_reference(one) for one in known)

@@ -1,21 +1,23 @@
 """The judgement of one patient: each rule in its turn, and what is said of every candidate."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from flute_sync.fhir_dates import Verdict
 from flute_sync.flute_profiles import Rule
 from flute_sync.flute_variables import Kind
 from flute_sync.link_after import of_biopsy, of_report, place_after, place_outcomes
 from flute_sync.link_around import Around, place_around
-from flute_sync.link_case import Case, Imaging, Link, StudyLinks, newest_of
+from flute_sync.link_case import Candidate, Case, Imaging, Link, StudyLinks, newest_of
 from flute_sync.link_decided import keep_foreign, obey
 from flute_sync.link_place import Placed, Question
+from flute_sync.link_settings import RuleName
 from flute_sync.link_sheet import Sheet, sheets
 from flute_sync.link_stated import Named, StatedLinks, contradiction
 from flute_sync.prostate import Prostate
 
 _BIOPSY_OF = ("partOf", "basedOn", "derivedFrom")
-_NAMED = "explicit"
+_NAMED: Final = "explicit"
 
 
 class Judgement:
@@ -29,12 +31,20 @@ class Judgement:
         resources = newest_of(case.candidates)
         self._sheets = sheets(case, resources)
         self._stated = StatedLinks(case, resources)
+        finders: tuple[tuple[RuleName, Callable[[Candidate], Named]], ...] = (
+            (_NAMED, self._stated.explicit),
+            ("request", self._stated.by_request),
+            ("encounter", self._stated.by_encounter),
+        )
+        self._finders = [one for one in finders if one[0] in case.settings.rules]
+        self._of_kind: dict[Kind, list[Sheet]] = {kind: [] for kind in Kind}
+        for sheet in self._sheets.values():
+            self._of_kind[sheet.one.kind].append(sheet)
         # A biopsy took place, and limits what follows, whether or not it meets its profile.
         self._biopsies = [
             sheet.one
-            for sheet in self._sheets.values()
-            if sheet.one.kind is Kind.BIOPSY
-            and (not sheet.gone or sheet.rule == "conformance")
+            for sheet in self._of_kind[Kind.BIOPSY]
+            if (not sheet.gone or sheet.rule == "conformance")
             and Rule.BODY_SITE not in sheet.one.waived
         ]
 
@@ -44,13 +54,13 @@ class Judgement:
         obey(self._case, self._sheets)
         if self._settings.enabled:
             self._apply_rules()
-        return {uid: self._of_study(study) for uid, study in self._imaging.items()}
+        return self._of_studies()
 
     def _apply_rules(self) -> None:
-        for sheet in self._open():
-            if sheet.one.kind is Kind.FAMILY_HISTORY:
+        for sheet in self._sheets.values():
+            if not sheet.done and sheet.one.kind is Kind.FAMILY_HISTORY:
                 self._to_all(sheet)
-            else:
+            elif not sheet.done:
                 self._by_statement(sheet)
         biopsy = of_biopsy(self._settings.biopsy_after_months)
         self._place(Kind.BIOPSY, lambda question: place_after(question, biopsy))
@@ -65,23 +75,16 @@ class Judgement:
         dre = Around("dre", self._settings.dre_before, self._settings.dre_after)
         self._place(Kind.DRE, lambda question: place_around(question, dre, self._biopsies))
 
-    def _open(self, kind: Kind | None = None) -> list[Sheet]:
-        return [
-            sheet
-            for sheet in self._sheets.values()
-            if not sheet.done and kind in (None, sheet.one.kind)
-        ]
+    def _open(self, kind: Kind) -> list[Sheet]:
+        return [sheet for sheet in self._of_kind[kind] if not sheet.done]
 
     # -- what is stated -------------------------------------------------------------------------
 
     def _by_statement(self, sheet: Sheet) -> None:
-        for rule, find in (
-            (_NAMED, self._stated.explicit),
-            ("request", self._stated.by_request),
-            ("encounter", self._stated.by_encounter),
-        ):
-            if rule in self._settings.rules and not sheet.done:
-                self._follow(sheet, rule, find(sheet.one))
+        for rule, find in self._finders:
+            stated = find(sheet.one)
+            if stated and not sheet.done:
+                self._follow(sheet, rule, stated)
 
     def _follow(self, sheet: Sheet, rule: str, stated: Named) -> None:
         """Link what is named; of several MRIs, leave it to the next rules to choose one."""
@@ -167,7 +170,7 @@ class Judgement:
         sheet.close(rule, "family history belongs to MRIs of the prostate")
 
     def _outcomes(self, question: Question) -> dict[str, Placed]:
-        biopsies = [sheet for sheet in self._sheets.values() if sheet.one.kind is Kind.BIOPSY]
+        biopsies = self._of_kind[Kind.BIOPSY]
         homes = {
             sheet.one.reference: home
             for sheet in biopsies
@@ -223,9 +226,9 @@ class Judgement:
     def _verdict(self, sheet: Sheet, uid: str) -> Verdict:
         """Say how sure a link by time is: no surer than the MRI, or than the biopsy's own link."""
         if sheet.one.kind is Kind.OUTCOME:
-            for other in self._sheets.values():
+            for other in self._of_kind[Kind.BIOPSY]:
                 link = other.links.get(uid)
-                if other.one.kind is Kind.BIOPSY and link and link.verdict is Verdict.POSSIBLE:
+                if link and link.verdict is Verdict.POSSIBLE:
                     return Verdict.POSSIBLE
         return _sureness(self._imaging[uid])
 
@@ -236,26 +239,34 @@ class Judgement:
         dated = sheet.one.day is not None and not sheet.one.is_age_dated
         if dated and wanted == "undated":
             return False
-        alike = [
-            other
-            for other in self._sheets.values()
-            if other.one.kind is sheet.one.kind and not other.gone
-        ]
+        alike = [other for other in self._of_kind[sheet.one.kind] if not other.gone]
         open_to = place.possible | {place.study}
         return len(alike) == len(self._mris) == 1 and self._case.mris[0].uid in open_to
 
     # -- writing down ---------------------------------------------------------------------------
 
-    def _of_study(self, study: Imaging) -> StudyLinks:
-        why_never = self._why_not(study)
-        links, refused = [], []
-        for sheet in self._sheets.values():
-            link = sheet.links.get(study.uid)
-            if link is not None:
-                links.append(link)
-            else:
-                refused.append(sheet.refused.get(study.uid) or _elsewhere(sheet, why_never))
-        return StudyLinks(tuple(links), tuple(refused))
+    def _of_studies(self) -> dict[str, StudyLinks]:
+        """Say for each study what is linked to it, and why every other candidate is not."""
+        linked: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
+        refused: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
+        for index, sheet in enumerate(self._sheets.values()):
+            for uid, link in sheet.links.items():
+                linked[uid][index] = link
+            for uid, link in sheet.refused.items():
+                refused[uid][index] = link
+        shared: dict[str | None, list[Link]] = {}
+        found = {}
+        for uid, study in self._imaging.items():
+            reason = self._why_not(study)
+            if reason not in shared:
+                shared[reason] = [_elsewhere(sheet, reason) for sheet in self._sheets.values()]
+            rest = shared[reason].copy()
+            for index, link in refused[uid].items():
+                rest[index] = link
+            for index in reversed(linked[uid]):
+                del rest[index]
+            found[uid] = StudyLinks(tuple(linked[uid].values()), tuple(rest))
+        return found
 
     def _why_not(self, study: Imaging) -> str | None:
         """Say why no rule of time links anything to a study."""
@@ -270,9 +281,10 @@ class Judgement:
 
 
 def _elsewhere(sheet: Sheet, why_never: str | None) -> Link:
+    """Say why a candidate is not linked to studies of which nothing else is said."""
     if why_never is not None and not sheet.gone:
-        return sheet.elsewhere("study", why_never)
-    return sheet.elsewhere(sheet.rule, sheet.reason)
+        return sheet.one.link("study", Verdict.CONTRADICTED, why_never)
+    return sheet.one.link(sheet.rule, Verdict.CONTRADICTED, sheet.reason)
 
 
 def _open_to(sheet: Sheet) -> frozenset[str]:

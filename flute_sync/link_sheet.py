@@ -44,7 +44,6 @@ class Sheet:
     reason: str = "no rule that is in use places it"
     done: bool = False
     gone: bool = False
-    _said: dict[str, Link] = field(default_factory=dict)
 
     def link(self, uid: str, rule: str, verdict: Verdict, reason: str) -> None:
         """Link it to a study."""
@@ -58,13 +57,6 @@ class Sheet:
     def close(self, rule: str, reason: str) -> None:
         """Refuse it to all the studies of which nothing else is said."""
         self.rule, self.reason, self.done = rule, reason, True
-
-    def elsewhere(self, rule: str, reason: str) -> Link:
-        """Return a refusal that many studies share."""
-        said = self._said.get(reason)
-        if said is None:
-            said = self._said[reason] = self.one.link(rule, Verdict.CONTRADICTED, reason)
-        return said
 
 
 def sheets(case: Case, resources: Mapping[str, Resource]) -> dict[str, Sheet]:
@@ -97,8 +89,8 @@ def _admitted(sheet: Sheet, case: Case) -> Sheet:
 def why_unfit(one: Candidate, case: Case) -> tuple[str, str] | None:
     """Return why a resource may never be linked, not even by a person: the rule, and in words."""
     element = "patient" if one.kind is Kind.FAMILY_HISTORY else "subject"
-    stated = {case.local(each) for each in members(one.resource.get(element))}
-    if not stated or not stated <= case.patient_references:
+    stated = [case.local(each) for each in members(one.resource.get(element))]
+    if not stated or any(each not in case.patient_references for each in stated):
         return "patient", "it is of another patient, or does not say of whom"
     if not is_accepted(one.resource, preliminary=case.settings.preliminary):
         return "status", f"its status is {one.resource.get('status', 'absent')}"

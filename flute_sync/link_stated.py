@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from flute_sync.fhir_dates import Verdict
-from flute_sync.fhir_elements import Resource, members, names_type, uid_named
+from flute_sync.fhir_elements import Resource, codings, members, names_type, uid_named
 from flute_sync.flute_variables import Kind
 from flute_sync.link_case import Candidate, Case, Imaging, newest_of
 from flute_sync.link_settings import LinkSettings
@@ -71,14 +71,15 @@ class StatedLinks:
 
     def by_encounter(self, one: Candidate) -> Named:
         """Return the MRIs of the candidate's encounter, of the same day."""
-        day = one.span
-        if one.kind not in WITH_ITS_STUDY or "encounter" not in one.resource or day.low != day.high:
+        if one.kind not in WITH_ITS_STUDY or "encounter" not in one.resource:
             return {}
+        day = one.span
         encounter = self._encounter(one.resource)
         return {
             mri.uid: "both are of one encounter and one day"
             for mri in self._case.mris
-            if encounter & self._encounter(mri.resource)
+            if day.low == day.high
+            and encounter & self._encounter(mri.resource)
             and (mri.span.low, mri.span.high) == (day.low, day.high)
         }
 
@@ -186,12 +187,7 @@ def _accessions(resource: Resource, *, typed: bool = False) -> Iterator[_Key]:
     """Yield accession numbers; without ``typed``, an identifier of no type is taken for one."""
     for identifier in members(resource.get("identifier")):
         system, value = identifier.get("system"), identifier.get("value")
-        kinds = {
-            (one.get("system"), one.get("code"))
-            for kind in members(identifier.get("type"))
-            for one in members(kind.get("coding"))
-            if isinstance(one.get("code"), str) and isinstance(one.get("system"), str | None)
-        }
+        kinds = {(one.get("system"), one["code"]) for one in codings(identifier.get("type"))}
         is_number = bool(kinds & {(IDENTIFIER_TYPE, "ACSN"), (None, "ACSN")})
         known = is_number or not (kinds or typed)
         if known and isinstance(value, str) and value and isinstance(system, str | None):

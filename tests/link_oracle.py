@@ -84,9 +84,7 @@ def _worlds(facts: list[Fact]) -> Iterator[Order]:
     for days in itertools.product(*(one.days for one in facts)):
         day = dict(zip([one.name for one in facts], days, strict=True))
         timed = [one.name for one in facts if one.kind in ("mri", "biopsy")]
-        groups = [
-            [name for name in timed if day[name] == each] for each in sorted({*day.values()})
-        ]
+        groups = [[name for name in timed if day[name] == each] for each in sorted({*day.values()})]
         for orders in itertools.product(*(itertools.permutations(group) for group in groups)):
             slots = {name: index for group in orders for index, name in enumerate(group)}
             yield {name: (day[name], slots.get(name, 0)) for name in day}
