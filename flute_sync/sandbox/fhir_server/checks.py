@@ -56,8 +56,8 @@ def _check_closed_sets(model: type[BaseModel], resource: Resource) -> None:
             continue
         codes, types = known.get("enum_values"), known.get("enum_reference_types")
         # The models cut a long list short, and end it with "+".
-        whole = isinstance(codes, list) and "+" not in codes
-        if whole and isinstance(element, str) and element not in codes:
+        known_codes = codes if isinstance(codes, list) and "+" not in codes else None
+        if known_codes is not None and isinstance(element, str) and element not in known_codes:
             raise FhirError(422, "code-invalid", f"{field.alias or name}: not one of its codes")
         for one in element if isinstance(element, list) else [element]:
             kind = _referenced_type(one)

@@ -1,0 +1,330 @@
+"""Steps that link studies to clinical variables, against the sandbox's FHIR, in any order."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.pauses import ArchivePauses
+from flute_sync.daemon.pipeline import Pipeline
+from flute_sync.fhir.client import FhirClient
+from flute_sync.intake import Delivery
+from flute_sync.ledger import Claim, Ledger, LinkRow
+from flute_sync.sandbox.server import Sandbox
+from flute_sync.study import (
+    PatientAttributes,
+    PatientId,
+    StudyAttributes,
+    StudyInstanceUID,
+)
+from flute_sync.terminology import FLUTE_SUPPORTING_INFO
+from flute_sync.valuerep import Moment
+from tests.contract.fhir_rest import JSON, create, new_observation, new_patient
+from tests.contract.ledger_site import HEADER, OTHER, STUDY, received
+
+SYSTEM = "urn:test:patients"
+MRI = date(2024, 3, 1)
+PSA = {"valueQuantity": {"value": 4.5, "unit": "ng/mL"}}
+SCORE = {
+    "code": {"coding": [{"system": "http://snomed.info/sct", "code": "719178004"}]},
+    "valueInteger": 4,
+}
+THIRD = StudyInstanceUID("1.2.5")
+
+
+class Daemon:
+    """Ledger and pipeline of a daemon without an archive, one step at a time."""
+
+    def __init__(self, folder: Path, fhir: httpx.Client, **links: Any) -> None:
+        self.base_url = str(fhir.base_url).rstrip("/")
+        self.fhir = fhir
+        self.path = folder / "ledger.db"
+        self.client = FhirClient(self.configured().fhir)
+        self.client.capabilities()
+        config = self.configured(**links)
+        self.ledger = Ledger.open(config.ledger, config.study, create=True)
+        self.ledger.bind_target(self.base_url)
+        self.follow(**links)
+
+    def configured(self, **links: Any) -> Config:
+        return Config.model_validate(
+            {
+                "fhir": {"base_url": self.base_url},
+                "ledger": {"url": f"sqlite:///{self.path}"},
+                "stow_rs": {"mode": "index"},
+                "study": {"quiet_period": "0s"},
+                "patient": {"default_system": SYSTEM},
+                "links": links,
+            }
+        )
+
+    def follow(self, **links: Any) -> None:
+        """Take over settings, as a reload does."""
+        config = self.configured(**links)
+        self.pipeline = Pipeline.build(config, self.ledger, self.client, {}, ArchivePauses([]))
+        self.ledger.rejudge(self.pipeline.rules)
+
+    def deliver(self, uid: StudyInstanceUID, day: date = MRI, patient: str = "p1") -> None:
+        said = replace(
+            HEADER,
+            patient=PatientAttributes(id=PatientId(patient)),
+            study=StudyAttributes(started=Moment(day)),
+            series=replace(HEADER.series, body_part="PROSTATE"),
+        )
+        self.ledger.deliver(
+            Delivery("test", "a", datetime.now(UTC), received([1], study=uid, said=said))
+        )
+
+    def claim(self, owner: str = "test") -> Claim:
+        claimed = self.ledger.claim(owner)
+        assert claimed is not None
+        return claimed
+
+    def work(self) -> None:
+        """Do all that is due."""
+        for _ in range(20):
+            claimed = self.ledger.claim("test")
+            if claimed is None:
+                return
+            self.ledger.settle(claimed, self.pipeline.step(claimed))
+        raise AssertionError("the work never ends")
+
+    def resource(self, uid: StudyInstanceUID) -> dict[str, Any]:
+        found = self.fhir.get(
+            "/ImagingStudy", params={"identifier": f"urn:dicom:uid|urn:oid:{uid}"}
+        )
+        (entry,) = found.json()["entry"]
+        resource: dict[str, Any] = entry["resource"]
+        return resource
+
+    def links(self, uid: StudyInstanceUID) -> set[str]:
+        return {
+            one["valueReference"]["reference"]
+            for one in self.resource(uid).get("extension", [])
+            if one["url"] == FLUTE_SUPPORTING_INFO
+        }
+
+    def row(self, uid: StudyInstanceUID, reference: str) -> LinkRow:
+        (row,) = [one for one in self.ledger.links.view(uid).rows if one.reference == reference]
+        return row
+
+    def versions(self) -> dict[str, str]:
+        found = self.fhir.get("/ImagingStudy").json()["entry"]
+        return {one["resource"]["id"]: one["resource"]["meta"]["versionId"] for one in found}
+
+    def close(self) -> None:
+        self.client.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+def fhir(tmp_path: Path) -> Iterator[httpx.Client]:
+    with (
+        Sandbox(tmp_path / "sandbox") as sandbox,
+        httpx.Client(base_url=sandbox.fhir_url) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def patient(fhir: httpx.Client) -> str:
+    return _reference(create(fhir, new_patient(SYSTEM, "p1")))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, fhir: httpx.Client) -> Iterator[Daemon]:
+    made = Daemon(tmp_path, fhir)
+    yield made
+    made.close()
+
+
+def _reference(answer: httpx.Response) -> str:
+    made = answer.json()
+    return f"{made['resourceType']}/{made['id']}"
+
+
+def _observe(fhir: httpx.Client, patient: str, day: date, **elements: Any) -> str:
+    made = new_observation(patient)
+    return _reference(create(fhir, {**made, "effectiveDateTime": day.isoformat(), **elements}))
+
+
+def _put(fhir: httpx.Client, reference: str, **elements: Any) -> None:
+    changed = fhir.get(f"/{reference}").json() | elements
+    assert fhir.put(f"/{reference}", json=changed, headers=JSON).status_code == 200
+
+
+def _days(count: int) -> timedelta:
+    return timedelta(days=count)
+
+
+def test_studies_that_are_written_at_once_do_not_miss_each_other(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    """Both judge before the other is on the server; the later one is judged again."""
+    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    daemon.deliver(STUDY)
+    daemon.deliver(OTHER, MRI + _days(30))
+    claims = [daemon.claim("a"), daemon.claim("b")]
+    steps = [daemon.pipeline.step(one) for one in claims]
+    for claimed, step in zip(claims, steps, strict=True):
+        daemon.ledger.settle(claimed, step)
+    daemon.work()
+    assert (daemon.links(STUDY), daemon.links(OTHER)) == (set(), {score})
+    before = daemon.versions()
+    for uid in (STUDY, OTHER):
+        daemon.ledger.replay(uid)
+    daemon.work()
+    assert daemon.versions() == before
+
+
+def test_a_link_waits_until_the_study_that_loses_it_is_written(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    daemon.deliver(STUDY)
+    daemon.work()
+    assert daemon.links(STUDY) == {score}
+    daemon.deliver(OTHER, MRI + _days(30))
+    gaining = daemon.claim()
+    daemon.ledger.settle(gaining, daemon.pipeline.step(gaining))
+    assert daemon.links(OTHER) == set()
+    held = daemon.row(OTHER, score)
+    assert not held.taken
+    assert "waits until ImagingStudy/" in held.reason
+    losing = daemon.claim()
+    assert losing.study_instance_uid == STUDY
+    daemon.ledger.settle(losing, daemon.pipeline.step(losing))
+    assert (daemon.links(STUDY), daemon.links(OTHER)) == (set(), set())
+    daemon.work()
+    assert daemon.links(OTHER) == {score}
+    assert daemon.row(OTHER, score).ours
+    assert daemon.row(STUDY, score).verdict == "contradicted"
+
+
+def test_what_was_written_before_a_crash_is_known_to_be_ours(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    daemon.deliver(STUDY)
+    claimed = daemon.claim()
+    daemon.pipeline.step(claimed)  # written, and never settled
+    assert daemon.links(STUDY) == {psa}
+    daemon.ledger.release(claimed.owner)
+    _put(fhir, psa, status="entered-in-error")
+    daemon.work()
+    assert daemon.links(STUDY) == set()
+    assert daemon.row(STUDY, psa).rule == "status"
+
+
+def test_clinical_data_that_came_during_a_step_are_not_missed(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    daemon.deliver(STUDY)
+    claimed = daemon.claim()
+    step = daemon.pipeline.step(claimed)
+    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    daemon.ledger.links.judge_again([patient])
+    daemon.ledger.settle(claimed, step)
+    daemon.work()
+    assert daemon.links(STUDY) == {psa}
+    assert daemon.ledger.links.judge_again([patient]) == 1
+    before = daemon.versions()
+    daemon.work()
+    assert daemon.versions() == before
+
+
+def test_what_belongs_to_a_merged_patient_is_found(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    old = _reference(create(fhir, new_patient(SYSTEM, "p-old")))
+    psa = _observe(fhir, old, MRI - _days(5), **PSA)
+    daemon.deliver(STUDY)
+    daemon.work()
+    assert daemon.links(STUDY) == set()
+    replaced = {"type": "replaced-by", "other": {"reference": patient}}
+    _put(fhir, old, active=False, link=[replaced])
+    daemon.ledger.links.judge_again([patient])
+    daemon.work()
+    assert daemon.links(STUDY) == {psa}
+
+
+def test_foreign_links_stay_and_take_their_candidate(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    score = _observe(fhir, patient, MRI + _days(5), **SCORE)
+    foreign = {"url": FLUTE_SUPPORTING_INFO, "valueReference": {"reference": score}}
+    older = {
+        "resourceType": "ImagingStudy",
+        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{THIRD}"}],
+        "status": "available",
+        "subject": {"reference": patient},
+        "started": (MRI - _days(400)).isoformat(),
+        "extension": [foreign],
+    }
+    create(fhir, older)
+    daemon.deliver(STUDY)
+    daemon.work()
+    assert daemon.links(STUDY) == set()
+    assert daemon.links(THIRD) == {score}
+    assert daemon.row(STUDY, score).rule == "foreign"
+
+
+def test_switched_off_links_of_ours_go_and_a_persons_word_stays(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    near = _observe(fhir, patient, MRI - _days(5), **PSA)
+    far = _observe(fhir, patient, MRI - _days(500), **PSA)
+    daemon.deliver(STUDY)
+    daemon.work()
+    daemon.ledger.links.decide(STUDY, far, "add", "it is dated wrongly")
+    daemon.work()
+    assert daemon.links(STUDY) == {far}
+    daemon.ledger.links.decide(STUDY, far, "release", "the date was mended")
+    daemon.work()
+    assert daemon.links(STUDY) == {near}
+    daemon.follow(enabled=False)
+    daemon.work()
+    assert daemon.links(STUDY) == set()
+    daemon.ledger.links.decide(STUDY, far, "add", "for the study")
+    daemon.work()
+    assert daemon.links(STUDY) == {far}
+
+
+def test_a_study_that_goes_to_another_patient_leaves_its_links(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    numbers = [{"system": SYSTEM, "value": value} for value in ("p1", "p2")]
+    _put(fhir, patient, identifier=numbers)
+    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    daemon.deliver(STUDY)
+    daemon.deliver(OTHER, MRI + _days(30), patient="p2")
+    daemon.work()
+    assert (daemon.links(STUDY), daemon.links(OTHER)) == (set(), {score})
+    _put(fhir, patient, identifier=numbers[:1])
+    other = _reference(create(fhir, new_patient(SYSTEM, "p2")))
+    daemon.ledger.replay(OTHER)
+    daemon.work()
+    assert daemon.resource(OTHER)["subject"]["reference"] == other
+    assert (daemon.links(STUDY), daemon.links(OTHER)) == ({score}, set())
+
+
+def test_one_request_finds_what_may_be_linked(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    _observe(fhir, patient, MRI - _days(5), **PSA)
+    daemon.deliver(STUDY)
+    daemon.work()
+    asked: list[str] = []
+    daemon.client.close()
+    daemon.client = FhirClient(
+        daemon.configured().fhir, on_request=lambda interaction, _status: asked.append(interaction)
+    )
+    daemon.follow()
+    daemon.ledger.replay(STUDY)
+    daemon.work()
+    assert asked == ["bundle", "bundle"]  # the study and its patient; what may be linked
