@@ -79,9 +79,9 @@ class SmartAuth(Settings):
     )
     scope: str = Field(
         default="system/ImagingStudy.cruds system/Endpoint.cruds system/Patient.rs"
-        " system/Group.r system/ServiceRequest.rs",
-        description="scopes to ask for; patient.policy create needs Patient.c,"
-        " fhir.provenance Provenance.c",
+        " system/Group.r system/ServiceRequest.rs system/Observation.rs system/Procedure.rs"
+        " system/FamilyMemberHistory.rs system/DiagnosticReport.rs system/Provenance.c",
+        description="scopes to ask for; patient.policy create needs Patient.c",
     )
 
 

@@ -12,7 +12,7 @@ from flute_sync.sandbox.clinical import flute_variables
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import DEFAULT_WHEN, part10, prostate_mpmri
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
-from tests.acceptance.conftest import SYSTEM, Upload, create_patient, imaging_studies
+from tests.acceptance.conftest import Upload, create_patient, imaging_studies
 from tests.acceptance.site import Site, eventually, running, store
 
 KINDS = {

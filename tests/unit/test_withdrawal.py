@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from flute_sync.daemon.linking import Linker, Plan
 from flute_sync.daemon.reading import Found, Reader
 from flute_sync.daemon.removal import Brake, RemovalSettings
 from flute_sync.daemon.withdrawal import Removals
@@ -71,6 +72,9 @@ class _Site:
         self.written.append(ours)
         return Written("updated", "7", "3", "another digest")
 
+    def plan(self, _claim: Claim, resource: dict[str, Any], *_more: Any, **_named: Any) -> Plan:
+        return Plan(resource)
+
     @property
     def removals(self) -> Removals:
         settings = RemovalSettings()
@@ -78,6 +82,7 @@ class _Site:
         return Removals(
             cast("Reader", self),
             cast("ImagingStudies", self),
+            cast("Linker", self),
             lambda: {"pacs": (OURS,)},
             settings,
             brake,

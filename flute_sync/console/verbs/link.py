@@ -1,4 +1,4 @@
-"""``flute-sync link`` and ``flute-sync relink``: a person's word, and a look before a change."""
+"""A person's word on a link, and a look at what a changed rule would do."""
 
 import re
 from collections.abc import Iterator
