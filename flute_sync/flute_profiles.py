@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from flute_sync.fhir_elements import Resource, codings, members
 from flute_sync.flute_variables import CARCINOMA, CODES, Kind, score
@@ -26,6 +26,7 @@ _ROLE_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
 _GLEASON: Final = frozenset({"LA30794-4", "LA30795-1", "LA30796-9", "LA30797-7", "LA30798-5"})
 _BIOPSY_TYPES: Final = frozenset({"884001", "27582007"})
 _DRE_OUTCOMES: Final = frozenset({"17621005", "131196009"})
+_INFINITY: Final = float("inf")
 _NUMBERS: Final = (int, float, Decimal)
 _ONE_DECIMAL: Final = re.compile(r"(0|[1-9]\d*)(.\d?)?")
 _FAMILY: Final = frozenset(
@@ -176,17 +177,19 @@ def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
     if not isinstance(quantity, dict) or not _is_positive(number):
         yield Rule.VALUE
         return
-    if not _ONE_DECIMAL.fullmatch(str(number)):
+    if not isinstance(number, int) and not _ONE_DECIMAL.fullmatch(str(number)):
         yield Rule.DECIMALS
     stated = (quantity.get("unit", unit), quantity.get("system", UCUM), quantity.get("code", code))
     if stated != (unit, UCUM, code):
         yield Rule.UNIT
 
 
-def _is_positive(value: object) -> bool:
+def _is_positive(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return False
-    return Decimal(value).is_finite() and value >= 0
+    if isinstance(value, Decimal) and not value.is_finite():
+        return False
+    return 0 <= value < _INFINITY
 
 
 def _site_rules(site: Resource, *, only: bool = False) -> Iterator[Rule]:

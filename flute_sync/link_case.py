@@ -84,7 +84,7 @@ class Imaging:
         """Whether it holds magnetic resonance images, of whatever part of the body."""
         return self.took_place and has_modality(self.resource, "MR")
 
-    @property
+    @cached_property
     def words(self) -> str:
         """What people call it."""
         return f"the {self._modality} of {self.day}" if self.day else f"an undated {self._modality}"

@@ -161,12 +161,13 @@ class Judgement:
     # -- what the dates say ---------------------------------------------------------------------
 
     def _to_all(self, sheet: Sheet) -> None:
-        rule = "family-history"
-        if "time" in self._settings.rules:
-            for uid, mri in self._mris.items():
-                if uid in sheet.only and uid not in sheet.links:
-                    reason = "family history belongs to every MRI of the prostate"
-                    sheet.link(uid, rule, _sureness(mri), reason)
+        rule, mris = "family-history", self._case.mris
+        if mris and "time" in self._settings.rules:
+            reason = "family history belongs to every MRI of the prostate"
+            link = sheet.one.link(rule, _sureness(mris[0]), reason)
+            for mri in mris:
+                if mri.uid in sheet.only:
+                    sheet.links.setdefault(mri.uid, link)
         sheet.close(rule, "family history belongs to MRIs of the prostate")
 
     def _outcomes(self, question: Question) -> dict[str, Placed]:
