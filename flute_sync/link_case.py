@@ -103,8 +103,7 @@ class Imaging:
         return None
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One resource that may be linked, with the rules of its profile that it breaks."""
 
     reference: str
@@ -123,7 +122,7 @@ class Candidate:
         """When it took place; any day where that is not known."""
         return self.day or ALWAYS
 
-    @cached_property
+    @property
     def tie(self) -> tuple[float, tuple[int, str], str]:
         """Which of several of one day is taken: later time, then higher version, then id."""
         instant = self.span.instant

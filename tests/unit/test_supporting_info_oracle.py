@@ -180,6 +180,7 @@ def test_a_persons_word_leaves_the_rest_to_the_rules(
     decisions += [Decision(uid, name, "add", "of this MRI") for name, uid in pinned.items()]
     known, _ = fuzzy_case(mris, exact, SETTINGS, decisions=tuple(decisions))
     answer = link_oracle.answer(facts, WINDOWS, Said(pinned, removed))
-    compare(known, answer, complete=True)
+    # Of MRIs of one day either may be the first: what follows from both is not always seen.
+    compare(known, answer, complete=len(set(mris)) == len(mris))
     persons = {name: uid for name, (uid, rule) in linked(judge(known)).items() if rule == "person"}
     assert persons == pinned
