@@ -14,7 +14,7 @@ from flute_sync.link_place import Placed, Question, days, undecided
 
 _CERTAIN, _POSSIBLE, _CONTRADICTED = Verdict.CERTAIN, Verdict.POSSIBLE, Verdict.CONTRADICTED
 _AMENDED = frozenset({"amended", "corrected"})
-_T = TypeVar("_T")
+_T = TypeVar("_T", Imaging, Candidate)
 _Order = Callable[[Interval, Interval], Verdict]
 _Preferred = Callable[[Candidate, Candidate], bool]
 
@@ -100,7 +100,7 @@ def _chosen(
 
 def _latest(one: Candidate, day: Interval, question: Question, follows: Follows) -> Placed:
     # Of several that may be the latest, none surely is.
-    rivals = _latest_of([(mri, mri.span) for mri in question.mris_for(one)], day, follows.order)
+    rivals = _latest_of(question.mris_for(one), day, follows.order)
     if not rivals:
         return Placed(follows.rule, f"no MRI of the prostate precedes {day}")
     near = [(mri, follows.window(mri.span, day)) for mri in rivals]
@@ -114,14 +114,15 @@ def _latest(one: Candidate, day: Interval, question: Question, follows: Follows)
     return Placed(follows.rule, _distance(rivals[0], day), rivals[0].uid)
 
 
-def _latest_of(dated: Sequence[tuple[_T, Interval]], day: Interval, order: _Order) -> list[_T]:
+def _latest_of(dated: Sequence[_T], day: Interval, order: _Order) -> list[_T]:
     """Return what may be the latest before a day, of things sorted by their dates.
 
     The first that surely is before it rules out all that surely were before that one.
     """
     found = []
     newest = date.min
-    for one, span in reversed(dated):
+    for one in reversed(dated):
+        span = one.span
         if span.low > day.high or span.high < newest:
             continue
         verdict = order(span, day)
@@ -205,8 +206,8 @@ def place_outcomes(
     open_to
         Reference of a biopsy -> studies that it may belong to.
     """
-    dated = [(biopsy, biopsy.span) for biopsy in biopsies if biopsy.day is not None]
-    dated.sort(key=lambda one: (one[1].low, one[1].high, one[0].reference))
+    dated = [biopsy for biopsy in biopsies if biopsy.day is not None]
+    dated.sort(key=lambda one: (one.span.low, one.span.high, one.reference))
     follows = of_report(limit)
     return {
         one.reference: _with_biopsy(one.day, dated, follows, homes, open_to)
@@ -217,7 +218,7 @@ def place_outcomes(
 
 def _with_biopsy(
     day: Interval,
-    biopsies: list[tuple[Candidate, Interval]],
+    biopsies: list[Candidate],
     follows: Follows,
     homes: Mapping[str, str],
     open_to: Mapping[str, frozenset[str]],

@@ -84,11 +84,12 @@ class _Shares:
     def _share(self, mri: Imaging, windows: dict[str, Window], phase: str, closer: _Closer) -> None:
         """Let an MRI take the closest of what is in its window, or note that it may take some."""
         window = windows[mri.uid]
+        first_day, _, _, last_day = window
         pool = [
             one
             for one, low, high in self._values
-            if high >= window.first
-            and low <= window.last
+            if high >= first_day
+            and low <= last_day
             and one.reference not in self._settled
             and self._allows(one, mri)
         ]

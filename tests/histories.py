@@ -203,7 +203,7 @@ def history(seed: int, mris: int = 3, variables: int = 12, span: int = 900) -> H
 
 
 def _variable(chance: random.Random, number: int, days: list[date], span: int) -> Resource:
-    makers: list[Any] = [psa, psa, psa, pi_rads, volume, biopsy, isup, dre, family_history]
+    makers = [psa, psa, psa, pi_rads, volume, biopsy, isup, dre, family_history]
     make = chance.choice(makers)
     day = START + timedelta(days=chance.randrange(-60, span + 200))
     if days and chance.random() < 0.6:
