@@ -99,26 +99,26 @@ without being wrong."""
 
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
-    found = [*_code_rules(resource, kind), *_CHECKS[kind](resource)]
+    found = [*_CHECKS[kind](resource), *_code_rules(resource, kind)]
     return tuple(sorted(set(found))) if found else ()
 
 
-def _code_rules(resource: Resource, kind: Kind) -> Iterator[Rule]:
+def _code_rules(resource: Resource, kind: Kind) -> list[Rule]:
     if kind is Kind.FAMILY_HISTORY:
-        return
-    system, code, display = CODES[kind][1]
+        return []
+    pattern = CODES[kind][1]
     stated = codings(resource.get("code"))
     worded = [
-        one.get("display") == display
+        one.get("display") == pattern.display
         for one in stated
-        if one["code"] == code and one.get("system") == system
+        if one["code"] == pattern.code and one.get("system") == pattern.system
     ]
     # The PSA profile has its pattern on every coding, the others on the concept.
     only = kind is Kind.PSA
-    if not (all(worded) if only else any(worded)):
-        yield Rule.DISPLAY
+    found = [] if (all(worded) if only else any(worded)) else [Rule.DISPLAY]
     if only and len(worded) < len(stated):
-        yield Rule.LOCAL_CODING
+        found.append(Rule.LOCAL_CODING)
+    return found
 
 
 def _biopsy(resource: Resource) -> Iterator[Rule]:
@@ -163,7 +163,7 @@ def _family_history(resource: Resource) -> Iterator[Rule]:
 
 
 def _psa(resource: Resource) -> Iterator[Rule]:
-    yield from _quantity(resource.get("valueQuantity"), "ng/mL", "ng/mL")
+    return _quantity(resource.get("valueQuantity"), "ng/mL", "ng/mL")
 
 
 def _volume(resource: Resource) -> Iterator[Rule]:
@@ -179,8 +179,11 @@ def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
         return
     if not isinstance(number, int) and not _ONE_DECIMAL.fullmatch(str(number)):
         yield Rule.DECIMALS
-    stated = (quantity.get("unit", unit), quantity.get("system", UCUM), quantity.get("code", code))
-    if stated != (unit, UCUM, code):
+    if (
+        quantity.get("unit", unit) != unit
+        or quantity.get("code", code) != code
+        or quantity.get("system", UCUM) != UCUM
+    ):
         yield Rule.UNIT
 
 

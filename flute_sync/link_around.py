@@ -88,8 +88,8 @@ class _Shares:
         pool = [
             one
             for one, low, high in self._values
-            if high >= first_day
-            and low <= last_day
+            if low <= last_day
+            and high >= first_day
             and one.reference not in self._settled
             and self._allows(one, mri)
         ]

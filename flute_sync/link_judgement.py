@@ -13,7 +13,7 @@ from flute_sync.link_decided import keep_foreign, obey
 from flute_sync.link_place import Placed, Question
 from flute_sync.link_settings import RuleName
 from flute_sync.link_sheet import Sheet, sheets
-from flute_sync.link_stated import Named, StatedLinks, contradiction
+from flute_sync.link_stated import WITH_ITS_STUDY, Named, StatedLinks, contradiction
 from flute_sync.prostate import Prostate
 
 _BIOPSY_OF = ("partOf", "basedOn", "derivedFrom")
@@ -83,8 +83,10 @@ class Judgement:
     def _by_statement(self, sheet: Sheet) -> None:
         for rule, find in self._finders:
             stated = find(sheet.one)
-            if stated and not sheet.done:
+            if stated:
                 self._follow(sheet, rule, stated)
+            if sheet.done or sheet.one.kind not in WITH_ITS_STUDY:
+                return
 
     def _follow(self, sheet: Sheet, rule: str, stated: Named) -> None:
         """Link what is named; of several MRIs, leave it to the next rules to choose one."""
