@@ -56,7 +56,8 @@ class Interval(NamedTuple):
 
     def shifted(self, days: int) -> "Interval":
         """Return the interval so many days later, without its time."""
-        return Interval(_plus(self.low, days), _plus(self.high, days))
+        low = _plus(self.low, days)
+        return Interval(low, low if self.high == self.low else _plus(self.high, days))
 
     def within(self, earliest: "Interval", latest: "Interval") -> Verdict:
         """Tell whether this lies from ``earliest`` to ``latest``, both included."""
@@ -166,9 +167,10 @@ def add_months(day: date, months: int, *, late: bool = False) -> date:
     year, month = index // 12, index % 12 + 1
     if not date.min.year <= year <= date.max.year:
         return date.min if months < 0 else date.max
-    last = calendar.monthrange(year, month)[1]
-    if day.day <= last:
+    try:
         return date(year, month, day.day)
+    except ValueError:
+        last = calendar.monthrange(year, month)[1]
     return _plus(date(year, month, last), 1 if late else 0)
 
 

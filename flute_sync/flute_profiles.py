@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from flute_sync.fhir_elements import Resource, codings, members
 from flute_sync.flute_variables import CARCINOMA, CODES, Kind, score
@@ -26,6 +26,7 @@ _ROLE_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
 _GLEASON: Final = frozenset({"LA30794-4", "LA30795-1", "LA30796-9", "LA30797-7", "LA30798-5"})
 _BIOPSY_TYPES: Final = frozenset({"884001", "27582007"})
 _DRE_OUTCOMES: Final = frozenset({"17621005", "131196009"})
+_INFINITY: Final = float("inf")
 _NUMBERS: Final = (int, float, Decimal)
 _ONE_DECIMAL: Final = re.compile(r"(0|[1-9]\d*)(.\d?)?")
 _FAMILY: Final = frozenset(
@@ -98,26 +99,26 @@ without being wrong."""
 
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
-    found = [*_code_rules(resource, kind), *_CHECKS[kind](resource)]
+    found = [*_CHECKS[kind](resource), *_code_rules(resource, kind)]
     return tuple(sorted(set(found))) if found else ()
 
 
-def _code_rules(resource: Resource, kind: Kind) -> Iterator[Rule]:
+def _code_rules(resource: Resource, kind: Kind) -> list[Rule]:
     if kind is Kind.FAMILY_HISTORY:
-        return
-    system, code, display = CODES[kind][1]
+        return []
+    pattern = CODES[kind][1]
     stated = codings(resource.get("code"))
     worded = [
-        one.get("display") == display
+        one.get("display") == pattern.display
         for one in stated
-        if one["code"] == code and one.get("system") == system
+        if one["code"] == pattern.code and one.get("system") == pattern.system
     ]
     # The PSA profile has its pattern on every coding, the others on the concept.
     only = kind is Kind.PSA
-    if not (all(worded) if only else any(worded)):
-        yield Rule.DISPLAY
+    found = [] if (all(worded) if only else any(worded)) else [Rule.DISPLAY]
     if only and len(worded) < len(stated):
-        yield Rule.LOCAL_CODING
+        found.append(Rule.LOCAL_CODING)
+    return found
 
 
 def _biopsy(resource: Resource) -> Iterator[Rule]:
@@ -162,7 +163,7 @@ def _family_history(resource: Resource) -> Iterator[Rule]:
 
 
 def _psa(resource: Resource) -> Iterator[Rule]:
-    yield from _quantity(resource.get("valueQuantity"), "ng/mL", "ng/mL")
+    return _quantity(resource.get("valueQuantity"), "ng/mL", "ng/mL")
 
 
 def _volume(resource: Resource) -> Iterator[Rule]:
@@ -176,17 +177,22 @@ def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
     if not isinstance(quantity, dict) or not _is_positive(number):
         yield Rule.VALUE
         return
-    if not _ONE_DECIMAL.fullmatch(str(number)):
+    if not isinstance(number, int) and not _ONE_DECIMAL.fullmatch(str(number)):
         yield Rule.DECIMALS
-    stated = (quantity.get("unit", unit), quantity.get("system", UCUM), quantity.get("code", code))
-    if stated != (unit, UCUM, code):
+    if (
+        quantity.get("unit", unit) != unit
+        or quantity.get("code", code) != code
+        or quantity.get("system", UCUM) != UCUM
+    ):
         yield Rule.UNIT
 
 
-def _is_positive(value: object) -> bool:
+def _is_positive(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return False
-    return Decimal(value).is_finite() and value >= 0
+    if isinstance(value, Decimal) and not value.is_finite():
+        return False
+    return 0 <= value < _INFINITY
 
 
 def _site_rules(site: Resource, *, only: bool = False) -> Iterator[Rule]:

@@ -4,9 +4,9 @@ Each belongs to the latest MRI of the prostate before it, if that is near enough
 of each kind. An ISUP grade belongs where its biopsy does.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from flute_sync.fhir_dates import Interval, Verdict, add_months
 from flute_sync.link_case import Candidate, Imaging
@@ -14,6 +14,8 @@ from flute_sync.link_place import Placed, Question, days, undecided
 
 _CERTAIN, _POSSIBLE, _CONTRADICTED = Verdict.CERTAIN, Verdict.POSSIBLE, Verdict.CONTRADICTED
 _AMENDED = frozenset({"amended", "corrected"})
+_T = TypeVar("_T", Imaging, Candidate)
+_Order = Callable[[Interval, Interval], Verdict]
 _Preferred = Callable[[Candidate, Candidate], bool]
 
 
@@ -25,8 +27,8 @@ class Follows(NamedTuple):
 
     rule: str
     limit: str
-    order: Callable[[Interval, Interval], Verdict]
-    window: Callable[[Interval, Interval], Verdict]
+    order: _Order
+    window: _Order
     preferred: _Preferred
 
 
@@ -97,25 +99,38 @@ def _chosen(
 
 
 def _latest(one: Candidate, day: Interval, question: Question, follows: Follows) -> Placed:
-    before = [
-        (mri, order)
-        for mri in question.mris_for(one)
-        if (order := follows.order(mri.span, day)) is not _CONTRADICTED
-    ]
-    if not before:
-        return Placed(follows.rule, f"no MRI of the prostate precedes {day}")
-    newest = max((mri.span.low for mri, order in before if order is _CERTAIN), default=date.min)
     # Of several that may be the latest, none surely is.
-    rivals = [mri for mri, _ in before if mri.span.high >= newest]
+    rivals = _latest_of(question.mris_for(one), day, follows.order)
+    if not rivals:
+        return Placed(follows.rule, f"no MRI of the prostate precedes {day}")
     near = [(mri, follows.window(mri.span, day)) for mri in rivals]
     open_to = [mri for mri, verdict in near if verdict is not _CONTRADICTED]
     if not open_to:
-        reason = f"{rivals[-1].words}, the latest before {day}, is not within {follows.limit}"
+        reason = f"{rivals[0].words}, the latest before {day}, is not within {follows.limit}"
         return Placed(follows.rule, reason)
     if len(rivals) > 1 or near[0][1] is not _CERTAIN:
         possible = frozenset(mri.uid for mri in open_to if mri.uid not in question.occupied)
         return Placed(follows.rule, undecided(one, rivals), None, possible)
     return Placed(follows.rule, _distance(rivals[0], day), rivals[0].uid)
+
+
+def _latest_of(dated: Sequence[_T], day: Interval, order: _Order) -> list[_T]:
+    """Return what may be the latest before a day, of things sorted by their dates.
+
+    The first that surely is before it rules out all that surely were before that one.
+    """
+    found = []
+    newest = date.min
+    for one in reversed(dated):
+        span = one.span
+        if span.low > day.high or span.high < newest:
+            continue
+        verdict = order(span, day)
+        if verdict is not _CONTRADICTED:
+            found.append(one)
+        if verdict is _CERTAIN:
+            newest = max(newest, span.low)
+    return found
 
 
 def _distance(mri: Imaging, day: Interval) -> str:
@@ -191,7 +206,8 @@ def place_outcomes(
     open_to
         Reference of a biopsy -> studies that it may belong to.
     """
-    dated = [(biopsy, biopsy.span) for biopsy in biopsies if biopsy.day is not None]
+    dated = [biopsy for biopsy in biopsies if biopsy.day is not None]
+    dated.sort(key=lambda one: (one.span.low, one.span.high, one.reference))
     follows = of_report(limit)
     return {
         one.reference: _with_biopsy(one.day, dated, follows, homes, open_to)
@@ -202,19 +218,15 @@ def place_outcomes(
 
 def _with_biopsy(
     day: Interval,
-    biopsies: list[tuple[Candidate, Interval]],
+    biopsies: list[Candidate],
     follows: Follows,
     homes: Mapping[str, str],
     open_to: Mapping[str, frozenset[str]],
 ) -> Placed:
     rule = "time/outcome"
-    before = [
-        (one, span, order)
-        for one, span in biopsies
-        if (order := follows.order(span, day)) is not _CONTRADICTED
+    latest = [
+        (one, follows.window(one.span, day)) for one in _latest_of(biopsies, day, follows.order)
     ]
-    newest = max((span.low for _, span, order in before if order is _CERTAIN), default=date.min)
-    latest = [(one, follows.window(span, day)) for one, span, _ in before if span.high >= newest]
     near = [one for one, verdict in latest if verdict is not _CONTRADICTED]
     if not near:
         return Placed(rule, f"no biopsy on the day, or in the {follows.limit} before {day}")

@@ -58,6 +58,12 @@ class _Shares:
         self._mris = [mri for mri in question.mris if mri.uid not in question.occupied]
         self._before = {mri.uid: _before(mri.span, around.before.days) for mri in self._mris}
         self._after = {mri.uid: _after(mri.span, around.after.days, biopsies) for mri in self._mris}
+        self._unordered = {
+            mri.uid: [
+                other for other in self._mris if _overlap(other.span, mri.span) and other is not mri
+            ]
+            for mri in self._mris
+        }
         self._near = [
             (mri, _near(mri.span, around.before.days, around.after.days)) for mri in question.mris
         ]
@@ -78,11 +84,12 @@ class _Shares:
     def _share(self, mri: Imaging, windows: dict[str, Window], phase: str, closer: _Closer) -> None:
         """Let an MRI take the closest of what is in its window, or note that it may take some."""
         window = windows[mri.uid]
+        first_day, _, _, last_day = window
         pool = [
             one
             for one, low, high in self._values
-            if high >= window.first
-            and low <= window.last
+            if low <= last_day
+            and high >= first_day
             and one.reference not in self._settled
             and self._allows(one, mri)
         ]
@@ -112,15 +119,11 @@ class _Shares:
 
     def _is_free(self, one: Candidate, mri: Imaging, windows: dict[str, Window]) -> bool:
         """Tell whether surely no other MRI takes a value before this one does."""
-        if one.reference in self._doubts:
-            return False
-        return not any(
-            other is not mri
-            and other.uid not in self._served
-            and _overlap(other.span, mri.span)
+        return one.reference not in self._doubts and not any(
+            other.uid not in self._served
             and windows[other.uid].holds(one.span) is not _CONTRADICTED
             and self._allows(one, other)
-            for other in self._mris
+            for other in self._unordered[mri.uid]
         )
 
     def _said(self, one: Candidate, mri: Imaging, phase: str) -> Placed:
@@ -141,8 +144,9 @@ class _Shares:
             mris = [mri for mri in self._mris if mri.uid in open_to]
             return Placed(rule, undecided(one, mris), None, frozenset(open_to))
         before, after = self._around.before.days, self._around.after.days
+        low, high = one.span.low, one.span.high
         for mri, window in self._near:
-            if window.holds(one.span) is not _CONTRADICTED:
+            if high >= window.first and low <= window.last:
                 return Placed(rule, f"another value is taken for {mri.words}")
         reason = f"no MRI of the prostate in the {days(before)} after, or {days(after)} before, it"
         return Placed(rule, reason)
@@ -166,6 +170,8 @@ def _after(mri: Interval, count: int, biopsies: list[Interval]) -> Window:
     late, next_day = mri.shifted(count), mri.shifted(1)
     surely_to, last = late.low, late.high
     for biopsy in biopsies:
+        if biopsy.high < mri.low or biopsy.low > late.high:
+            continue
         order = mri.before(biopsy)
         if order is not _CONTRADICTED:
             surely_to = min(surely_to, biopsy.low)

@@ -84,7 +84,7 @@ class Imaging:
         """Whether it holds magnetic resonance images, of whatever part of the body."""
         return self.took_place and has_modality(self.resource, "MR")
 
-    @property
+    @cached_property
     def words(self) -> str:
         """What people call it."""
         return f"the {self._modality} of {self.day}" if self.day else f"an undated {self._modality}"
@@ -103,8 +103,7 @@ class Imaging:
         return None
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One resource that may be linked, with the rules of its profile that it breaks."""
 
     reference: str
@@ -123,7 +122,7 @@ class Candidate:
         """When it took place; any day where that is not known."""
         return self.day or ALWAYS
 
-    @cached_property
+    @property
     def tie(self) -> tuple[float, tuple[int, str], str]:
         """Which of several of one day is taken: later time, then higher version, then id."""
         instant = self.span.instant

@@ -13,7 +13,7 @@ from flute_sync.link_decided import keep_foreign, obey
 from flute_sync.link_place import Placed, Question
 from flute_sync.link_settings import RuleName
 from flute_sync.link_sheet import Sheet, sheets
-from flute_sync.link_stated import Named, StatedLinks, contradiction
+from flute_sync.link_stated import WITH_ITS_STUDY, Named, StatedLinks, contradiction
 from flute_sync.prostate import Prostate
 
 _BIOPSY_OF = ("partOf", "basedOn", "derivedFrom")
@@ -83,8 +83,10 @@ class Judgement:
     def _by_statement(self, sheet: Sheet) -> None:
         for rule, find in self._finders:
             stated = find(sheet.one)
-            if stated and not sheet.done:
+            if stated:
                 self._follow(sheet, rule, stated)
+            if sheet.done or sheet.one.kind not in WITH_ITS_STUDY:
+                return
 
     def _follow(self, sheet: Sheet, rule: str, stated: Named) -> None:
         """Link what is named; of several MRIs, leave it to the next rules to choose one."""
@@ -161,12 +163,13 @@ class Judgement:
     # -- what the dates say ---------------------------------------------------------------------
 
     def _to_all(self, sheet: Sheet) -> None:
-        rule = "family-history"
-        if "time" in self._settings.rules:
-            for uid, mri in self._mris.items():
-                if uid in sheet.only and uid not in sheet.links:
-                    reason = "family history belongs to every MRI of the prostate"
-                    sheet.link(uid, rule, _sureness(mri), reason)
+        rule, mris = "family-history", self._case.mris
+        if mris and "time" in self._settings.rules:
+            reason = "family history belongs to every MRI of the prostate"
+            link = sheet.one.link(rule, _sureness(mris[0]), reason)
+            for mri in mris:
+                if mri.uid in sheet.only:
+                    sheet.links.setdefault(mri.uid, link)
         sheet.close(rule, "family history belongs to MRIs of the prostate")
 
     def _outcomes(self, question: Question) -> dict[str, Placed]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flute_sync.fhir_dates import Verdict
-from flute_sync.fhir_elements import Resource, members
+from flute_sync.fhir_elements import Resource
 from flute_sync.flute_profiles import RELAXED, broken_rules
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import Candidate, Case, Link
@@ -89,8 +89,7 @@ def _admitted(sheet: Sheet, case: Case) -> Sheet:
 def why_unfit(one: Candidate, case: Case) -> tuple[str, str] | None:
     """Return why a resource may never be linked, not even by a person: the rule, and in words."""
     element = "patient" if one.kind is Kind.FAMILY_HISTORY else "subject"
-    stated = [case.local(each) for each in members(one.resource.get(element))]
-    if not stated or any(each not in case.patient_references for each in stated):
+    if case.local(one.resource.get(element)) not in case.patient_references:
         return "patient", "it is of another patient, or does not say of whom"
     if not is_accepted(one.resource, preliminary=case.settings.preliminary):
         return "status", f"its status is {one.resource.get('status', 'absent')}"

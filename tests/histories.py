@@ -5,7 +5,7 @@ patient from a seed. Nobody's data.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -173,16 +173,14 @@ def case(
     **known: Any,
 ) -> Case:
     """A case of the patient."""
-    return Case(
-        **{
-            "patient": patient(),
-            "patient_references": frozenset({PATIENT}),
-            "studies": tuple(studies),
-            "candidates": tuple(candidates),
-            "settings": settings or LinkSettings(),
-        }
-        | known
-    )
+    stated: dict[str, Any] = {
+        "patient": patient(),
+        "patient_references": frozenset({PATIENT}),
+        "studies": tuple(studies),
+        "candidates": tuple(candidates),
+        "settings": settings or LinkSettings(),
+    }
+    return Case(**stated | known)
 
 
 @dataclass(frozen=True)
@@ -205,18 +203,38 @@ def history(seed: int, mris: int = 3, variables: int = 12, span: int = 900) -> H
 
 
 def _variable(chance: random.Random, number: int, days: list[date], span: int) -> Resource:
-    make = chance.choice([psa, psa, psa, pi_rads, volume, biopsy, isup, dre, family_history])
+    makers: list[Callable[..., Resource]] = [
+        psa,
+        psa,
+        psa,
+        pi_rads,
+        volume,
+        biopsy,
+        isup,
+        dre,
+        family_history,
+    ]
+    make = chance.choice(makers)
     day = START + timedelta(days=chance.randrange(-60, span + 200))
     if days and chance.random() < 0.6:
         near = [-200, -181, -180, -179, -30, -1, 0, 1, 30, 89, 90, 91, 180, 181, 364, 365, 366]
         day = chance.choice(days) + timedelta(days=chance.choice(near))
-    name = f"{make.__name__}-{number}"
     if make is family_history:
-        return family_history(name)
+        return family_history(f"family_history-{number}")
     meta = {"versionId": str(chance.randrange(1, 12))}
     amended = make not in (biopsy, dre) and chance.random() < 0.15
     status = {"status": "amended"} if amended else {}
-    return make(name, day.isoformat(), meta=meta, **status)
+    return make(f"{_NAMES[make]}-{number}", day.isoformat(), meta=meta, **status)
+
+
+_NAMES: dict[Callable[..., Resource], str] = {
+    psa: "psa",
+    pi_rads: "pi_rads",
+    volume: "volume",
+    biopsy: "biopsy",
+    isup: "isup",
+    dre: "dre",
+}
 
 
 def _time(chance: random.Random, day: date) -> str:

@@ -56,8 +56,9 @@ class Answer:
         """Return what is linked in all worlds alike."""
         found = {}
         for name, all_of in self.placements.items():
-            if len(all_of) == 1 and None not in all_of:
-                found[name] = next(iter(all_of))
+            places = [one for one in all_of if one is not None]
+            if len(all_of) == len(places) == 1:
+                found[name] = places[0]
         return found
 
     def possible(self) -> set[tuple[str, str]]:

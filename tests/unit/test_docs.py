@@ -5,6 +5,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -17,10 +18,11 @@ from pydantic import BaseModel
 from flute_sync import errors
 from flute_sync.console import cli as console
 from flute_sync.console.metrics import METRICS
+from flute_sync.console.verbs import explain
 from flute_sync.console.verbs.study import as_dict
 from flute_sync.daemon.config import Config, load
 from flute_sync.events import FIELDS, Event
-from flute_sync.ledger import StudyView
+from flute_sync.ledger import LinkDecision, LinkRow, LinkView, StudyView
 from flute_sync.ledger.ask import WAITING_FOR_PATIENT, ArchiveView, EventView
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State
@@ -284,8 +286,14 @@ def test_the_example_of_study_has_the_shape() -> None:
         "events": (EventView(now, "study.synced", "", None),),
     }
     view = StudyView(**values)
-    (shown,) = examples("study")
+    shown, explained = examples("study")
     assert shape(shown) == shape(as_dict(view))
+    row = LinkRow("", "", "", "", "", ("display",), "2024-05-31", "2024-05-31")
+    decision = LinkDecision(StudyInstanceUID("1.2.3"), "", "add", "", now)
+    links = LinkView(StudyInstanceUID("1.2.3"), (replace(row, taken=True), row), (decision,))
+    told = explain.as_dict(links)
+    assert explained["links"][0].keys() == told["refused"][0].keys()
+    assert shape(explained | {"refused": explained["links"]}) == shape(told)
 
 
 def shape(value: object) -> object:
