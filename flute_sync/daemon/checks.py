@@ -14,6 +14,7 @@ from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
 from flute_sync.errors import FluteSyncError
+from flute_sync.fhir.candidates import LINKED_TYPES
 from flute_sync.fhir.client import FhirClient
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
@@ -200,7 +201,12 @@ def _fhir(config: Config) -> Verdict:
             transactions=config.fhir.provenance,
         )
     software = found.software or "a server that does not say its name"
-    return Verdict("fhir", "ok", f"FHIR {found.fhir_version}, {software}.")
+    said = f"FHIR {found.fhir_version}, {software}."
+    missing = sorted(LINKED_TYPES - found.searchable) if config.links.enabled else []
+    if missing:
+        more = f"{said} It offers no search of {', '.join(missing)}: no such links are made."
+        return Verdict("fhir", "warning", more)
+    return Verdict("fhir", "ok", said)
 
 
 def _archive(entry: ArchiveEntry, config: Config) -> Verdict:

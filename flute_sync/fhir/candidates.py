@@ -25,7 +25,8 @@ _MOST_ROUNDS: Final = 8
 _COUNT: Final = ("_count", "200")
 _NAMING: Final = ("derived-from", "part-of", "focus")
 """Parameters of Observation that name a study; they find panels, whose own code may be any."""
-_CANDIDATES: Final = frozenset({"Observation", "Procedure", "FamilyMemberHistory"})
+LINKED_TYPES: Final = frozenset({"Observation", "Procedure", "FamilyMemberHistory"})
+"""The types of what may be linked."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Evidence:
     @property
     def candidates(self) -> tuple[Resource, ...]:
         """What may be linked, and the panels that have it as members."""
-        return self.of_type(*_CANDIDATES)
+        return self.of_type(*LINKED_TYPES)
 
 
 class Candidates:

@@ -12,6 +12,7 @@ import pytest
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.pipeline import Pipeline
+from flute_sync.daemon.withdrawal import Left
 from flute_sync.fhir.client import FhirClient
 from flute_sync.intake import Delivery
 from flute_sync.ledger import Claim, Ledger, LinkRow
@@ -19,9 +20,11 @@ from flute_sync.sandbox.server import Sandbox
 from flute_sync.study import (
     PatientAttributes,
     PatientId,
+    Study,
     StudyAttributes,
     StudyInstanceUID,
 )
+from flute_sync.supporting_info import LinkSettings, rule_set
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from flute_sync.valuerep import Moment
 from tests.contract.fhir_rest import JSON, create, new_observation, new_patient
@@ -311,6 +314,91 @@ def test_a_study_that_goes_to_another_patient_leaves_its_links(
     daemon.work()
     assert daemon.resource(OTHER)["subject"]["reference"] == other
     assert (daemon.links(STUDY), daemon.links(OTHER)) == ({score}, set())
+
+
+def test_a_study_whose_images_vanished_keeps_its_links_until_a_nearer_mri_takes_them(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    psa = _observe(fhir, patient, MRI - _days(40), **PSA)
+    daemon.deliver(STUDY)
+    daemon.work()
+    gone = Left(None, believed=True, next_look=datetime.now(UTC))
+
+    def vanish() -> None:
+        claimed = daemon.claim()
+        assert claimed.study_instance_uid == STUDY
+        step = daemon.pipeline.removals.settle(claimed, Study(STUDY), gone)
+        daemon.ledger.settle(claimed, step)
+
+    daemon.ledger.replay(STUDY)
+    vanish()
+    assert daemon.resource(STUDY)["status"] == "unknown"
+    assert daemon.links(STUDY) == {score, psa}
+    daemon.deliver(OTHER, MRI + _days(30))
+    nearer = daemon.claim()
+    daemon.ledger.settle(nearer, daemon.pipeline.step(nearer))
+    assert daemon.links(OTHER) == set()
+    vanish()
+    assert daemon.links(STUDY) == {psa}
+    daemon.work()
+    assert daemon.links(OTHER) == {score}
+
+
+def test_what_belonged_to_a_withdrawn_study_goes_to_the_one_before(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    rival = {
+        "resourceType": "ImagingStudy",
+        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{THIRD}"}],
+        "status": "available",
+        "subject": {"reference": patient},
+        "started": (MRI + _days(30)).isoformat(),
+        "series": [
+            {"uid": "1.2.5.1", "modality": {"code": "MR"}, "bodySite": {"display": "prostate"}}
+        ],
+    }
+    reference = _reference(create(fhir, rival))
+    daemon.deliver(STUDY)
+    daemon.work()
+    assert daemon.links(STUDY) == set()
+    _put(fhir, reference, status="entered-in-error")
+    daemon.ledger.links.judge_again([patient])
+    daemon.work()
+    assert daemon.links(STUDY) == {score}
+
+
+def test_each_change_is_accounted_for_with_what_was_judged(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    daemon.deliver(STUDY)
+    claimed = daemon.claim()
+    step = daemon.pipeline.step(claimed)
+    assert "linked to 1 clinical variables with Provenance" in step.sentence
+    daemon.ledger.settle(claimed, step)
+    (said,) = _provenances(fhir, daemon.resource(STUDY)["id"])
+    assert said["policy"] == [rule_set(LinkSettings())]
+    assert said["entity"] == [{"role": "source", "what": {"reference": f"{psa}/_history/1"}}]
+    _put(fhir, psa, status="entered-in-error")
+    daemon.ledger.links.judge_again([patient])
+    daemon.work()
+    first, second = sorted(
+        _provenances(fhir, daemon.resource(STUDY)["id"]), key=lambda one: str(one["recorded"])
+    )
+    assert first == said
+    assert second["reason"] == [{"text": "Links to clinical variables: 0 added, 1 removed."}]
+    roles = {one["role"]: one["what"]["reference"] for one in second["entity"]}
+    assert roles == {
+        "revision": f"ImagingStudy/{daemon.resource(STUDY)['id']}/_history/1",
+        "source": f"{psa}/_history/2",
+    }
+
+
+def _provenances(fhir: httpx.Client, study_id: str) -> list[dict[str, Any]]:
+    found = fhir.get("/Provenance", params={"target": f"ImagingStudy/{study_id}"}).json()
+    return [one["resource"] for one in found.get("entry", [])]
 
 
 def test_one_request_finds_what_may_be_linked(

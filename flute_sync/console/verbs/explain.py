@@ -43,8 +43,11 @@ def show(view: LinkView) -> None:
         click.echo(f"not linked to {len(refused)}:")
     for row in refused:
         click.echo(f"  {line(row)}")
+    judged = {row.reference for row in view.rows}
     for one in view.decisions:
         click.echo(f"a person said {one.verb} {one.reference} ({_time(one.at)}): {one.why}")
+        if one.reference not in judged:
+            click.secho("  no such variable of this patient is known", fg="yellow")
 
 
 def line(row: LinkRow) -> str:
