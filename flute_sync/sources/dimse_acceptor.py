@@ -8,6 +8,7 @@ PS3.8 9 and PS3.15 B.12 (2026b): the BCP 195 RFC 8996, 9325 TLS profile.
 import logging
 import socket
 import ssl
+import sys
 import threading
 import time
 import warnings
@@ -25,6 +26,7 @@ from flute_sync import __version__
 from flute_sync.events import Event, fields
 from flute_sync.settings_errors import ListenerUnavailable, SecretUnreadable
 from flute_sync.sources.dimse_incoming import IncomingAssociation
+from flute_sync.sources.dimse_peer import keep_alive
 from flute_sync.sources.dimse_policy import Handler, Policy, Service
 from flute_sync.sources.dimse_provider import BoundedSocket
 from flute_sync.sources.store_session import SOURCE, StoreSession, printable_ae_title
@@ -185,6 +187,7 @@ class Acceptor:
         """
         connection.settimeout(self.settings.acse_timeout.total_seconds())
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(connection)
         return connection if self._tls is None else self._tls.wrap_socket(connection, True)
 
     def _members(self) -> list[IncomingAssociation]:
@@ -246,6 +249,16 @@ class _Server(ThreadedAssociationServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection ended before it was an association."""
         self.ended()
+        error = sys.exception()
+        if isinstance(error, ssl.SSLError):
+            log.warning(
+                "a connection failed before it was an association",
+                extra=fields(
+                    Event.ASSOCIATION_REJECTED,
+                    source=SOURCE,
+                    reason=f"TLS: {error.reason or 'broken off'}",
+                ),
+            )
 
     def shutdown(self) -> None:
         """Stop listening."""

@@ -24,7 +24,7 @@ from flute_sync.sources.dimse_negotiation import (
     association_request,
     negotiated,
 )
-from flute_sync.sources.dimse_peer import DimsePeerSettings
+from flute_sync.sources.dimse_peer import DimsePeerSettings, keep_alive
 
 _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(4, 8)
 _PDU: Final = Struct(">BxL")
@@ -252,6 +252,7 @@ def connected(settings: DimsePeerSettings) -> socket.socket:
     try:
         sock = socket.create_connection((settings.host, settings.port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock)
         return sock if tls is None else tls.wrap_socket(sock, server_hostname=settings.host)
     except (OSError, ValueError) as error:
         if sock is not None:
