@@ -30,7 +30,12 @@ from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
 from flute_sync.ledger import Claim, Ledger, Settlement
 from flute_sync.patient import Subject
-from flute_sync.patient_errors import IdentityError, PatientAbsent, PatientIdMissing
+from flute_sync.patient_errors import (
+    IdentityError,
+    PatientAbsent,
+    PatientIdMissing,
+    PatientStepConflict,
+)
 from flute_sync.rejection import accepted
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
@@ -141,10 +146,12 @@ class Pipeline:
         if not verdict.wanted and not is_kept:
             return left_out(verdict.reason, prune=bool(self.archives))
         told = accepted(study)
-        if claim.confirmed and told.headers:
-            told = replace(told, steps=())  # a person said that the archive is right
         try:
-            identity = identify(told, self.config.patient, self.patients)
+            identity = self._identify(told)
+        except PatientStepConflict as error:
+            identity = self._identify(replace(told, steps=()))
+            if not self._is_confirmed(claim, identity):  # a person said that the archive is right
+                return hold(error, self._key(identity))
         except PatientIdMissing as error:
             if study.headers or not study.steps:
                 return hold(error)
@@ -153,9 +160,19 @@ class Pipeline:
             return hold(error)
         return self._place(claim, study, identity)
 
+    def _identify(self, study: Study) -> Identity:
+        return identify(study, self.config.patient, self.patients)
+
+    def _key(self, identity: Identity) -> str:
+        return wake_key(str(identity.key), self.config.identifier_system)
+
+    def _is_confirmed(self, claim: Claim, identity: Identity) -> bool:
+        """Tell whether a person confirmed this patient; what was not asked is not answered."""
+        return claim.confirmed and claim.confirmed_identity == self._key(identity)
+
     def _place(self, claim: Claim, study: Study, identity: Identity) -> Settlement:
         """Find patient and resource on the FHIR server, and write the difference."""
-        waiting_for = wake_key(str(identity.key), self.config.identifier_system)
+        waiting_for = self._key(identity)
         keys = [(key.system, key.value) for key in (identity.key, *identity.others)]
         orders = self._orders(study)
         found = self.studies.find(
@@ -167,7 +184,8 @@ class Pipeline:
         )
         try:
             last = Last(claim.identity == waiting_for, claim.patient_reference)
-            subject = self.subjects.resolve(identity, found, confirmed=claim.confirmed, last=last)
+            confirmed = self._is_confirmed(claim, identity)
+            subject = self.subjects.resolve(identity, found, confirmed=confirmed, last=last)
         except PatientAbsent as error:
             verdict = judge_patient(None, self.config.select)
             if verdict.wanted:

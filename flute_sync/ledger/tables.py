@@ -99,6 +99,7 @@ study: Final = Table(
     Column("patient_reference", Text),
     Column("rules", Text),
     Column("identity", Text),  # keyed hash of the identifier by which the subject was found last
+    Column("confirmed_identity", Text),  # whom the study was held for when a person confirmed it
     Column("stated_series", Integer, nullable=False, server_default="0"),  # without instances
     Column("stated_instances", Integer, nullable=False, server_default="0"),
     CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),
@@ -249,6 +250,7 @@ foreign_note: Final = Table(
     Column("named_study_uid", _Uid, nullable=False, index=True),
     Column("title", Text, nullable=False),  # code value of the rejection note, DCM
     Column("instances", JsonText, nullable=False),  # series UID -> SOP Instance UIDs
+    Column("patient_ids", Text, nullable=False, server_default="[]"),  # of the study that keeps it
     PrimaryKeyConstraint("study_id", "named_study_uid", "title"),
     CheckConstraint("length(named_study_uid) BETWEEN 1 AND 64", name="uid"),
     sqlite_with_rowid=False,

@@ -36,7 +36,8 @@ class Claim:
     for another attempt and none has come to a conclusion since. ``received_at`` is when the
     newest fact came, ``first_fact_at`` the oldest that FHIR does not have. ``rules`` and
     ``identity`` are what `Settlement` said last. ``has_notes``: its rejection notes speak of other
-    studies.
+    studies. ``confirmed_identity`` is the key of the Patient for whom the study was held when the
+    person confirmed it: nobody else is confirmed.
     """
 
     study_id: int
@@ -55,6 +56,7 @@ class Claim:
     rules: str | None
     identity: str | None = None
     has_notes: bool = False
+    confirmed_identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,19 @@ from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import StudyRow
 from flute_sync.study import (
+    Code,
     Header,
+    KeyObjects,
     PatientAttributes,
     PatientId,
+    Reference,
     SeriesAttributes,
     StudyInstanceUID,
 )
 from flute_sync.task import State
+from flute_sync.terminology import KEY_OBJECT_SELECTION, REJECTED_FOR_PATIENT_SAFETY
 from tests.contract.fhir_rest import create, new_patient
-from tests.contract.ledger_site import STUDY, header, received
+from tests.contract.ledger_site import OTHER, STUDY, header, received
 
 SYSTEM = "urn:test:patients"
 STEP = "1.2.9.1"
@@ -291,3 +295,68 @@ def test_series_without_instances_are_written_and_replaced(
     assert after is not None
     assert len(after["series"][0]["instance"]) == 2
     assert after["numberOfInstances"] == 2
+
+
+# -- what a person decides, and what a note may take back -----------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["step", "patient"])
+def test_a_person_confirms_whom_the_study_was_held_for_and_nobody_else(
+    daemon: Daemon, fhir: httpx.Client, asked: str
+) -> None:
+    create(fhir, new_patient(SYSTEM, "p3"))
+    daemon.first.received = images("p1")
+    daemon.read(daemon.first)
+    before = resource(fhir)
+    if asked == "step":
+        daemon.perform(ENDED, "p2")
+        assert "PATIENT-STEP-CONFLICT" in daemon.work()
+    else:
+        daemon.first.received = images("p2")
+        assert "PATIENT-CHANGED" in daemon.read(daemon.first)
+    daemon.first.received = images("p3")
+    daemon.ledger.replay(STUDY)
+    assert daemon.work().startswith(State.ON_HOLD)
+    assert resource(fhir) == before
+    daemon.ledger.replay(STUDY)
+    assert daemon.work().startswith(State.COMPLETED)
+    assert "moved to another Patient" in (daemon.ledger.study_view(STUDY).sentence or "")
+
+
+def _note(patient: str, study: StudyInstanceUID, rejected: tuple[Received, ...]) -> Received:
+    (note,) = received([90], study=study)
+    said = Header(
+        KEY_OBJECT_SELECTION,
+        PatientAttributes(id=PatientId(patient)),
+        key_objects=KeyObjects(
+            Code(REJECTED_FOR_PATIENT_SAFETY, "DCM"),
+            tuple(
+                Reference(one.study_instance_uid, one.series_instance_uid, uid)
+                for one in rejected
+                for uid in [one.instance.sop_instance_uid]
+            ),
+        ),
+    )
+    return note._replace(instance=note.instance._replace(header=said))
+
+
+@pytest.mark.parametrize(("patient", "status"), [("p1", "entered-in-error"), ("p2", "available")])
+def test_a_note_in_a_study_of_another_patient_takes_nothing_back(
+    daemon: Daemon, fhir: httpx.Client, patient: str, status: str
+) -> None:
+    daemon.first.received = images("p1")
+    daemon.read(daemon.first)
+    daemon.deliver(received=(_note(patient, OTHER, images("p1")),))
+    daemon.work()
+    assert (resource(fhir) or {})["status"] == status
+
+
+def test_a_note_of_somebody_else_in_a_study_is_a_contradiction(
+    daemon: Daemon, fhir: httpx.Client
+) -> None:
+    daemon.first.received = images("p1")
+    daemon.read(daemon.first)
+    before = resource(fhir)
+    daemon.first.received += (_note("p2", STUDY, images("p1")[:1]),)
+    assert "PATIENT-CONFLICT" in daemon.read(daemon.first)
+    assert resource(fhir) == before
