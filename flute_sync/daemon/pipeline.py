@@ -5,7 +5,7 @@ the ledger hold now.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -52,7 +52,8 @@ class Pipeline:
     """What a step needs; one for all workers.
 
     ``rules`` is a digest of all that decides about a study besides the study itself: when it
-    changes, every study is judged again.
+    changes, every study is judged again. ``patients`` tells by archive how its patients are
+    identified, ``strangers`` how those of any other archive are.
     """
 
     config: Config
@@ -64,6 +65,7 @@ class Pipeline:
     archives: Mapping[str, ArchiveReader]
     removals: Removals
     patients: Mapping[str, PatientSettings]
+    strangers: PatientSettings
 
     @classmethod
     def build(
@@ -84,6 +86,9 @@ class Pipeline:
         """
         system = config.identifier_system
         reader = Reader(ledger, archives, pauses)
+        patients = {
+            entry.name: entry.patient_settings(config.patient) for entry in config.every_archive
+        }
         studies = ImagingStudies(
             fhir,
             id_strategy=config.imaging_study.id_strategy,
@@ -106,9 +111,8 @@ class Pipeline:
                 config.removal,
                 brake or Brake(ledger, lambda: config.removal, tuple(archives)),
             ),
-            patients={
-                entry.name: entry.patient_settings(config.patient) for entry in config.every_archive
-            },
+            patients=patients,
+            strangers=_of_strangers(config.patient, patients.values()),
         )
 
     @property
@@ -161,7 +165,7 @@ class Pipeline:
         return self._place(claim, study, identity)
 
     def _identify(self, study: Study) -> Identity:
-        return identify(study, self.config.patient, self.patients)
+        return identify(study, self.strangers, self.patients)
 
     def _key(self, identity: Identity) -> str:
         return wake_key(str(identity.key), self.config.identifier_system)
@@ -261,6 +265,16 @@ class Pipeline:
             for accession in union(study.evidence, lambda header: header.study.accessions)
             if (system := issuer_system(accession.issuer, systems, default)) is not None
         }
+
+
+def _of_strangers(site: PatientSettings, own: Iterable[PatientSettings]) -> PatientSettings:
+    """Return how patients of an archive are identified that is not, or no more, in the settings.
+
+    Where archives number their patients by themselves, whose numbers its are is not known.
+    """
+    if all(one == site for one in own):
+        return site
+    return site.model_copy(update={"default_system": None})
 
 
 def _references(

@@ -64,8 +64,10 @@ class Snapshot:
     """What one archive held between ``started_at`` and now.
 
     ``generation`` is the claim's when the read began. ``stated`` are the series of which the
-    archive tells no instances. ``absent``: the archive has no such study, which is counted; what it
-    held is kept until that is ``believed``.
+    archive tells no instances. ``of_rows``: it was made of answers to searches, which may leave
+    out what a header states; an issuer that was stated with the same Patient ID stays. ``absent``:
+    the archive has no such study, which is counted; what it held is kept until that is
+    ``believed``.
     """
 
     archive: str
@@ -78,6 +80,7 @@ class Snapshot:
     fingerprint: str | None = None
     absent: bool = False
     believed: bool = False
+    of_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

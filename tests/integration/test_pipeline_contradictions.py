@@ -1,6 +1,6 @@
 """The step of a study on which archives and modalities disagree, against the sandbox's FHIR."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,11 @@ from flute_sync.sandbox.server import Sandbox
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import StudyRow
+from flute_sync.sources.study_reading import Service
 from flute_sync.study import (
     Code,
     Header,
+    Issuer,
     KeyObjects,
     PatientAttributes,
     PatientId,
@@ -47,6 +49,7 @@ class Shelf:
     settings: ArchiveSettings
     received: tuple[Received, ...] | None = None
     stated: tuple[Stated, ...] = ()
+    service: Service = "wado-rs"
 
     @property
     def name(self) -> str:
@@ -62,7 +65,7 @@ class Shelf:
         if self.received is None:
             return None
         now = datetime.now(UTC)
-        return ReadResult(self.received, (), None, now, "wado-rs", self.stated)
+        return ReadResult(self.received, (), None, now, self.service, self.stated)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -71,7 +74,9 @@ class Shelf:
 class Daemon:
     """Ledger and pipeline of a daemon with two archives, one step at a time."""
 
-    def __init__(self, folder: Path, fhir_url: str, **select: Any) -> None:
+    def __init__(
+        self, folder: Path, fhir_url: str, systems: Mapping[str, str] = {}, **select: Any
+    ) -> None:
         names = ("first", "second")
         self.config = Config.model_validate(
             {
@@ -81,7 +86,12 @@ class Daemon:
                 "study": {"quiet_period": "0s"},
                 "patient": {"default_system": SYSTEM},
                 "archives": [
-                    {"name": name, "dicomweb_url": _ADDRESS.format(name)} for name in names
+                    {
+                        "name": name,
+                        "dicomweb_url": _ADDRESS.format(name),
+                        "patient_default_system": systems.get(name),
+                    }
+                    for name in names
                 ],
                 "select": select,
             }
@@ -295,6 +305,32 @@ def test_series_without_instances_are_written_and_replaced(
     assert after is not None
     assert len(after["series"][0]["instance"]) == 2
     assert after["numberOfInstances"] == 2
+
+
+@pytest.mark.parametrize("service", ["c-find", "qido-rs", "wado-rs"])
+def test_an_issuer_that_a_search_leaves_out_stays_stated(
+    daemon: Daemon, fhir: httpx.Client, service: Service
+) -> None:
+    """The number of another issuer must not become one of the archive's own."""
+    foreign = PatientAttributes(id=PatientId("p1", Issuer("ELSEWHERE")))
+    daemon.deliver(received=received([1, 2], said=replace(header(""), patient=foreign)))
+    assert "PATIENT-ISSUER-UNKNOWN" in daemon.work()
+    daemon.first.received, daemon.first.service = images("p1"), service
+    said = daemon.read(daemon.first, daemon.first)
+    assert ("PATIENT-ISSUER-UNKNOWN" in said) is (service != "wado-rs")
+    assert (resource(fhir) is None) is (service != "wado-rs")
+
+
+@pytest.mark.parametrize("systems", [{}, {"second": "urn:test:other"}])
+def test_the_numbers_of_an_archive_that_left_are_not_taken_for_anothers(
+    tmp_path: Path, fhir: httpx.Client, systems: dict[str, str]
+) -> None:
+    """Where each archive numbers by itself, whose numbers these were is not known any more."""
+    daemon = Daemon(tmp_path, str(fhir.base_url).rstrip("/"), systems)
+    daemon.deliver("before", received=images("p1"))
+    said = daemon.work()
+    assert ("PATIENT-SYSTEM-UNKNOWN" in said, resource(fhir) is None) == (bool(systems),) * 2
+    daemon.close()
 
 
 # -- what a person decides, and what a note may take back -----------------------------------------
