@@ -183,6 +183,17 @@ def test_a_report_is_tried_again_until_the_sender_listens(archive: Orthanc) -> N
             assert listener.report()[0] == 1
 
 
+def test_a_sender_that_is_switched_off_holds_up_no_other(archive: Orthanc) -> None:
+    listener = Listener()
+    with called(listener) as port:
+        peers = {"OFF": f"127.0.0.1:{free_port()}", "SENDER": f"127.0.0.1:{port}"}
+        with committing(archive.dicomweb_url, peers=peers, attempts=2, pause="1h") as acceptor:
+            for sender in ("OFF", "SENDER"):
+                with associated(acceptor.port, COMMITMENT, ae_title=sender) as association:
+                    assert ask(association, "1.2.11", referenced(HELD[0], MR)) == 0
+            assert listener.report()[0] == 1
+
+
 def test_a_sender_that_is_not_known_and_gone_is_given_up(
     archive: Orthanc, caplog: pytest.LogCaptureFixture
 ) -> None:
