@@ -141,6 +141,7 @@ Index(
 _partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
 _partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
 _partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
+_partial("ix_study_patient", study.c.patient_reference, "patient_reference IS NOT NULL")
 _partial(
     "ix_study_unsynced",
     study.c.unsynced_since,

@@ -39,6 +39,14 @@ def _study() -> None:
         " CONSTRAINT ck_study_stated CHECK (stated_series >= 0 AND stated_instances >= 0"
         " AND NOT (pruned AND stated_series > 0))"
     )
+    known = sa.text("patient_reference IS NOT NULL")
+    op.create_index(
+        "ix_study_patient",
+        "study",
+        ["patient_reference"],
+        sqlite_where=known,
+        postgresql_where=known,
+    )
     op.drop_index("ix_study_totals", "study")
     op.create_index("ix_study_totals", "study", _TOTALS)
     if op.get_bind().dialect.name == "postgresql":
