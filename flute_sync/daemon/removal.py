@@ -24,7 +24,7 @@ INTERVAL: Final = timedelta(seconds=30)
 """How often it is counted what the archives miss."""
 
 UNWRITTEN_PERIOD: Final = timedelta(hours=1)
-"""The longest period for a study that an archive accepted from us, but that FHIR does not know."""
+"""The longest period for a study that came to us or an archive, but that FHIR does not know."""
 
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -171,11 +171,19 @@ def judge(
     settings: RemovalSettings,
     brake: Brake,
     now: datetime,
+    *,
+    was_held: bool,
 ) -> Verdict:
-    """Judge archives that do not find a study of which they held something."""
+    """Judge archives that do not find a study.
+
+    Parameters
+    ----------
+    was_held
+        Whether they held something of it; else somebody only said that they do.
+    """
     period = settings.period if claim.fhir else min(settings.period, UNWRITTEN_PERIOD)
     next_look = settings.next_look(now, period)
-    accepted = bool(claim.unverified or claim.absences or claim.has_notes)
+    accepted = bool(was_held or claim.unverified or claim.absences or claim.has_notes)
     if claim.fhir is None and not accepted:
         return Verdict(True, next_look)  # nobody was told anything of it
     if not all(
@@ -183,7 +191,8 @@ def judge(
         for absence in absences
     ):
         return Verdict(False, next_look)
-    doubted = claim.fhir is not None and any(
+    is_known = was_held or claim.fhir is not None
+    doubted = is_known and any(
         _is_doubted(brake.look(absence.archive, now), absence) for absence in absences
     )
     return Verdict(not doubted, next_look, doubted)

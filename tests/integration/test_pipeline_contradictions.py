@@ -321,6 +321,18 @@ def test_an_issuer_that_a_search_leaves_out_stays_stated(
     assert (resource(fhir) is None) is (service != "wado-rs")
 
 
+def test_what_came_to_us_is_not_lost_where_its_archive_does_not_find_it_yet(
+    daemon: Daemon, fhir: httpx.Client
+) -> None:
+    """A router may send to us first, and what notices changes may be faster than the archive."""
+    daemon.deliver(received=images("p1"), noticed=(Noticed(STUDY),))
+    assert "ARCHIVE-STUDY-ABSENT" in daemon.work()
+    assert daemon.ledger.study_view(STUDY).instances == 2
+    daemon.first.received = images("p1")
+    assert daemon.read(daemon.first).startswith(State.COMPLETED)
+    assert (resource(fhir) or {})["status"] == "available"
+
+
 @pytest.mark.parametrize("systems", [{}, {"second": "urn:test:other"}])
 def test_the_numbers_of_an_archive_that_left_are_not_taken_for_anothers(
     tmp_path: Path, fhir: httpx.Client, systems: dict[str, str]
