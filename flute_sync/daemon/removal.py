@@ -79,11 +79,15 @@ def missed(ledger: Ledger, settings: RemovalSettings, archive: str) -> Missed:
     FluteSyncError
         When the ledger does not do its part.
     """
-    said = ledger.cursor(SOURCE, archive)
-    confirmed_at = datetime.fromisoformat(said) if said else None
+    confirmed_at = _confirmed_at(ledger, archive)
     found = ledger.missing(archive, confirmed_at or _EVER)
     limit = max(settings.most_at_once, int(settings.share * (found.held + found.missing)))
     return Missed(archive, found.held, found.missing, limit, found.since, confirmed_at)
+
+
+def _confirmed_at(ledger: Ledger, archive: str) -> datetime | None:
+    said = ledger.cursor(SOURCE, archive)
+    return datetime.fromisoformat(said) if said else None
 
 
 def confirm(ledger: Ledger, archive: str, now: datetime) -> None:
@@ -120,9 +124,12 @@ class Brake:
             self.look(archive, now)
 
     def look(self, archive: str, now: datetime) -> Missed:
-        """Return what an archive misses, as counted a moment ago."""
+        """Return what an archive misses, as counted a moment ago; a word of a person counts."""
         at, found = self._seen.get(archive, (None, None))
-        if at is None or found is None or not at <= now < at + INTERVAL / 3:
+        is_recent = at is not None and at <= now < at + INTERVAL / 3
+        if found is not None and found.is_doubted:
+            is_recent &= found.confirmed_at == _confirmed_at(self.ledger, archive)
+        if found is None or not is_recent:
             found = missed(self.ledger, self.settings(), archive)
             self._seen[archive] = now, found
             self._say(found)

@@ -115,7 +115,7 @@ def test_a_persons_word_covers_what_was_missing_then_and_no_more() -> None:
     assert brake.look("pacs", NOW).is_doubted
     confirm(_ledger(fake), "pacs", NOW - 25 * HOUR)
     assert fake.looked == ["pacs"]
-    later = NOW + timedelta(minutes=1)
+    later = NOW + timedelta(seconds=1)
     assert not brake.look("pacs", later).is_doubted
     fake.missing_since += [NOW - 24 * HOUR] * 50
     later += timedelta(minutes=1)
