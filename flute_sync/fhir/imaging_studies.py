@@ -190,22 +190,23 @@ class ImagingStudies:
         Raises
         ------
         FhirConflict
-            Others write to it all the time.
+            Others write to it all the time, or gave it another subject: that must be judged anew.
         FhirAmbiguous, FhirRejected
             It cannot be written.
         """
         current = found
         for attempt in range(_MOST_TRIES):
+            if current is not found:
+                _refuse_another_subject(current, found or ours)
             try:
-                if current is None:
-                    created = self._create(study_instance_uid, ours)
-                    if isinstance(created, Written):
-                        return created
-                    current = created
                 if current is not None:
                     return self._update(
                         study_instance_uid, current, ours, last_digest, known_id, moved
                     )
+                created = self._create(study_instance_uid, ours)
+                if isinstance(created, Written):
+                    return created
+                current = created
             except FhirConflict:
                 if attempt + 1 == _MOST_TRIES:
                     raise
@@ -286,6 +287,12 @@ class ImagingStudies:
             "POST", IMAGING_STUDY, ours, full_url(IMAGING_STUDY, uid), if_none_exist=criteria
         )
         return self._client.transaction(witnessed(entry, self._clock(), self._agent))[0]
+
+
+def _refuse_another_subject(current: Resource | None, judged: Resource) -> None:
+    """Refuse to write over a subject that nobody compared with the patient of the study."""
+    if current is not None and current.get("subject") != judged.get("subject"):
+        raise FhirConflict("its subject is another than was found")
 
 
 def _by_uid(uid: str) -> list[Question]:
