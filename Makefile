@@ -8,8 +8,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test environment services check bench lock clean distclean
 
-# A module's tests stay together, for what they share; the long ones of acceptance/ come first.
-IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadscope --no-loadscope-reorder
+# A module's tests stay together, for what they share; the long ones of acceptance/ come first. Many
+# tests wait for a service, so that one more of them than there are cores goes on at once.
+IN_PARALLEL := --numprocesses=$(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 ))) \
+	--dist=loadscope --no-loadscope-reorder
 
 # Installed without compiling, what is used is compiled on its first use; then it must be kept.
 unexport PYTHONDONTWRITEBYTECODE

@@ -61,11 +61,11 @@ class Event(StrEnum):
     ASSOCIATION_ACCEPTED = "association.accepted", "A DICOM association was accepted."
     ASSOCIATION_REJECTED = (
         "association.rejected",
-        "A DICOM association was rejected; `reason` says why.",
+        "A DICOM association was rejected, or its TLS handshake failed; `reason` says why.",
     )
     ASSOCIATION_ABORTED = (
         "association.aborted",
-        "A DICOM association ended without a release; `reason` says how.",
+        "A DICOM association ended without a release, or could not be read; `reason` says how.",
     )
     STORE_ACCEPTED = (
         "store.accepted",

@@ -8,7 +8,7 @@ References
 PS3.3 C.7.1.1 "Patient Identification Module" and 10.14 (2026b)
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from types import MappingProxyType
@@ -136,7 +136,8 @@ def identify(
     without = len(ids) < len(stated)
     remarks = (Remark("patient-id-missing", PATIENT_ID_TAG),) if without else ()
     patients = {header.patient for header in study.evidence}
-    return Identity(key, _demographics(patients), _others(patients, key, settings), remarks)
+    systems = [per_archive.get(archive, settings) for archive in study.patient_ids] or [settings]
+    return Identity(key, _demographics(patients), _others(patients, key, systems), remarks)
 
 
 def _stated(
@@ -192,18 +193,19 @@ def _system(issuer: Issuer | None, settings: PatientSettings) -> str:
 
 
 def _others(
-    patients: Iterable[PatientAttributes], key: PatientKey, settings: PatientSettings
+    patients: Iterable[PatientAttributes], key: PatientKey, systems: Sequence[PatientSettings]
 ) -> tuple[PatientKey, ...]:
-    if not settings.use_other_ids:
+    """Return what else is good for a match; an issuer must mean one thing wherever the study is."""
+    if not systems[0].use_other_ids:
         return ()
     found = set()
     for stated in {other for patient in patients for other in patient.other_ids}:
         try:
             # The default system is of the archive's own numbers, never of another issuer's.
-            if stated.issuer is not None:
-                found.add(_key(stated, settings))
+            keys = {_key(stated, one) for one in systems} if stated.issuer is not None else set()
         except (PatientIssuerUnknown, PatientSystemUnknown):
             continue
+        found |= keys if len(keys) == 1 else set()
     return tuple(sorted(found - {key}, key=str))
 
 

@@ -20,6 +20,7 @@ from flute_sync.study import (
     StepStatus,
     Study,
     identity_of,
+    may_be_same,
 )
 from flute_sync.terminology import (
     INCORRECT_MODALITY_WORKLIST_ENTRY,
@@ -99,11 +100,24 @@ def notes_on_others(study: Study) -> tuple[KeyObjects, ...]:
     several (PS3.3 C.17.6.2.1, Identical Documents Sequence, 2026b); not every system sends one.
     """
     found = []
-    for header in study.headers:
-        note = header.key_objects if rejection_title(header) else None
+    for header in _notes(study):
+        note = header.key_objects
         if note is not None and (elsewhere := _elsewhere(note, study.study_instance_uid)):
             found.append(KeyObjects(note.title, elsewhere))
     return tuple(found)
+
+
+def _notes(study: Study) -> dict[Header, str]:
+    """Return a study's rejection notes; one of a patient of whom nothing else is takes nothing."""
+    notes = {header: title for header in study.headers if (title := rejection_title(header))}
+    others = {identity_of(header) for header in study.headers if header not in notes}
+    return {
+        header: title
+        for header, title in notes.items()
+        if (stated := identity_of(header)) is None
+        or not others
+        or any(may_be_same(stated, one) for one in others)
+    }
 
 
 def _elsewhere(note: KeyObjects, study_instance_uid: str) -> tuple[Reference, ...]:
@@ -142,8 +156,7 @@ def standing(study: Study, before: str | None = None) -> Standing:
     state = _standing(study)
     if state.status is not Status.AVAILABLE or before not in _WITHDRAWN:
         return state
-    titles = {rejection_title(header) for header in study.headers}
-    titles |= set(map(_title, study.notes_elsewhere))
+    titles = {*_notes(study).values(), *map(_title, study.notes_elsewhere)}
     if before == Status.ENTERED_IN_ERROR and REJECTED_FOR_PATIENT_SAFETY in titles:
         return replace(state, status=Status.ENTERED_IN_ERROR, withheld=True)
     return replace(state, reappeared=True)
@@ -152,7 +165,7 @@ def standing(study: Study, before: str | None = None) -> Standing:
 def _standing(study: Study) -> Standing:
     if study.moved:
         return Standing(study, Status.ENTERED_IN_ERROR)
-    notes = {header: title for header in study.headers if (title := rejection_title(header))}
+    notes = _notes(study)
     if not notes and not any(map(_title, study.notes_elsewhere)):
         return Standing(study, _status_without_notes(study))
     reasons = _reasons(study, notes)

@@ -52,8 +52,8 @@ class SelectSettings(Settings):
     """Procedure code of the study: "RPID2235", or with its scheme designator
     "RADLEX|RPID2235"."""
     calling_ae_titles: tuple[_Text, ...] = ()
-    """AE title that sent the study here by C-STORE. What nobody sent here, but an archive told of or
-    an upload brought, has none and is out of scope."""
+    """AE title that sent the study here by C-STORE. What nobody sent here, but an archive told of
+    or an upload brought, has none and is out of scope."""
     patients: Annotated[str, Field(pattern=r"^(all|known|Group/[A-Za-z0-9.-]{1,64})$")] = "all"
     """all; known: those that are on the FHIR server; "Group/ID": the members of that Group."""
     strict: bool = False

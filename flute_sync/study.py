@@ -197,6 +197,14 @@ def identity_of(header: Header) -> PatientId | None:
     return stated
 
 
+def may_be_same(one: PatientId | None, other: PatientId | None) -> bool:
+    """Tell whether two identifiers may be of one patient; what names nobody is like itself only."""
+    if one is None or other is None:
+        return one is other
+    issuers = {one.issuer, other.issuer} - {None}
+    return one.value == other.value and len(issuers) < 2
+
+
 class Instance(NamedTuple):
     """One SOP instance: its UID, its number in the series, and what its header says."""
 

@@ -145,11 +145,12 @@ class RawSender:
         self,
         port: int,
         contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT), (VERIFICATION, IMPLICIT)),
-        **request: Any,
+        request: bytes | None = None,
+        **stated: Any,
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(association_request(contexts, **request))
+        self.socket.sendall(request or association_request(contexts, **stated))
         self.kind, self.answer = self.read()
 
     def __enter__(self) -> Self:

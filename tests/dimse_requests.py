@@ -108,10 +108,10 @@ def request(
 
 @contextmanager
 def associated(
-    port: int, sop_class: str, syntax: str = EXPLICIT, **more: Any
+    port: int, sop_class: str, syntax: str = EXPLICIT, ae_title: str = "SENDER", **more: Any
 ) -> Iterator[Association]:
     """Open an association by pynetdicom."""
-    entity = AE("SENDER")
+    entity = AE(ae_title)
     association = entity.associate(
         "127.0.0.1",
         port,

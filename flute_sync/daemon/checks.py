@@ -64,7 +64,7 @@ def every_check(config: Config) -> Iterator[Verdict]:
         yield _listener("stow_rs" if config.stow_rs.enabled else "webhook", config.stow_rs)
     if config.store_scp.enabled:
         yield from _behind_associations(config)
-        yield _listener("store_scp", config.store_scp)
+        yield _tried("store_scp", lambda: _associations(config.store_scp))
     if config.console.enabled:
         yield _listener("console", config.console)
 
@@ -92,6 +92,13 @@ def _behind_associations(config: Config) -> Iterator[Verdict]:
         yield _tried("store_scp.pacs", lambda: _pacs(pacs))
     if store.storage_commitment and archive is not None and not archive.is_read_by_find:
         yield _finds_instances(archive)
+
+
+def _associations(settings: StoreScpSettings) -> Verdict:
+    tls = settings.tls
+    if tls is not None and not any(_in_service(file) for _, file in _named_secrets(dict(tls), "")):
+        tls.context()
+    return _listener("store_scp", settings)
 
 
 def _pacs(settings: PacsSettings) -> Verdict:
@@ -162,7 +169,7 @@ def _secrets(config: Config) -> Iterator[Verdict]:
         try:
             read_secret(file)
         except FluteSyncError as error:
-            in_service = file.startswith("credential:")
+            in_service = _in_service(file)
             yield Verdict(
                 name,
                 "warning" if in_service else "error",
@@ -173,15 +180,22 @@ def _secrets(config: Config) -> Iterator[Verdict]:
             )
 
 
+def _in_service(file: str) -> bool:
+    """Tell whether a file is a credential that systemd gives to the service alone."""
+    return file.startswith("credential:")
+
+
 def _named_secrets(settings: object, prefix: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(settings, dict):
-        return
-    for name, value in settings.items():
-        path = f"{prefix}.{name}" if prefix else str(name)
-        if isinstance(value, dict):
-            yield from _named_secrets(value, path)
-        elif isinstance(value, str) and name.endswith("_file"):
-            yield path, value
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            path = f"{prefix}.{name}" if prefix else str(name)
+            if isinstance(value, str) and name.endswith("_file"):
+                yield path, value
+            else:
+                yield from _named_secrets(value, path)
+    elif isinstance(settings, tuple | list):
+        for number, value in enumerate(settings, start=1):
+            yield from _named_secrets(value, f"{prefix}.{number}")
 
 
 def _ledger(config: Config) -> Verdict:

@@ -6,6 +6,7 @@ against each other. ``FLUTE_SYNC_STOW_RS__PORT=8104`` overrides ``[stow_rs] port
 
 import tomllib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -24,9 +25,9 @@ from flute_sync.completeness import StudySettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
 from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.fhir.client import FhirSettings
-from flute_sync.imaging_study import ImagingStudySettings
 from flute_sync.ledger import LedgerSettings
 from flute_sync.link_settings import LinkSettings
+from flute_sync.mapping import ImagingStudySettings
 from flute_sync.patient import PatientSettings
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
@@ -145,7 +146,7 @@ class Config(BaseSettings):
         both = told and console.enabled and own.port != 0
         if both and (own.host, own.port) == (console.host, console.port):
             raise ValueError("stow_rs.port and console.port are the same")
-        if own.enabled and own.mode == "forward" and self._leads_back():
+        if own.enabled and any(map(self._leads_back, self._behind_uploads())):
             raise ValueError("archive.dicomweb_url is the address of [stow_rs] itself")
         if own.enabled and self.webhook.path.startswith(f"{own.path}/studies"):
             raise ValueError("webhook.path is an address of [stow_rs]")
@@ -181,8 +182,16 @@ class Config(BaseSettings):
         """The environment wins over the file; nothing else is looked at."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
-    def _leads_back(self) -> bool:
-        behind = self.archive_named(self.stow_rs.archive)
+    def _behind_uploads(self) -> Iterator[str | None]:
+        """Yield the names of the archives to which instances go on by STOW-RS."""
+        stow, store = self.stow_rs, self.store_scp
+        if stow.enabled and stow.mode == "forward":
+            yield stow.archive
+        if store.enabled and store.mode == "forward" and store.way == "stow-rs":
+            yield store.archive
+
+    def _leads_back(self, name: str | None) -> bool:
+        behind = self.archive_named(name)
         if behind is None:
             return False
         archive = urlsplit(behind.dicomweb_url)

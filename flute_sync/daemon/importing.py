@@ -176,6 +176,29 @@ class _Share:
     is_whole: bool = False
 
 
+@dataclass
+class Patience:
+    """How often in a row a list failed at one place; a list that never came is not waited for."""
+
+    failures: int = 0
+    was_reached: bool = False
+
+    def got(self, page: Page, resume: str | None) -> None:
+        """Take note of a page of a list that went on at ``resume``.
+
+        A list goes on a little before where it stopped: that alone is no progress.
+        """
+        self.was_reached = True
+        if page.resume != resume:
+            self.failures = 0
+
+    def is_over(self, error: TransientError) -> bool:
+        """Take note of a failure; tell whether it is of no use to wait."""
+        self.failures += 1
+        given_up = isinstance(error, ArchiveServerError) and self.failures >= TRIES
+        return given_up or not self.was_reached
+
+
 class _OneArchive:
     def __init__(
         self,
@@ -241,22 +264,20 @@ class _OneArchive:
 
     def _pages(self, pulse: Pulse) -> Iterator[Page]:
         """List the archive, and wait for it where it is down."""
-        choice, failures, was_reached = self._plan.choice, 0, False
+        choice, patience = self._plan.choice, Patience()
         while not pulse.stopping:
             now = datetime.now(UTC)
             try:
                 self.total = self.total or self._listing.count(choice, now)
                 for page in self._listing.pages(choice, self._resume, now, pulse.asked):
-                    failures, was_reached = 0, True
+                    patience.got(page, self._resume)
                     yield page
                     self._resume = page.resume
                 return
             except TransientError as error:
-                failures += 1
-                given_up = isinstance(error, ArchiveServerError) and failures >= TRIES
-                if not was_reached or given_up:
+                if patience.is_over(error):
                     raise
-                self._pause(error, failures, pulse)
+                self._pause(error, patience.failures, pulse)
 
     def _pause(self, error: FluteSyncError, failures: int, pulse: Pulse) -> None:
         wait = min(timedelta(seconds=1) * (1 << failures), LONGEST_WAIT)

@@ -5,7 +5,7 @@ the ledger hold now.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,7 +33,12 @@ from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
 from flute_sync.ledger import Claim, Ledger, Settlement
 from flute_sync.patient import Subject
-from flute_sync.patient_errors import IdentityError, PatientAbsent, PatientIdMissing
+from flute_sync.patient_errors import (
+    IdentityError,
+    PatientAbsent,
+    PatientIdMissing,
+    PatientStepConflict,
+)
 from flute_sync.rejection import accepted
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
@@ -51,7 +56,8 @@ class Pipeline:
     """What a step needs; one for all workers.
 
     ``rules`` is a digest of all that decides about a study besides the study itself: when it
-    changes, every study is judged again.
+    changes, every study is judged again. ``patients`` tells by archive how its patients are
+    identified, ``strangers`` how those of any other archive are.
     """
 
     config: Config
@@ -64,6 +70,7 @@ class Pipeline:
     removals: Removals
     linker: Linker
     patients: Mapping[str, PatientSettings]
+    strangers: PatientSettings
 
     @classmethod
     def build(
@@ -84,6 +91,9 @@ class Pipeline:
         """
         system = config.identifier_system
         reader = Reader(ledger, archives, pauses)
+        patients = {
+            entry.name: entry.patient_settings(config.patient) for entry in config.every_archive
+        }
         studies = ImagingStudies(
             fhir,
             id_strategy=config.imaging_study.id_strategy,
@@ -109,9 +119,8 @@ class Pipeline:
                 brake or Brake(ledger, lambda: config.removal, tuple(archives)),
             ),
             linker=linker,
-            patients={
-                entry.name: entry.patient_settings(config.patient) for entry in config.every_archive
-            },
+            patients=patients,
+            strangers=_of_strangers(config.patient, patients.values()),
         )
 
     @property
@@ -149,10 +158,12 @@ class Pipeline:
         if not verdict.wanted and not is_kept:
             return left_out(verdict.reason, prune=bool(self.archives))
         told = accepted(study)
-        if claim.confirmed and told.headers:
-            told = replace(told, steps=())  # a person said that the archive is right
         try:
-            identity = identify(told, self.config.patient, self.patients)
+            identity = self._identify(told)
+        except PatientStepConflict as error:
+            identity = self._identify(replace(told, steps=()))
+            if not self._is_confirmed(claim, identity):  # a person said that the archive is right
+                return hold(error, self._key(identity))
         except PatientIdMissing as error:
             if study.headers or not study.steps:
                 return hold(error)
@@ -161,9 +172,19 @@ class Pipeline:
             return hold(error)
         return self._place(claim, study, identity)
 
+    def _identify(self, study: Study) -> Identity:
+        return identify(study, self.strangers, self.patients)
+
+    def _key(self, identity: Identity) -> str:
+        return wake_key(str(identity.key), self.config.identifier_system)
+
+    def _is_confirmed(self, claim: Claim, identity: Identity) -> bool:
+        """Tell whether a person confirmed this patient; what was not asked is not answered."""
+        return claim.confirmed and claim.confirmed_identity == self._key(identity)
+
     def _place(self, claim: Claim, study: Study, identity: Identity) -> Settlement:
         """Find patient and resource on the FHIR server, and write the difference."""
-        waiting_for = wake_key(str(identity.key), self.config.identifier_system)
+        waiting_for = self._key(identity)
         keys = [(key.system, key.value) for key in (identity.key, *identity.others)]
         orders = self._orders(study)
         found = self.studies.find(
@@ -175,7 +196,8 @@ class Pipeline:
         )
         try:
             last = Last(claim.identity == waiting_for, claim.patient_reference)
-            subject = self.subjects.resolve(identity, found, confirmed=claim.confirmed, last=last)
+            confirmed = self._is_confirmed(claim, identity)
+            subject = self.subjects.resolve(identity, found, confirmed=confirmed, last=last)
         except PatientAbsent as error:
             verdict = judge_patient(None, self.config.select)
             if verdict.wanted:
@@ -256,6 +278,16 @@ class Pipeline:
             for accession in union(study.evidence, lambda header: header.study.accessions)
             if (system := issuer_system(accession.issuer, systems, default)) is not None
         }
+
+
+def _of_strangers(site: PatientSettings, own: Iterable[PatientSettings]) -> PatientSettings:
+    """Return how patients of an archive are identified that is not, or no more, in the settings.
+
+    Where archives number their patients by themselves, whose numbers its are is not known.
+    """
+    if all(one == site for one in own):
+        return site
+    return site.model_copy(update={"default_system": None})
 
 
 def _references(

@@ -142,5 +142,6 @@ class Reader:
                 series_count=found.series_count,
                 instance_count=found.instance_count,
                 fingerprint=found.fingerprint,
+                of_rows=found.service != "wado-rs",
             ),
         )

@@ -24,7 +24,7 @@ INTERVAL: Final = timedelta(seconds=30)
 """How often it is counted what the archives miss."""
 
 UNWRITTEN_PERIOD: Final = timedelta(hours=1)
-"""The longest period for a study that an archive accepted from us, but that FHIR does not know."""
+"""The longest period for a study that came to us or an archive, but that FHIR does not know."""
 
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -79,11 +79,15 @@ def missed(ledger: Ledger, settings: RemovalSettings, archive: str) -> Missed:
     FluteSyncError
         When the ledger does not do its part.
     """
-    said = ledger.cursor(SOURCE, archive)
-    confirmed_at = datetime.fromisoformat(said) if said else None
+    confirmed_at = _confirmed_at(ledger, archive)
     found = ledger.missing(archive, confirmed_at or _EVER)
     limit = max(settings.most_at_once, int(settings.share * (found.held + found.missing)))
     return Missed(archive, found.held, found.missing, limit, found.since, confirmed_at)
+
+
+def _confirmed_at(ledger: Ledger, archive: str) -> datetime | None:
+    said = ledger.cursor(SOURCE, archive)
+    return datetime.fromisoformat(said) if said else None
 
 
 def confirm(ledger: Ledger, archive: str, now: datetime) -> None:
@@ -120,9 +124,12 @@ class Brake:
             self.look(archive, now)
 
     def look(self, archive: str, now: datetime) -> Missed:
-        """Return what an archive misses, as counted a moment ago."""
+        """Return what an archive misses, as counted a moment ago; a word of a person counts."""
         at, found = self._seen.get(archive, (None, None))
-        if at is None or found is None or not at <= now < at + INTERVAL / 3:
+        is_recent = at is not None and at <= now < at + INTERVAL / 3
+        if found is not None and found.is_doubted:
+            is_recent &= found.confirmed_at == _confirmed_at(self.ledger, archive)
+        if found is None or not is_recent:
             found = missed(self.ledger, self.settings(), archive)
             self._seen[archive] = now, found
             self._say(found)
@@ -171,11 +178,19 @@ def judge(
     settings: RemovalSettings,
     brake: Brake,
     now: datetime,
+    *,
+    was_held: bool,
 ) -> Verdict:
-    """Judge archives that do not find a study of which they held something."""
+    """Judge archives that do not find a study.
+
+    Parameters
+    ----------
+    was_held
+        Whether they held something of it; else somebody only said that they do.
+    """
     period = settings.period if claim.fhir else min(settings.period, UNWRITTEN_PERIOD)
     next_look = settings.next_look(now, period)
-    accepted = bool(claim.unverified or claim.absences or claim.has_notes)
+    accepted = bool(was_held or claim.unverified or claim.absences or claim.has_notes)
     if claim.fhir is None and not accepted:
         return Verdict(True, next_look)  # nobody was told anything of it
     if not all(
@@ -183,7 +198,8 @@ def judge(
         for absence in absences
     ):
         return Verdict(False, next_look)
-    doubted = claim.fhir is not None and any(
+    is_known = was_held or claim.fhir is not None
+    doubted = is_known and any(
         _is_doubted(brake.look(absence.archive, now), absence) for absence in absences
     )
     return Verdict(not doubted, next_look, doubted)

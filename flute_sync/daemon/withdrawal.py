@@ -69,7 +69,8 @@ class Removals:
         is_gone = {absence.archive for absence in lost} >= study.archives
         if lost and is_gone and (explained := self._explained(claim, study)) is not None:
             return Left(explained, believed=True, next_look=now)
-        verdict = judge(claim, lost or read.absences, self.settings, self.brake, now)
+        absences = lost or read.absences
+        verdict = judge(claim, absences, self.settings, self.brake, now, was_held=bool(lost))
         if not verdict.believed:
             left = None if is_gone else study
             return Left(left, False, verdict.next_look, verdict.doubted)

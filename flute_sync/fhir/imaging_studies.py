@@ -230,21 +230,22 @@ class ImagingStudies:
         Raises
         ------
         FhirConflict
-            Others write to it all the time.
+            Others write to it all the time, or gave it another subject: that must be judged anew.
         FhirAmbiguous, FhirRejected
             It cannot be written.
         """
         what = _Write(study_instance_uid, ours, last_digest, known_id, moved, dropped, account)
         current = found
         for attempt in range(_MOST_TRIES):
+            if current is not found:
+                _refuse_another_subject(current, found or ours)
             try:
-                if current is None:
-                    created = self._create(what)
-                    if isinstance(created, Written):
-                        return self._accounted(created, what)
-                    current = created
                 if current is not None:
                     return self._update(what, current)
+                created = self._create(what)
+                if isinstance(created, Written):
+                    return self._accounted(created, what)
+                current = created
             except FhirConflict:
                 if attempt + 1 == _MOST_TRIES:
                     raise
@@ -339,6 +340,12 @@ class ImagingStudies:
         )
         said = witnessed(entry, self._clock(), self._agent, what.account or Account())
         return self._client.transaction(said)[0]
+
+
+def _refuse_another_subject(current: Resource | None, judged: Resource) -> None:
+    """Refuse to write over a subject that nobody compared with the patient of the study."""
+    if current is not None and current.get("subject") != judged.get("subject"):
+        raise FhirConflict("its subject is another than was found")
 
 
 def _by_uid(uid: str) -> list[Question]:

@@ -147,6 +147,20 @@ def split_identities(text: str) -> frozenset[str]:
     return frozenset(map(_compact, json.loads(text))) if text != "[]" else frozenset()
 
 
+def with_issuers(stated: Iterable[str], known: Iterable[str]) -> frozenset[str]:
+    """Return stored identities, those without issuer with the one that is known of their number."""
+    issued: dict[str, set[str]] = {}
+    for text in known:
+        if (said := json.loads(text)) and said.get("issuer"):
+            issued.setdefault(said["value"], set()).add(text)
+    found: set[str] = set()
+    for text in stated:
+        said = json.loads(text)
+        is_bare = bool(said) and not said.get("issuer")
+        found |= issued.get(said["value"], {text}) if is_bare else {text}
+    return frozenset(found)
+
+
 @lru_cache(maxsize=_REMEMBERED)
 def load_identities(text: str) -> frozenset[PatientId | None]:
     """Return the identities that were stored as one text.

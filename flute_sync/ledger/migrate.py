@@ -1,14 +1,11 @@
 """The schema's revision: make it, check it, raise it."""
 
 import logging
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from flute_sync.events import Event, fields
@@ -65,7 +62,7 @@ def upgrade(settings: LedgerSettings) -> str:
             found = _revision(connection)
         if found is None:
             raise LedgerAbsent("the database is empty")
-        if found not in {script.revision for script in _directory().walk_revisions()}:
+        if found not in _revisions():
             raise LedgerSchemaError(f"{found} is from a newer flute-sync")
         _raise_to_head(database)
     finally:
@@ -82,9 +79,8 @@ def _raise_to_head(database: Database) -> None:
         found = _revision(connection)
         if found == _head():
             return
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        # Alembic is dear to load, and only few runs of few verbs need it.
+        import_module("flute_sync.ledger.alembic_upgrade").run(connection, scripts())
         sentence = f"The ledger was raised to revision {_head()}."
         connection.execute(
             event_table.insert().values(
@@ -101,25 +97,21 @@ def _revision(connection: Connection) -> str | None:
         return None
     if _VERSIONS not in tables:
         raise LedgerCorrupt("the database holds other tables")
-    found = MigrationContext.configure(connection).get_current_revision()
+    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     if found is None:
         raise LedgerCorrupt("the database has no schema revision")
+    return str(found)
+
+
+def _revisions() -> list[str]:
+    """Return the revisions in their order; a file is named after the one it makes."""
+    found = sorted(
+        path.name.partition("_")[0] for path in (scripts() / "versions").glob("[0-9]*_*.py")
+    )
+    if not found:
+        raise LedgerCorrupt(f"no migrations in {scripts()}")
     return found
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def _directory() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
-
-
 def _head() -> str:
-    head = _directory().get_current_head()
-    if head is None:
-        raise LedgerCorrupt(f"no migrations in {scripts()}")
-    return head
+    return _revisions()[-1]

@@ -43,6 +43,7 @@ def load_study(connection: Connection, study_id: int, order: Sequence[str] = ())
     performed = steps.of_study(driver, study_id)
     # Of a study that only a modality told of nothing can be missing.
     was_there = bool(headers) or not performed
+    patient_ids = {name: load_identities(ids) for name, *_, ids in archives.values()}
     return Study(
         study_instance_uid=StudyInstanceUID(uid),
         series=series,
@@ -54,9 +55,9 @@ def load_study(connection: Connection, study_id: int, order: Sequence[str] = ())
         and bool(archives)
         and not series
         and all(one[3] for one in archives.values()),
-        notes_elsewhere=naming(driver, uid),
+        notes_elsewhere=naming(driver, uid, frozenset().union(*patient_ids.values())),
         steps=performed,
-        patient_ids={name: load_identities(ids) for name, *_, ids in archives.values()},
+        patient_ids=patient_ids,
     )
 
 

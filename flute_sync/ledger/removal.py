@@ -5,15 +5,19 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from flute_sync.archive_errors import ArchiveManyAbsent, ArchiveStudyAbsent
+from flute_sync.archive_errors import ArchiveManyAbsent
 from flute_sync.ledger.columns import maybe_from_stored, to_stored
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.values import Missing
 
-_DOUBTED: Final = [ArchiveStudyAbsent.code, ArchiveManyAbsent.code]
+# Whatever their last step met: an archive that was down meanwhile is not to be believed sooner.
+# What is believed to be gone from an archive is not known of it any more.
 _MISSING: Final = (
     "SELECT count(*), min(absent_since) FROM study_archive JOIN study ON study.id = study_id"
-    " WHERE archive_id = ? AND absences > 0 AND absent_since > ? AND code IN (?)"
+    " WHERE archive_id = ? AND absences > 0 AND absent_since > ? AND unsynced_since IS NOT NULL"
+    " AND (EXISTS (SELECT 1 FROM instance WHERE study_id = study.id AND (archives & ?) <> 0)"
+    " OR EXISTS (SELECT 1 FROM stated_series AS said WHERE said.study_id = study.id"
+    " AND said.archive_id = study_archive.archive_id))"
 )
 _NOT_BELIEVED: Final = (
     "SELECT study.id FROM study_archive JOIN study ON study.id = study_id"
@@ -44,7 +48,8 @@ def missing(connection: Connection, archive_id: int, after: datetime) -> Missing
         Only those that were missed later than this.
     """
     driver = Driver(connection)
-    ((count, since),) = driver.rows(_MISSING, archive_id, to_stored(after), _DOUBTED)
+    bit = 1 << (archive_id - 1)
+    ((count, since),) = driver.rows(_MISSING, archive_id, to_stored(after), bit)
     ((held,),) = driver.rows(_HELD, archive_id)
     return Missing(held, count, maybe_from_stored(since))
 

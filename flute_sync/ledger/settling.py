@@ -52,12 +52,14 @@ class Settler:
             settlement = replace(settlement, event=TaskEvent.HAND_BACK, next_attempt_at=None)
         event = TaskEvent.SUPERSEDE if superseded else settlement.event
         state = after(State(row.state), event)
+        confirmed = _confirmed(row.confirmed, claimed, settlement.event)
         values = {
             "of": row.id,
             "state": state.value,
             "lease_owner": None,
             "attempts": _attempts(row.attempts, settlement.event),
-            "confirmed": _confirmed(row.confirmed, claimed, settlement.event),
+            "confirmed": confirmed,
+            "confirmed_identity": None if confirmed is None else row.confirmed_identity,
             "next_attempt_at": self._next_attempt(row, state, settlement),
             "unsynced_since": _unsynced(row, state, settlement.event),
             "news_since": row.news_since if superseded else None,

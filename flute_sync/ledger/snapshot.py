@@ -13,7 +13,13 @@ from flute_sync.events import Event
 from flute_sync.intake import Received, Stated
 from flute_sync.ledger import instances, trail
 from flute_sync.ledger import stated as statements
-from flute_sync.ledger.columns import HeaderStore, dump_identity, load_header, pack_uid
+from flute_sync.ledger.columns import (
+    HeaderStore,
+    dump_identity,
+    load_header,
+    pack_uid,
+    with_issuers,
+)
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import Held
 from flute_sync.ledger.places import Places, kind_of
@@ -188,7 +194,8 @@ class SnapshotWriter:
         row.series_count, row.instance_count = snapshot.series_count, snapshot.instance_count
         _keep_fingerprint(row, snapshot.fingerprint)
         if _is_told(snapshot):
-            row.patient_ids = self._named(study, headers)
+            named = self._named(study, headers)
+            row.patient_ids = with_issuers(named, row.patient_ids) if snapshot.of_rows else named
         was_missing = row.absences > 0
         if self._is_doubtful or (snapshot.absent and is_held):
             row.read_owed = study.generation

@@ -102,6 +102,7 @@ study: Final = Table(
     Column("patient_reference", Text),
     Column("rules", Text),
     Column("identity", Text),  # keyed hash of the identifier by which the subject was found last
+    Column("confirmed_identity", Text),  # whom the study was held for when a person confirmed it
     Column("stated_series", Integer, nullable=False, server_default="0"),  # without instances
     Column("stated_instances", Integer, nullable=False, server_default="0"),
     CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),
@@ -143,7 +144,7 @@ Index(
 _partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
 _partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
 _partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
-_partial("ix_study_patient_reference", study.c.patient_reference, "patient_reference IS NOT NULL")
+_partial("ix_study_patient", study.c.patient_reference, "patient_reference IS NOT NULL")
 _partial(
     "ix_study_unsynced",
     study.c.unsynced_since,
@@ -253,6 +254,7 @@ foreign_note: Final = Table(
     Column("named_study_uid", _Uid, nullable=False, index=True),
     Column("title", Text, nullable=False),  # code value of the rejection note, DCM
     Column("instances", JsonText, nullable=False),  # series UID -> SOP Instance UIDs
+    Column("patient_ids", Text, nullable=False, server_default="[]"),  # of the study that keeps it
     PrimaryKeyConstraint("study_id", "named_study_uid", "title"),
     CheckConstraint("length(named_study_uid) BETWEEN 1 AND 64", name="uid"),
     sqlite_with_rowid=False,

@@ -38,7 +38,8 @@ class Claim:
     for another attempt and none has come to a conclusion since. ``received_at`` is when the
     newest fact came, ``first_fact_at`` the oldest that FHIR does not have. ``rules`` and
     ``identity`` are what `Settlement` said last. ``has_notes``: its rejection notes speak of other
-    studies.
+    studies. ``confirmed_identity`` is the key of the Patient for whom the study was held when the
+    person confirmed it: nobody else is confirmed.
     """
 
     study_id: int
@@ -57,6 +58,7 @@ class Claim:
     rules: str | None
     identity: str | None = None
     has_notes: bool = False
+    confirmed_identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,10 @@ class Snapshot:
     """What one archive held between ``started_at`` and now.
 
     ``generation`` is the claim's when the read began. ``stated`` are the series of which the
-    archive tells no instances. ``absent``: the archive has no such study, which is counted; what it
-    held is kept until that is ``believed``.
+    archive tells no instances. ``of_rows``: it was made of answers to searches, which may leave
+    out what a header states; an issuer that was stated with the same Patient ID stays. ``absent``:
+    the archive has no such study, which is counted; what it held is kept until that is
+    ``believed``.
     """
 
     archive: str
@@ -78,6 +82,7 @@ class Snapshot:
     fingerprint: str | None = None
     absent: bool = False
     believed: bool = False
+    of_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

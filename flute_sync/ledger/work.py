@@ -159,6 +159,7 @@ def _as_claim(connection: Connection, row: Row[Any]) -> Claim:
         rules=row.rules,
         identity=row.identity,
         has_notes=bool(row.has_notes),
+        confirmed_identity=row.confirmed_identity,
     )
 
 
@@ -248,16 +249,15 @@ def raised(now: datetime) -> dict[str, object]:
 def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_kept: int) -> None:
     """Make a study ready because a person asks for it, and read its archives again.
 
-    Where the study is held for a decision that only a person can take, this is the decision.
+    Where the study is held for a decision that only a person can take, this is the decision: on
+    the Patient who was named then, and on no other.
 
     Raises
     ------
     StudyUnknown
     """
     row = connection.execute(
-        select(study.c.id, study.c.generation, study.c.code, study.c.confirmed)
-        .where(study.c.study_instance_uid == uid)
-        .with_for_update()
+        select(study).where(study.c.study_instance_uid == uid).with_for_update()
     ).one_or_none()
     if row is None:
         raise StudyUnknown(study_instance_uid=uid)
@@ -269,7 +269,11 @@ def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_
     connection.execute(
         update(study)
         .where(study.c.id == row.id)
-        .values(**raised(now), confirmed=generation if confirms else None)
+        .values(
+            **raised(now),
+            confirmed=generation if confirms else None,
+            confirmed_identity=(row.waiting_for or row.confirmed_identity) if confirms else None,
+        )
     )
     connection.execute(make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))
     sentence = "A person asked for another attempt."

@@ -146,6 +146,7 @@ class ChangeFeedPoller:
                     self._reset(now)
                     return
                 yield page
+                position = position.after(page)
                 last, offset = offset, max(entry.sequence for entry in page)
                 if offset <= last:
                     raise ArchiveServerError(f"{_NAME}: its pages do not end")
@@ -154,7 +155,8 @@ class ChangeFeedPoller:
             if newest is None or newest <= offset:
                 return
             if offset > position.sequence:  # a gap, and nobody says how wide
-                self._deliver(Position(offset, position.at), now)
+                position = position._replace(sequence=offset)
+                self._deliver(position, now)
             yield []
             offset += size
 

@@ -25,7 +25,8 @@ from flute_sync.archive_errors import (
 )
 from flute_sync.dimse_errors import CommitmentUnreported
 from flute_sync.sources.commitment_lookup import FailureReason
-from flute_sync.sources.dimse_association import DimseAssociation, encoded_command
+from flute_sync.sources.dimse_association import DimseAssociation
+from flute_sync.sources.dimse_connection import encoded_command
 from flute_sync.sources.dimse_dataset import TRANSFER_SYNTAXES
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 
@@ -133,7 +134,7 @@ def report_there(answered: Answered, report: Report) -> None:
 def report_anew(peer: DimsePeerSettings, report: Report) -> None:
     """Report on an association of our own, in the role of the SCP; raises as `report_there`."""
     try:
-        association = DimseAssociation.open(peer, {SOP_CLASS_UID: TRANSFER_SYNTAXES}, as_scp=True)
+        association = DimseAssociation(peer, {SOP_CLASS_UID: TRANSFER_SYNTAXES}, as_scp=True)
         try:
             answer = _asked(association, peer, report)
             association.release()

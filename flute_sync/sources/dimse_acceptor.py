@@ -2,12 +2,13 @@
 
 References
 ----------
-PS3.8 9 and PS3.15 B.12 (2026b): the BCP 195 RFC 8996, 9325 TLS profile.
+PS3.8 9 (2026b).
 """
 
 import logging
 import socket
 import ssl
+import sys
 import threading
 import time
 import warnings
@@ -23,14 +24,14 @@ from pynetdicom.transport import AssociationServer, RequestHandler, ThreadedAsso
 
 from flute_sync import __version__
 from flute_sync.events import Event, fields
-from flute_sync.settings_errors import ListenerUnavailable, SecretUnreadable
+from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.dimse_incoming import IncomingAssociation
+from flute_sync.sources.dimse_peer import keep_alive
 from flute_sync.sources.dimse_policy import Handler, Policy, Service
 from flute_sync.sources.dimse_provider import BoundedSocket
 from flute_sync.sources.store_session import SOURCE, StoreSession, printable_ae_title
-from flute_sync.sources.store_settings import DimseTlsSettings, StoreScpSettings
+from flute_sync.sources.store_settings import StoreScpSettings
 from flute_sync.sources.store_sink import Caller, Sink
-from flute_sync.transport.secret import secret_path
 
 __all__ = ["Acceptor", "Handler", "Service"]
 
@@ -41,7 +42,6 @@ _BEAT: Final = timedelta(seconds=0.5)
 _STALE: Final = timedelta(seconds=10)
 _LAST_WORDS: Final = timedelta(seconds=3)
 _PAUSE: Final = timedelta(seconds=0.1)
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 4.2; TLS 1.3 has its own
 _SPARE_CONNECTIONS: Final = 16
 
 
@@ -122,7 +122,7 @@ class Acceptor:
             When one cannot be used; the old ones stay.
         """
         if self.settings.tls is not None:
-            self._tls = _tls_context(self.settings.tls)
+            self._tls = self.settings.tls.context()
 
     def stop(self, grace: timedelta) -> None:
         """Take no more associations; end each after the message in hand, or break it off."""
@@ -185,6 +185,7 @@ class Acceptor:
         """
         connection.settimeout(self.settings.acse_timeout.total_seconds())
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(connection)
         return connection if self._tls is None else self._tls.wrap_socket(connection, True)
 
     def _members(self) -> list[IncomingAssociation]:
@@ -246,6 +247,16 @@ class _Server(ThreadedAssociationServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection ended before it was an association."""
         self.ended()
+        error = sys.exception()
+        if isinstance(error, ssl.SSLError):
+            log.warning(
+                "a connection failed before it was an association",
+                extra=fields(
+                    Event.ASSOCIATION_REJECTED,
+                    source=SOURCE,
+                    reason=f"TLS: {error.reason or 'broken off'}",
+                ),
+            )
 
     def shutdown(self) -> None:
         """Stop listening."""
@@ -315,20 +326,3 @@ def _silence() -> None:
     warnings.filterwarnings("ignore", module=r"(pydicom|pynetdicom)(\.|$)")
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-
-
-def _tls_context(tls: DimseTlsSettings) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_ciphers(_CIPHERS)
-    key = None if tls.key_file is None else secret_path(tls.key_file)
-    try:
-        # A key with a passphrase must fail here, not ask at a terminal that nobody watches.
-        context.load_cert_chain(secret_path(tls.cert_file), key, password="")
-        if tls.ca_file is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(secret_path(tls.ca_file))
-    except (OSError, ssl.SSLError):
-        raise SecretUnreadable("cert_file, key_file, ca_file: not usable together") from None
-    return context

@@ -143,8 +143,8 @@ class IncomingAssociation(Association):
                 connection.close()
             if not self.exchange.is_idle:
                 self.exchange.interrupt(self.failure or StoreInterrupted())
+            self._tell()
             if self.session is not None:
-                self._tell()
                 self.session.close()
         except Exception:
             log.exception("An association failed at its end.")
@@ -152,15 +152,16 @@ class IncomingAssociation(Association):
             self.house.leave(self)
 
     def _tell(self) -> None:
-        if self.is_released or self.session is None:
+        failure, session = self.failure, self.session
+        if self.is_released or (session is None and failure is None):
             return
-        failure = self.failure or StoreInterrupted("the sender aborted or went away")
+        failure = failure or StoreInterrupted("the sender aborted or went away")
         log.warning(
             "an association ended without a release",
             extra=fields(
                 Event.ASSOCIATION_ABORTED,
                 source=SOURCE,
-                calling_ae_title=self.session.caller.calling_ae_title,
+                calling_ae_title=None if session is None else session.caller.calling_ae_title,
                 code=failure.code,
                 reason=failure.detail or failure.message(),
             ),

@@ -56,13 +56,6 @@ class Context(NamedTuple):
     transfer_syntax: str
 
 
-class Negotiated(NamedTuple):
-    """What the peer accepts, by abstract syntax, and the largest P-DATA-TF it takes (0: any)."""
-
-    contexts: Mapping[str, Context]
-    largest_pdu_bytes: int
-
-
 def association_request(
     settings: DimsePeerSettings,
     proposed: Iterable[tuple[str, Sequence[str]]],
@@ -101,13 +94,28 @@ def association_request(
     return pdu.encode()
 
 
-def negotiated(kind: int, body: bytes, proposals: Proposals) -> Negotiated:
-    """Read the answer to a request.
+def negotiated(agreed: Mapping[int, str], proposals: Proposals) -> dict[str, Context]:
+    """Return the accepted contexts by abstract syntax, of those that were proposed in order."""
+    ids = zip(range(1, 256, 2), proposals.items(), strict=False)
+    return {
+        abstract_syntax: Context(context_id, agreed[context_id])
+        for context_id, (abstract_syntax, offered) in ids
+        if agreed.get(context_id) in offered
+    }
+
+
+def acceptance(kind: int, body: bytes) -> tuple[dict[int, str], int]:
+    """Read which contexts a peer accepts with which transfer syntax, and its largest P-DATA-TF.
 
     Parameters
     ----------
     kind, body
-        Of its PDU.
+        Of the PDU that answers a request.
+
+    Returns
+    -------
+    dict of int to str, int
+        The size is 0 where the peer takes any.
 
     Raises
     ------
@@ -115,21 +123,6 @@ def negotiated(kind: int, body: bytes, proposals: Proposals) -> Negotiated:
         When the peer does not want us.
     ArchiveUnavailable, ArchiveServerError
         When it does not want us now, or does not speak DICOM.
-    """
-    accepted, largest_pdu_bytes = acceptance(kind, body)
-    ids = zip(range(1, 256, 2), proposals.items(), strict=False)
-    contexts = {
-        abstract_syntax: Context(context_id, accepted[context_id])
-        for context_id, (abstract_syntax, offered) in ids
-        if accepted.get(context_id) in offered
-    }
-    return Negotiated(contexts, largest_pdu_bytes)
-
-
-def acceptance(kind: int, body: bytes) -> tuple[dict[int, str], int]:
-    """Read which contexts a peer accepts with which transfer syntax, and its largest P-DATA-TF.
-
-    Raises as `negotiated`.
     """
     if kind != _ACCEPTED:
         raise _refusal(kind, body)

@@ -5,15 +5,20 @@ References
 PS3.5 6.2 for AE, PS3.8 9.1 and PS3.15 B.12 for TLS (2026b).
 """
 
+import socket
 import ssl
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from flute_sync.settings import Port, PositiveDuration, SecretFile, Settings
 from flute_sync.settings_errors import ConfigurationError, SecretUnreadable
 from flute_sync.transport import secret_path
+
+_SILENT_FOR: Final = timedelta(minutes=1)
+_ASKED_EVERY: Final = timedelta(seconds=20)
+_ASKED_OFTEN: Final = 6
 
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
 """Up to 16 characters, neither backslash nor control, spaces only between (PS3.5 6.2)."""
@@ -79,3 +84,19 @@ class DimsePeerSettings(Settings):
 
     answer_timeout: PositiveDuration = timedelta(seconds=60)
     """Longest wait for the answer to a request, and for it to take what it is sent."""
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Let TCP find out about a peer that is gone without a word, within three minutes.
+
+    Associations may be open for hours. One whose modality was switched off would be counted for as
+    long, and firewalls forget connections on which nothing moves.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", int(_SILENT_FOR.total_seconds())),
+        ("TCP_KEEPINTVL", int(_ASKED_EVERY.total_seconds())),
+        ("TCP_KEEPCNT", _ASKED_OFTEN),
+    ):
+        if option := getattr(socket, name, None):  # of Linux
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom.acse import ACSE
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -22,6 +22,7 @@ from flute_sync.dimse_errors import ProtocolViolated, StoreInterrupted, StoreToo
 from flute_sync.sources.dimse_commands import LARGEST_COMMAND_BYTES, Command
 from flute_sync.sources.dimse_exchange import Response
 from flute_sync.sources.dimse_pdus import Fragment, pieces
+from flute_sync.sources.dimse_requests import ASSOCIATE_RQ, readable
 from flute_sync.sources.store_session import printable_ae_title
 from flute_sync.sources.store_sink import Caller, Context
 
@@ -52,7 +53,11 @@ class Negotiation(ACSE):
             association.is_rejected = True
             association.kill()
             return
-        proposed = request.presentation_context_definition_list
+        # One without a transfer syntax cannot be accepted; pynetdicom would stumble over it.
+        proposed = [
+            one for one in request.presentation_context_definition_list if one.transfer_syntax
+        ]
+        request.presentation_context_definition_list = proposed
         self.acceptor.supported_contexts = association.house.policy.supported(proposed)
         super().negotiate_association()
 
@@ -112,6 +117,16 @@ class Provider(DULServiceProvider):
         self.kill_dul()
         if self.is_alive() and threading.current_thread() is not self:
             self.join(_LONGEST_COMMIT.total_seconds())
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        if bytestream[0] == ASSOCIATE_RQ:
+            bytestream = bytearray(readable(bytes(bytestream)))
+        try:
+            return super()._decode_pdu(bytestream)
+        except Exception:
+            association = cast("IncomingAssociation", self.assoc)
+            association.failure = ProtocolViolated("a PDU that cannot be read")
+            raise
 
     def _is_transport_event(self) -> bool:
         association = cast("IncomingAssociation", self.assoc)

@@ -22,7 +22,8 @@ from flute_sync.archive_errors import (
     ArchiveUnavailable,
 )
 from flute_sync.errors import FluteSyncError
-from flute_sync.sources.dimse_association import DimseAssociation, Message, encoded_command
+from flute_sync.sources.dimse_association import DimseAssociation, Message
+from flute_sync.sources.dimse_connection import encoded_command
 from flute_sync.sources.find_rows import (
     ASKED,
     EXPLICIT_SYNTAX,
@@ -189,7 +190,7 @@ class FindSession:
             association.abort()
             association = None
         if association is None:
-            association = DimseAssociation.open(self._settings, _PROPOSALS)
+            association = DimseAssociation(self._settings, _PROPOSALS)
         context = association.accepted.get(STUDY_ROOT_FIND)
         if context is None:
             association.abort()

@@ -146,7 +146,11 @@ class Windows:
         except ArchiveTooSlow:
             self.widest = max(1, tried // 2)
             raise
-        if self._refusal is not None and self._answers == before:
+        if self._answers == before:
+            self._raise_refusal()
+
+    def _raise_refusal(self) -> None:
+        if self._refusal is not None:
             raise self._refusal
 
     def at_once(self, ask: Ask) -> Found:

@@ -90,10 +90,7 @@ def understand(body: bytes, most: int) -> Message:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise NoticeNotJson from None
-    elements = _elements(document)
-    if len(elements) > most:
-        raise NoticeTooLarge(f"{len(elements)} elements")
-    meanings = [_meaning(element) for element in elements]
+    meanings = [_meaning(element) for element in _elements(document, most)]
     told = {(one.study_instance_uid, one.archive): one for one in meanings if isinstance(one, Told)}
     message = Message(
         tuple(told.values()),
@@ -113,12 +110,14 @@ def _first_fault(meanings: list[Meaning]) -> str:
     return "it is empty"
 
 
-def _elements(document: Any) -> list[Any]:
-    if isinstance(document, list):
-        return document
-    studies = document.get("studies") if isinstance(document, dict) else None
+def _elements(document: Any, most: int) -> list[Any]:
+    studies = document.get("studies") if isinstance(document, dict) else document
     if not isinstance(studies, list):
         return [document]
+    if len(studies) > most:
+        raise NoticeTooLarge(f"{len(studies)} elements")
+    if not isinstance(document, dict):
+        return studies
     common = {name: document[name] for name in ("archive", "notice") if name in document}
     return [
         {**common, **(one if isinstance(one, dict) else {"study_instance_uid": one})}

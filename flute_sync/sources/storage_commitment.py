@@ -12,6 +12,7 @@ PS3.4 J (2026b), PS3.3 C.14 (2026b).
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -53,6 +54,7 @@ SOURCE: Final = "storage_commitment"
 _REQUEST_COMMITMENT: Final = 1
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
 _BEAT: Final = timedelta(seconds=1)
+_WORKERS: Final = 4  # a sender that is switched off is called for minutes: others must not wait
 
 
 class _Pending(NamedTuple):
@@ -89,7 +91,10 @@ class StorageCommitment:
         self._header = header
         self._waiting: queue.Queue[_Pending] = queue.Queue(settings.max_requests)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="storage-commitment", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name="storage-commitment", daemon=True)
+            for _ in range(_WORKERS)
+        ]
 
     @property
     def operations(self) -> Mapping[evt.EventType, Operation]:
@@ -98,16 +103,19 @@ class StorageCommitment:
 
     def start(self) -> None:
         """Begin to ask the archive."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def alive(self) -> bool:
         """Whether requests are still worked on."""
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def stop(self, grace: timedelta) -> None:
-        """End after the request in hand, or in the middle of it."""
+        """End after the requests in hand, or in the middle of them."""
         self._stopping.set()
-        self._thread.join(grace.total_seconds())
+        deadline = time.monotonic() + grace.total_seconds()
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
 
     def act(self, request: Request) -> Told:
         """Take a request.
@@ -155,7 +163,7 @@ class StorageCommitment:
             raise ArgumentInvalid(error.detail) from error
         return transaction_uid, asked
 
-    # -- in a thread of its own ------------------------------------------------------------------
+    # -- in threads of its own -------------------------------------------------------------------
 
     def _work(self) -> None:
         while not self._stopping.is_set():

@@ -17,11 +17,10 @@ from flute_sync.dimse_errors import InstanceMismatch
 from flute_sync.intake import Intake, Received, Refused
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.store_intent import AssociationIntent
-from flute_sync.sources.store_sink import Caller, Context, StoreCommand
+from flute_sync.sources.store_sink import Caller, Context, StoreCommand, is_stored
 from flute_sync.study import StudyInstanceUID
 
 _LARGEST_HELD_BYTES: Final = 16 << 20
-_WARNINGS: Final = frozenset({0x0001, 0x0107, 0x0116})
 
 
 class Outlets(Protocol):
@@ -164,7 +163,7 @@ class ForwardedInstance:
         except BaseException:
             self._intent.abandon()
             raise
-        if _is_success(status):
+        if is_stored(status):
             self._intent.deliver(received)
         return status
 
@@ -208,8 +207,3 @@ class ForwardedInstance:
         if stated != (self._command.sop_class_uid, self._command.sop_instance_uid):
             raise InstanceMismatch(study_instance_uid=received.study_instance_uid)
         return received
-
-
-def _is_success(status: int) -> bool:
-    """Tell whether a status says that the instance is stored, be it with a warning."""
-    return status == 0 or status & 0xF000 == 0xB000 or status in _WARNINGS

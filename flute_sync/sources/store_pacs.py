@@ -27,7 +27,7 @@ def probe(settings: DimsePeerSettings) -> None:
     ConfigurationError, SecretUnreadable
         When our certificates cannot be used.
     """
-    StoreAssociation.open(settings, [_VERIFICATION]).release()
+    StoreAssociation(settings, [_VERIFICATION]).release()
 
 
 class PacsOutlets:
@@ -55,7 +55,7 @@ class PacsOutlets:
         for start in range(0, len(unknown), MOST_CONTEXTS):
             contexts = unknown[start : start + MOST_CONTEXTS]
             try:
-                association = StoreAssociation.open(self._settings, contexts)
+                association = StoreAssociation(self._settings, contexts)
             except FluteSyncError:
                 return proposed
             taken |= {one: association.takes(one) for one in contexts}
@@ -90,7 +90,7 @@ class PacsOutlet:
         if self._association is not None and not self._association.alive():
             self.cancel()
         if self._association is None:
-            self._association = StoreAssociation.open(self._settings, self._contexts)
+            self._association = StoreAssociation(self._settings, self._contexts)
         self._association.begin(command)
 
     def send(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from flute_sync.dimse_errors import DataSetAbsent, InstanceUidInvalid, SopClassMismatch
 from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
-from flute_sync.sources.store_sink import Caller, Door, Incoming, Sink, StoreCommand
+from flute_sync.sources.store_sink import Caller, Door, Incoming, Sink, StoreCommand, is_stored
 from flute_sync.valuerep import uid_problem
 
 log = logging.getLogger(__name__)
@@ -32,11 +32,6 @@ class Answer(NamedTuple):
 
     status: int
     comment: str = ""
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether the sender must not take the instance for stored; PS3.7 annex C."""
-        return self.status != 0 and self.status & 0xF000 != 0xB000 and self.status != 0x0107
 
 
 def printable_ae_title(title: str) -> str:
@@ -75,7 +70,7 @@ class StoreSession:
         """Count an answer; the first refusal of a kind is logged, all are summed up at the end."""
         self._count(answer.status)
         self._bytes += size
-        if not answer.is_failure:
+        if is_stored(answer.status):
             self._stored += 1
             return
         code = error.code if error is not None else f"{answer.status:04X}"

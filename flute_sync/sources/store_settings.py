@@ -1,15 +1,19 @@
 """``[store_scp]``: the DICOM address that modalities and the PACS send to."""
 
+import ssl
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from flute_sync.settings import Port, PositiveDuration, SecretFile, Settings
+from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.sources.commitment_settings import CommitmentSettings
 from flute_sync.sources.dimse_peer import AeTitle, DimsePeerSettings
 from flute_sync.sources.http_access import TlsSettings, is_loopback
+from flute_sync.transport.secret import secret_path
 
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 4.2; TLS 1.3 has its own
 _Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
 
@@ -19,6 +23,33 @@ class DimseTlsSettings(TlsSettings):
     ca_file: SecretFile | None = None
     """PEM certificates of the authorities whose client certificates are let in; none: senders
     need no certificate."""
+
+    def context(self) -> ssl.SSLContext:
+        """Return what connections are wrapped with.
+
+        Raises
+        ------
+        SecretUnreadable
+            When a certificate or its key cannot be used.
+
+        References
+        ----------
+        PS3.15 B.12 (2026b): the BCP 195 RFC 8996, 9325 TLS profile.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_ciphers(_CIPHERS)
+        key = None if self.key_file is None else secret_path(self.key_file)
+        try:
+            # A key with a passphrase must fail here, not ask at a terminal that nobody watches.
+            context.load_cert_chain(secret_path(self.cert_file), key, password="")
+            if self.ca_file is not None:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(secret_path(self.ca_file))
+        except (OSError, ssl.SSLError):
+            raise SecretUnreadable("cert_file, key_file, ca_file: not usable together") from None
+        return context
 
 
 class PacsSettings(DimsePeerSettings):

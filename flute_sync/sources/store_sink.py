@@ -6,7 +6,19 @@ C-STORE request. All calls block; those of one association never overlap.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+_WARNINGS: Final = frozenset({0x0001, 0x0107, 0x0116})
+
+
+def is_stored(status: int) -> bool:
+    """Tell whether a status says that the instance is stored, be it with a warning.
+
+    References
+    ----------
+    PS3.7 annex C, PS3.4 B.2.3 (2026b)
+    """
+    return status == 0 or status & 0xF000 == 0xB000 or status in _WARNINGS
 
 
 class Context(NamedTuple):

@@ -30,9 +30,9 @@ from flute_sync.errors import PermanentError, TransientError
 from flute_sync.intake import Received
 from flute_sync.sources.dicomweb import ArchiveSettings
 from flute_sync.sources.store_sink import Caller, Context, StoreCommand
-from flute_sync.sources.stow_forward import TELLING, UNAUTHORIZED, judge, whole
+from flute_sync.sources.stow_forward import TELLING, UNAUTHORIZED, judge, upload
 from flute_sync.sources.stow_response import StoreResponse
-from flute_sync.transport import upload_client, what_failed
+from flute_sync.transport import upload_client
 
 _T = TypeVar("_T")
 
@@ -98,8 +98,8 @@ class StowOutlets:
 
     async def _end(self) -> None:
         uploads = asyncio.all_tasks() - {asyncio.current_task()}
-        for upload in uploads:
-            upload.cancel()
+        for task in uploads:
+            task.cancel()
         await asyncio.gather(*uploads, return_exceptions=True)
         await self._client.aclose()
 
@@ -111,28 +111,7 @@ class StowOutlets:
         ArchiveUnavailable, ArchiveServerError
             When there is no whole answer.
         """
-        request = httpx.Request(
-            "POST",
-            self._target,
-            content=body,
-            headers={
-                "User-Agent": self._client.headers["User-Agent"],
-                "Content-Type": content_type,
-                "Accept": "application/dicom+json",
-                "Accept-Encoding": "identity",
-            },
-            extensions={"timeout": self._timeout.as_dict()},
-        )
-        try:
-            response = await self._client.send(request, stream=True)
-            try:
-                return await whole(response)
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
-            raise ArchiveUnavailable(what_failed(error)) from error
-        finally:
-            await body.aclose()
+        return await upload(self._client, self._target, content_type, body, self._timeout)
 
 
 class StowOutlet:
@@ -168,17 +147,17 @@ class StowOutlet:
         ArchiveUnavailable, ArchiveServerError, ArchiveRefused, ArchiveUnauthorized
             When it does not say what became of the instance.
         """
-        upload = self._current()
-        self._ready += upload.tail
+        current = self._current()
+        self._ready += current.tail
         self._hand_over()
         self._upload = None
-        return _status(self._outlets.run(upload.answer()), received)
+        return _status(self._outlets.run(current.answer()), received)
 
     def cancel(self) -> None:
         """Break the request off; its end was not sent."""
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            self._outlets.run(upload.cancel())
+        current, self._upload = self._upload, None
+        if current is not None:
+            self._outlets.run(current.cancel())
 
     def close(self) -> None:
         """End the way."""
@@ -209,11 +188,11 @@ class _Upload:
 
     @classmethod
     async def open(cls, outlets: StowOutlets) -> "_Upload":
-        upload = cls(outlets)
-        if await upload._ended_during(upload._connected.wait()):
-            upload._task.result()
+        opened = cls(outlets)
+        if await opened._ended_during(opened._connected.wait()):
+            opened._task.result()
             raise ArchiveServerError("it answered before it had anything of the upload")
-        return upload
+        return opened
 
     async def hand_over(self, piece: bytes) -> None:
         if await self._ended_during(self._pieces.put(piece)):

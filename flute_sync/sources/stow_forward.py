@@ -217,30 +217,9 @@ class ForwardedUpload:
             await self._intent.release()
 
     async def _exchanged(self, body: AsyncIterator[bytes]) -> httpx.Response:
-        stream = self._relay.stream(body)
-        # Put together by hand: the client's own way costs as much as reading a header.
-        request = httpx.Request(
-            "POST",
-            self._target,
-            content=stream,
-            headers={
-                "User-Agent": self._client.headers["User-Agent"],
-                "Content-Type": self._relay.content_type,
-                "Accept": "application/dicom+json",
-                "Accept-Encoding": "identity",
-            },
-            extensions={"timeout": self._timeout.as_dict()},
-        )
-        try:
-            response = await self._client.send(request, stream=True)
-            try:
-                return await whole(response)
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
-            raise ArchiveUnavailable(what_failed(error)) from error
-        finally:
-            await stream.aclose()
+        relay = self._relay
+        stream = relay.stream(body)
+        return await upload(self._client, self._target, relay.content_type, stream, self._timeout)
 
     async def _settled(self, response: httpx.Response) -> Reply:
         try:
@@ -285,14 +264,47 @@ def _passed_through(response: httpx.Response, error: ArchiveServerError) -> Repl
     return Reply(status, response.content, response.headers.get("content-type", "text/plain"))
 
 
-async def whole(response: httpx.Response) -> httpx.Response:
-    """Read an answer to its end, where that comes soon enough.
+async def upload(
+    client: httpx.AsyncClient,
+    target: httpx.URL,
+    content_type: str,
+    body: AsyncGenerator[bytes, None],
+    waits: httpx.Timeout,
+) -> httpx.Response:
+    """Send an upload to an archive, and return its answer.
 
     Raises
     ------
-    ArchiveServerError
-        When it is too large.
+    ArchiveUnavailable, ArchiveServerError
+        When there is no whole answer.
     """
+    # Put together by hand: the client's own way costs as much as reading a header.
+    request = httpx.Request(
+        "POST",
+        target,
+        content=body,
+        headers={
+            "User-Agent": client.headers["User-Agent"],
+            "Content-Type": content_type,
+            "Accept": "application/dicom+json",
+            "Accept-Encoding": "identity",
+        },
+        extensions={"timeout": waits.as_dict()},
+    )
+    try:
+        response = await client.send(request, stream=True)
+        try:
+            return await _whole(response)
+        finally:
+            await response.aclose()
+    except httpx.HTTPError as error:
+        raise ArchiveUnavailable(what_failed(error)) from error
+    finally:
+        await body.aclose()
+
+
+async def _whole(response: httpx.Response) -> httpx.Response:
+    """Read an answer to its end, where that is not too large."""
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk

@@ -1,4 +1,4 @@
-"""Whom each archive names, series without instances, procedure steps."""
+"""Whom each archive, note and person names, series without instances, procedure steps."""
 
 import json
 from collections.abc import Iterator
@@ -24,18 +24,28 @@ def upgrade() -> None:
     _study()
     _stated_series()
     _procedure_step()
-    op.execute("ALTER TABLE study_archive ADD COLUMN patient_ids TEXT DEFAULT '[]' NOT NULL")
+    for table in ("study_archive", "foreign_note"):
+        op.execute(f"ALTER TABLE {table} ADD COLUMN patient_ids TEXT DEFAULT '[]' NOT NULL")
     _fill(op.get_bind())
 
 
 def _study() -> None:
     # In words that both databases know: SQLite would have to copy the table for a new check, and
     # all rows that refer to the old one would go with it.
+    op.execute("ALTER TABLE study ADD COLUMN confirmed_identity TEXT")
     op.execute("ALTER TABLE study ADD COLUMN stated_series INTEGER DEFAULT 0 NOT NULL")
     op.execute(
         "ALTER TABLE study ADD COLUMN stated_instances INTEGER DEFAULT 0 NOT NULL"
         " CONSTRAINT ck_study_stated CHECK (stated_series >= 0 AND stated_instances >= 0"
         " AND NOT (pruned AND stated_series > 0))"
+    )
+    known = sa.text("patient_reference IS NOT NULL")
+    op.create_index(
+        "ix_study_patient",
+        "study",
+        ["patient_reference"],
+        sqlite_where=known,
+        postgresql_where=known,
     )
     op.drop_index("ix_study_totals", "study")
     op.create_index("ix_study_totals", "study", _TOTALS)

@@ -23,14 +23,6 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("patient_reference", name="pk_link_epoch"),
     )
-    known = sa.text("patient_reference IS NOT NULL")
-    op.create_index(
-        "ix_study_patient_reference",
-        "study",
-        ["patient_reference"],
-        sqlite_where=known,
-        postgresql_where=known,
-    )
 
 
 def _link() -> None:

@@ -104,7 +104,7 @@ def test_a_corrected_patient_is_held_until_a_person_confirms_and_then_moves(
         site.ask("retry", upload.uid)
         eventually(lambda: _told(site, "study.unchanged", upload.uid))
         assert "Confirmed" not in site.run("retry", upload.uid).stdout
-        eventually(lambda: site.state(upload.uid) == "completed")
+        eventually(lambda: site.state(upload.uid) == "completed", every=0.5)
     assert _versions(hapi, moved) == 2
     assert {entry["subject"]["reference"] for entry in [study(upload.uid)]} == {now}
 
@@ -215,7 +215,7 @@ def test_two_archives_that_name_two_patients_are_held_until_they_agree(
         copy.modify_patient(upload.uid, other.patient_id)
         eventually(lambda: held(1))
         copy.modify_patient(upload.uid, upload.patient.patient_id)
-        eventually(lambda: site.state(upload.uid) == "completed")
+        eventually(lambda: site.state(upload.uid) == "completed", every=0.5)
         assert study(upload.uid) == first
         copy.modify_patient(upload.uid, other.patient_id)
         eventually(lambda: held(2))

@@ -81,7 +81,7 @@ def test_notes_take_back_all_or_a_part_and_count_only_while_they_are_there(
         says("available", 7)
         versions = study(upload.uid)["meta"]["versionId"]
         site.ask("retry", upload.uid)
-        eventually(lambda: site.state(upload.uid) == "completed")
+        eventually(lambda: site.state(upload.uid) == "completed", every=0.5)
         assert study(upload.uid)["meta"]["versionId"] == versions
         assert study(upload.uid)["subject"]["reference"] == patient
 
@@ -121,7 +121,7 @@ def test_a_note_on_everything_says_what_becomes_of_the_study(
             assert "series" not in found
         pacs.delete(upload.uid)
         site.ask("retry", upload.uid)
-        eventually(lambda: site.state(upload.uid) == "completed")
+        eventually(lambda: site.state(upload.uid) == "completed", every=0.5)
         assert study(upload.uid) == found
         history = httpx.get(f"{hapi.base_url}/ImagingStudy/{found['id']}/_history").json()
         assert history["total"] == int(found["meta"]["versionId"])

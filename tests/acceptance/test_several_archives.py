@@ -111,4 +111,4 @@ def test_one_that_is_down_keeps_nobody_from_the_other(
         assert ready.status_code == 200
         assert "vna" in ready.text
         second.start()
-        eventually(lambda: site.state(late.uid) == "completed")
+        eventually(lambda: site.state(late.uid) == "completed", every=0.5)

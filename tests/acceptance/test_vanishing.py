@@ -52,7 +52,7 @@ def test_a_deleted_study_is_looked_for_again_before_fhir_says_so(
         assert found["status"] == "available"
         _let_a_day_pass(site)
         site.ask("retry", upload.uid)
-        eventually(lambda: site.state(upload.uid) == "completed")
+        eventually(lambda: site.state(upload.uid) == "completed", every=0.5)
         (found,) = imaging_studies(sandbox.fhir_url, upload.uid)
         assert found["status"] == "unknown"
 
@@ -183,6 +183,6 @@ def test_a_patient_who_is_gone_is_not_made_again_and_the_next_one_is_followed(
         eventually(lambda: site.logged("study.on_hold"))
         assert site.ask("study", upload.uid)["code"] == "PATIENT-GONE"
         second = create_patient(sandbox.fhir_url, upload.patient)
-        eventually(lambda: site.state(upload.uid) == "completed")
+        eventually(lambda: site.state(upload.uid) == "completed", every=0.5)
         (found,) = imaging_studies(sandbox.fhir_url, upload.uid)
         assert found["subject"]["reference"] == second

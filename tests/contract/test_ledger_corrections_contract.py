@@ -134,6 +134,27 @@ def test_what_an_archive_misses_is_counted_until_it_is_believed(site: Site) -> N
     assert site.ledger.missing("pacs", began - SECOND).missing == 1
 
 
+def test_what_is_missing_stays_so_while_its_archive_or_fhir_is_down(site: Site) -> None:
+    began = site.clock.now
+    _known(site, STUDY, OTHER)
+    for uid in (STUDY, OTHER):
+        site.ledger.replay(uid)
+        claimed = site.claim()
+        site.snapshot(claimed, absent=True)
+        absent = failed(site.clock.now + timedelta(hours=1), code="ARCHIVE-STUDY-ABSENT")
+        site.ledger.settle(claimed, absent)
+    site.clock.now += timedelta(hours=2)
+    for code in ("ARCHIVE-UNAVAILABLE", "FHIR-UNAVAILABLE"):
+        site.ledger.settle(site.claim(), failed(site.clock.now + timedelta(hours=1), code=code))
+    assert site.ledger.missing("pacs", began - SECOND).missing == 2
+    site.clock.now += timedelta(hours=2)
+    claimed = site.claim()
+    site.snapshot(claimed, absent=True, believed=True)
+    site.ledger.settle(claimed, synced("1"))
+    site.ledger.replay(claimed.study_instance_uid)  # judged again, it is gone still
+    assert site.ledger.missing("pacs", began - SECOND).missing == 1
+
+
 def test_who_was_found_by_a_number_is_woken_by_it(site: Site) -> None:
     site.deliver(received([1]))
     site.ledger.settle(site.claim(), synced(identity="k1"))

@@ -33,6 +33,7 @@ MR, KO = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.88.59"
 MPPS = "1.2.840.10008.3.1.2.3.3"
 NOTES = ("113001", "113037", "113038", "113039", "113000")
 TABLES = (
+    "fhir_study",
     "event",
     "instance",
     "stated_series",
@@ -222,7 +223,7 @@ PLAIN = ImagingStudySettings()
 
 
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

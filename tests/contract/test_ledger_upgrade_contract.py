@@ -9,8 +9,9 @@ from alembic import command
 from sqlalchemy import Connection, create_engine, text
 
 from flute_sync.ledger import LedgerSettings, upgrade
+from flute_sync.ledger.alembic_upgrade import configuration
 from flute_sync.ledger.columns import pack_uid
-from flute_sync.ledger.migrate import _config
+from flute_sync.ledger.migrate import scripts
 from flute_sync.ledger_errors import LedgerSchemaError
 from flute_sync.study import Issuer, PatientId, SOPInstanceUID, StudyInstanceUID
 from flute_sync.task import State
@@ -146,7 +147,7 @@ def filled(site: Site) -> Site:
         open(site.url.removeprefix("sqlite:///"), "w").close()
     engine = create_engine(site.url)
     with engine.begin() as connection:
-        config = _config()
+        config = configuration(scripts())
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
     with engine.begin() as connection:

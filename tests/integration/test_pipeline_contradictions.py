@@ -1,6 +1,6 @@
 """The step of a study on which archives and modalities disagree, against the sandbox's FHIR."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,16 +19,22 @@ from flute_sync.sandbox.server import Sandbox
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import StudyRow
+from flute_sync.sources.study_reading import Service
 from flute_sync.study import (
+    Code,
     Header,
+    Issuer,
+    KeyObjects,
     PatientAttributes,
     PatientId,
+    Reference,
     SeriesAttributes,
     StudyInstanceUID,
 )
 from flute_sync.task import State
+from flute_sync.terminology import KEY_OBJECT_SELECTION, REJECTED_FOR_PATIENT_SAFETY
 from tests.contract.fhir_rest import create, new_patient
-from tests.contract.ledger_site import STUDY, header, received
+from tests.contract.ledger_site import OTHER, STUDY, header, received
 
 SYSTEM = "urn:test:patients"
 STEP = "1.2.9.1"
@@ -43,6 +49,7 @@ class Shelf:
     settings: ArchiveSettings
     received: tuple[Received, ...] | None = None
     stated: tuple[Stated, ...] = ()
+    service: Service = "wado-rs"
 
     @property
     def name(self) -> str:
@@ -58,7 +65,7 @@ class Shelf:
         if self.received is None:
             return None
         now = datetime.now(UTC)
-        return ReadResult(self.received, (), None, now, "wado-rs", self.stated)
+        return ReadResult(self.received, (), None, now, self.service, self.stated)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -67,7 +74,9 @@ class Shelf:
 class Daemon:
     """Ledger and pipeline of a daemon with two archives, one step at a time."""
 
-    def __init__(self, folder: Path, fhir_url: str, **select: Any) -> None:
+    def __init__(
+        self, folder: Path, fhir_url: str, systems: Mapping[str, str] = {}, **select: Any
+    ) -> None:
         names = ("first", "second")
         self.config = Config.model_validate(
             {
@@ -77,7 +86,12 @@ class Daemon:
                 "study": {"quiet_period": "0s"},
                 "patient": {"default_system": SYSTEM},
                 "archives": [
-                    {"name": name, "dicomweb_url": _ADDRESS.format(name)} for name in names
+                    {
+                        "name": name,
+                        "dicomweb_url": _ADDRESS.format(name),
+                        "patient_default_system": systems.get(name),
+                    }
+                    for name in names
                 ],
                 "select": select,
             }
@@ -291,3 +305,106 @@ def test_series_without_instances_are_written_and_replaced(
     assert after is not None
     assert len(after["series"][0]["instance"]) == 2
     assert after["numberOfInstances"] == 2
+
+
+@pytest.mark.parametrize("service", ["c-find", "qido-rs", "wado-rs"])
+def test_an_issuer_that_a_search_leaves_out_stays_stated(
+    daemon: Daemon, fhir: httpx.Client, service: Service
+) -> None:
+    """The number of another issuer must not become one of the archive's own."""
+    foreign = PatientAttributes(id=PatientId("p1", Issuer("ELSEWHERE")))
+    daemon.deliver(received=received([1, 2], said=replace(header(""), patient=foreign)))
+    assert "PATIENT-ISSUER-UNKNOWN" in daemon.work()
+    daemon.first.received, daemon.first.service = images("p1"), service
+    said = daemon.read(daemon.first, daemon.first)
+    assert ("PATIENT-ISSUER-UNKNOWN" in said) is (service != "wado-rs")
+    assert (resource(fhir) is None) is (service != "wado-rs")
+
+
+def test_what_came_to_us_is_not_lost_where_its_archive_does_not_find_it_yet(
+    daemon: Daemon, fhir: httpx.Client
+) -> None:
+    """A router may send to us first, and what notices changes may be faster than the archive."""
+    daemon.deliver(received=images("p1"), noticed=(Noticed(STUDY),))
+    assert "ARCHIVE-STUDY-ABSENT" in daemon.work()
+    assert daemon.ledger.study_view(STUDY).instances == 2
+    daemon.first.received = images("p1")
+    assert daemon.read(daemon.first).startswith(State.COMPLETED)
+    assert (resource(fhir) or {})["status"] == "available"
+
+
+@pytest.mark.parametrize("systems", [{}, {"second": "urn:test:other"}])
+def test_the_numbers_of_an_archive_that_left_are_not_taken_for_anothers(
+    tmp_path: Path, fhir: httpx.Client, systems: dict[str, str]
+) -> None:
+    """Where each archive numbers by itself, whose numbers these were is not known any more."""
+    daemon = Daemon(tmp_path, str(fhir.base_url).rstrip("/"), systems)
+    daemon.deliver("before", received=images("p1"))
+    said = daemon.work()
+    assert ("PATIENT-SYSTEM-UNKNOWN" in said, resource(fhir) is None) == (bool(systems),) * 2
+    daemon.close()
+
+
+# -- what a person decides, and what a note may take back -----------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["step", "patient"])
+def test_a_person_confirms_whom_the_study_was_held_for_and_nobody_else(
+    daemon: Daemon, fhir: httpx.Client, asked: str
+) -> None:
+    create(fhir, new_patient(SYSTEM, "p3"))
+    daemon.first.received = images("p1")
+    daemon.read(daemon.first)
+    before = resource(fhir)
+    if asked == "step":
+        daemon.perform(ENDED, "p2")
+        assert "PATIENT-STEP-CONFLICT" in daemon.work()
+    else:
+        daemon.first.received = images("p2")
+        assert "PATIENT-CHANGED" in daemon.read(daemon.first)
+    daemon.first.received = images("p3")
+    daemon.ledger.replay(STUDY)
+    assert daemon.work().startswith(State.ON_HOLD)
+    assert resource(fhir) == before
+    daemon.ledger.replay(STUDY)
+    assert daemon.work().startswith(State.COMPLETED)
+    assert "moved to another Patient" in (daemon.ledger.study_view(STUDY).sentence or "")
+
+
+def _note(patient: str, study: StudyInstanceUID, rejected: tuple[Received, ...]) -> Received:
+    (note,) = received([90], study=study)
+    said = Header(
+        KEY_OBJECT_SELECTION,
+        PatientAttributes(id=PatientId(patient)),
+        key_objects=KeyObjects(
+            Code(REJECTED_FOR_PATIENT_SAFETY, "DCM"),
+            tuple(
+                Reference(one.study_instance_uid, one.series_instance_uid, uid)
+                for one in rejected
+                for uid in [one.instance.sop_instance_uid]
+            ),
+        ),
+    )
+    return note._replace(instance=note.instance._replace(header=said))
+
+
+@pytest.mark.parametrize(("patient", "status"), [("p1", "entered-in-error"), ("p2", "available")])
+def test_a_note_in_a_study_of_another_patient_takes_nothing_back(
+    daemon: Daemon, fhir: httpx.Client, patient: str, status: str
+) -> None:
+    daemon.first.received = images("p1")
+    daemon.read(daemon.first)
+    daemon.deliver(received=(_note(patient, OTHER, images("p1")),))
+    daemon.work()
+    assert (resource(fhir) or {})["status"] == status
+
+
+def test_a_note_of_somebody_else_in_a_study_is_a_contradiction(
+    daemon: Daemon, fhir: httpx.Client
+) -> None:
+    daemon.first.received = images("p1")
+    daemon.read(daemon.first)
+    before = resource(fhir)
+    daemon.first.received += (_note("p2", STUDY, images("p1")[:1]),)
+    assert "PATIENT-CONFLICT" in daemon.read(daemon.first)
+    assert resource(fhir) == before

@@ -183,6 +183,17 @@ def test_a_report_is_tried_again_until_the_sender_listens(archive: Orthanc) -> N
             assert listener.report()[0] == 1
 
 
+def test_a_sender_that_is_switched_off_holds_up_no_other(archive: Orthanc) -> None:
+    listener = Listener()
+    with called(listener) as port:
+        peers = {"OFF": f"127.0.0.1:{free_port()}", "SENDER": f"127.0.0.1:{port}"}
+        with committing(archive.dicomweb_url, peers=peers, attempts=2, pause="1h") as acceptor:
+            for sender in ("OFF", "SENDER"):
+                with associated(acceptor.port, COMMITMENT, ae_title=sender) as association:
+                    assert ask(association, "1.2.11", referenced(HELD[0], MR)) == 0
+            assert listener.report()[0] == 1
+
+
 def test_a_sender_that_is_not_known_and_gone_is_given_up(
     archive: Orthanc, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +201,20 @@ def test_a_sender_that_is_not_known_and_gone_is_given_up(
         with associated(acceptor.port, COMMITMENT) as association:
             assert ask(association, "1.2.8", referenced(HELD[0], MR)) == 0
         eventually(lambda: "could not be delivered" in caplog.text)
+
+
+def test_a_sender_that_refuses_the_report_is_told_again_and_given_up(
+    archive: Orthanc, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = Listener(status=0x0110)
+    with called(listener) as port:
+        peers = {"SENDER": f"127.0.0.1:{port}"}
+        with committing(archive.dicomweb_url, peers=peers, attempts=2) as acceptor:
+            with associated(acceptor.port, COMMITMENT) as association:
+                assert ask(association, "1.2.10", referenced(HELD[0], MR)) == 0
+            assert [listener.report()[0] for _ in range(2)] == [1, 1]
+            eventually(lambda: "the sender answered 0110" in caplog.text)
+    assert listener.is_empty
 
 
 def test_requests_that_are_none(archive: Orthanc) -> None:

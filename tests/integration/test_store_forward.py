@@ -197,8 +197,11 @@ def test_a_refusal_is_passed_on_and_nothing_recorded(status: int) -> None:
     assert intake.names == ["intend", "close"]
 
 
-@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
-def test_a_warning_is_a_success_and_passed_on(status: int) -> None:
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0001, 0x0107, 0x0116])
+def test_a_warning_is_a_success_and_passed_on(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     intake = FakeIntake()
     with (
         answering(lambda _: status) as port,
@@ -208,6 +211,8 @@ def test_a_warning_is_a_success_and_passed_on(status: int) -> None:
         assert sender.store(INSTANCE, DATA) == status
     assert intake.names == ["intend", "deliver", "close"]
     assert sop_uids(intake.received) == [INSTANCE]
+    assert "an instance was refused" not in caplog.text
+    assert "instances were stored by C-STORE" in caplog.text
 
 
 def test_the_association_with_the_pacs_is_kept_and_opened_anew_when_it_ended() -> None:

@@ -1,5 +1,6 @@
 """C-STORE in mode index, by every sender at hand, on both data paths."""
 
+import logging
 import os
 import random
 import socket
@@ -11,6 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pydicom
@@ -34,6 +36,7 @@ from flute_sync.sources.dimse_policy import STORAGE
 from flute_sync.sources.header import HeaderReader
 from tests.acceptance.site import eventually
 from tests.dimse import (
+    ABORT,
     CT,
     EXPLICIT,
     IMPLICIT,
@@ -380,6 +383,44 @@ def test_what_connects_and_is_no_association(acceptor: Acceptor, sent: bytes) ->
         connection.sendall(sent)
     eventually(lambda: reaches(acceptor))
     assert acceptor.alive()
+
+
+def test_a_title_padded_with_nul_is_heard(acceptor: Acceptor, intake: MemoryIntake) -> None:
+    asked = association_request(((CT, EXPLICIT),), calling="MODALITY")
+    padded = asked.replace(b"FLUTE_SYNC      ", b"FLUTE_SYNC".ljust(16, b"\0"))
+    with RawSender(acceptor.port, request=padded.replace(b"Y        ", b"Y\0rest   ")) as sender:
+        assert sender.kind == 2
+        sender.send(message(1, CT, "1.2.3", data_set()))
+        assert sender.status() == 0
+    assert intake.deliveries[0].calling_ae_title == "MODALITY"
+
+
+def test_a_request_that_cannot_be_read_is_told(
+    acceptor: Acceptor, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = association_request(((CT, EXPLICIT),))
+    with RawSender(acceptor.port, request=asked.replace(EXPLICIT.encode(), b"\xff" * 19)) as sender:
+        assert sender.kind in {0, ABORT}
+
+    def told() -> list[logging.LogRecord]:
+        return [one for one in caplog.records if getattr(one, "event", "") == "association.aborted"]
+
+    eventually(told, within=10)
+
+
+def test_a_context_without_transfer_syntax_is_let_by(acceptor: Acceptor) -> None:
+    asked = association_request(((CT, EXPLICIT), (VERIFICATION, IMPLICIT)))
+    ours = pack(">BxH", 0x40, len(EXPLICIT)) + EXPLICIT.encode()
+    start = asked.index(ours)
+    lengths = (2, 6, 4), (start - len(CT) - 10, start - len(CT) - 8, 2)
+    cut = bytearray(asked[:start] + asked[start + len(ours) :])
+    for first, behind, size in lengths:
+        length = int.from_bytes(cut[first:behind], "big") - len(ours)
+        cut[first:behind] = length.to_bytes(size, "big")
+    with RawSender(acceptor.port, request=bytes(cut)) as sender:
+        assert sender.kind == 2
+        sender.send(pdu((3, 3, command_set(0x30, VERIFICATION))))
+        assert sender.status() == 0
 
 
 def test_who_connects_and_leaves_is_forgotten(

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.sources.dimse_acceptor import Acceptor
 from flute_sync.sources.store_settings import DimseTlsSettings, StoreScpSettings
+from tests.acceptance.site import eventually
 from tests.dimse import listening
 from tests.intake import MemoryIntake
 from tests.integration.tls import Authority, Pair
@@ -79,6 +80,20 @@ def test_who_has_no_certificate_of_ours_stays_out(
     assert store(acceptor.port, tmp_path).returncode != 0
     assert not intake.deliveries
     assert acceptor.alive()
+
+
+def test_a_handshake_that_fails_is_told(
+    intake_and_acceptor: tuple[MemoryIntake, Acceptor],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, acceptor = intake_and_acceptor
+    assert store(acceptor.port, tmp_path).returncode != 0
+
+    def reasons() -> list[str]:
+        return [one.__dict__["fields"]["reason"] for one in caplog.records if "fields" in vars(one)]
+
+    eventually(lambda: any(reason.startswith("TLS: ") for reason in reasons()), within=10)
 
 
 def test_without_an_authority_no_certificate_is_asked_for(

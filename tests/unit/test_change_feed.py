@@ -122,6 +122,19 @@ def test_a_step_that_is_killed_in_a_gap_goes_on_in_it():
     assert len(site.feed.asked) - asked < 50
 
 
+def test_a_gap_that_cannot_be_crossed_is_no_new_feed(caplog):
+    site = Site(1)
+    site.feed.say("1.2.1")
+    site.heard()
+    site.feed.say("1.2.2")
+    site.feed.say("1.2.3", sequence=5000)
+    answers = iter([False, True])  # the page before the gap, and the gap's first
+    site.poller.step(NOW, lambda: next(answers))
+    site.restart()
+    assert set(site.heard()) >= {"1.2.3"}
+    assert not [record for record in caplog.records if record.event == "source.reset"]
+
+
 def test_an_entry_that_appears_behind_a_later_one_is_not_missed(site):
     for _ in range(30):
         site.feed.say("1.2.1")

@@ -19,8 +19,9 @@ from flute_sync.archive_errors import (
     ArchiveUnavailable,
 )
 from flute_sync.errors import FluteSyncError
-from flute_sync.sources.dimse_association import DimseAssociation, encoded_command
-from flute_sync.sources.dimse_negotiation import negotiated
+from flute_sync.sources.dimse_association import DimseAssociation
+from flute_sync.sources.dimse_connection import encoded_command
+from flute_sync.sources.dimse_negotiation import acceptance, negotiated
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -102,7 +103,7 @@ def answering(answer: bytes) -> Peer:
 
 
 def opened(chosen: DimsePeerSettings) -> DimseAssociation:
-    return DimseAssociation.open(chosen, PROPOSALS)
+    return DimseAssociation(chosen, PROPOSALS)
 
 
 def received(answer: bytes, seconds: float = 2, largest_bytes: int = 1000):
@@ -181,10 +182,10 @@ def test_what_is_no_message_ends_the_association(answer, error):
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_any_bytes_are_a_negotiation_or_one_of_our_errors(answer):
     try:
-        found = negotiated(2, bytes(68) + answer, PROPOSALS)
+        agreed, _ = acceptance(2, bytes(68) + answer)
     except FluteSyncError:
         return
-    assert found.contexts.keys() <= {FIND}
+    assert negotiated(agreed, PROPOSALS).keys() <= {FIND}
 
 
 @pytest.mark.parametrize("endless", [p_data((0, b"")), pdu(4, b"")])

@@ -1,6 +1,7 @@
 """Whom a study names, where several archives and modalities tell of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -75,6 +76,22 @@ def test_an_id_without_issuer_is_of_the_system_of_who_states_it() -> None:
         identify(held(pacs=[P1], copy=[P1]), SITE, per_archive)
     both = held(pacs=[PatientId("P1", LAB)], copy=[PatientId("P1", LAB)])
     assert identify(both, SITE, per_archive).key == PatientKey("urn:lab", "P1")
+
+
+def test_an_issuer_of_other_ids_must_mean_one_thing_wherever_the_study_is() -> None:
+    """The other number of a person is of the issuer that the archives of the study know."""
+    other = replace(named("1"), other_ids=(PatientId("L7", Issuer("LAB")),))
+    study = replace(
+        study_of(series_of(1, header(patient=other), 1)),
+        patient_ids={name: frozenset({PatientId("1")}) for name in ("a", "b")},
+    )
+    site = PatientSettings(default_system="urn:x", systems={"LAB": "urn:lab"}, use_other_ids=True)
+    own = site.model_copy(update={"systems": {"LAB": "urn:other-lab"}})
+    assert identify(study, site).others == (PatientKey("urn:lab", "L7"),)
+    assert identify(study, site, {"a": own, "b": own}).others == (
+        PatientKey("urn:other-lab", "L7"),
+    )
+    assert identify(study, site, {"a": own, "b": site}).others == ()
 
 
 def test_an_archive_of_unknown_system_holds_the_study() -> None:

@@ -116,3 +116,27 @@ def test_a_conflict_is_no_refusal() -> None:
     with pytest.raises(FhirConflict):
         _move(server)
     assert {body["resourceType"] for body in server.sent} == {"Bundle"}
+
+
+@pytest.mark.parametrize("found", [_study("Patient/old"), None])
+def test_a_subject_that_others_gave_it_meanwhile_is_not_written_over(
+    found: Resource | None,
+) -> None:
+    """It is for the next step to judge who is meant."""
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        if request.method == "GET":
+            return httpx.Response(200, json=_study("Patient/of-others"))
+        if request.method == "POST":  # a conditional create that finds one
+            location = f"{BASE}/ImagingStudy/7/_history/4"
+            return httpx.Response(200, headers={"Location": location, "ETag": 'W/"4"'})
+        return httpx.Response(412)
+
+    client = FhirClient(FhirSettings(base_url=BASE), transport=httpx.MockTransport(answer))
+    studies = ImagingStudies(client, pause=lambda _seconds: None)
+    ours = {name: value for name, value in _study("Patient/new").items() if name != "id"}
+    with client, pytest.raises(FhirConflict):
+        studies.write(UID, ours, found, known_id="7" if found else None)
+    assert sent == ["PUT" if found else "POST", "GET"]

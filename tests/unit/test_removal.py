@@ -77,22 +77,25 @@ def _absence(times: int, ago: timedelta) -> Absence:
 def test_it_takes_so_many_looks_over_such_a_time(
     times: int, ago: timedelta, believed: bool
 ) -> None:
-    found = judge(_claim(), [_absence(times, ago)], DEFAULT, _brake(_Ledger()), NOW)
+    found = judge(_claim(), [_absence(times, ago)], DEFAULT, _brake(_Ledger()), NOW, was_held=True)
     assert found.believed is believed
     assert found.next_look == NOW + 12 * HOUR
 
 
 def test_all_archives_must_be_sure() -> None:
     absences = [_absence(3, 24 * HOUR), _absence(1, HOUR)]
-    assert not judge(_claim(), absences, DEFAULT, _brake(_Ledger()), NOW).believed
+    assert not judge(_claim(), absences, DEFAULT, _brake(_Ledger()), NOW, was_held=True).believed
 
 
 def test_what_fhir_never_knew_takes_less() -> None:
-    def believed(claim: Claim, ago: timedelta) -> bool:
-        return judge(claim, [_absence(3, ago)], DEFAULT, _brake(_Ledger()), NOW).believed
+    def believed(claim: Claim, ago: timedelta, *, was_held: bool = False) -> bool:
+        absences = [_absence(3, ago)]
+        verdict = judge(claim, absences, DEFAULT, _brake(_Ledger()), NOW, was_held=was_held)
+        return verdict.believed
 
     assert believed(_claim(in_fhir=False), HOUR)
     assert not believed(_claim(in_fhir=False), HOUR / 2)
+    assert not believed(_claim(in_fhir=False, accepted=False), timedelta(), was_held=True)
     assert believed(_claim(in_fhir=False, accepted=False), timedelta())
 
 
@@ -102,7 +105,7 @@ def test_what_fhir_never_knew_takes_less() -> None:
 )
 def test_too_much_at_once_is_not_believed(held: int, missing: int, doubted: bool) -> None:
     fake = _Ledger(held, [NOW - 24 * HOUR] * missing)
-    found = judge(_claim(), [_absence(3, 24 * HOUR)], DEFAULT, _brake(fake), NOW)
+    found = judge(_claim(), [_absence(3, 24 * HOUR)], DEFAULT, _brake(fake), NOW, was_held=True)
     assert (found.believed, found.doubted) == (not doubted, doubted)
 
 
@@ -112,13 +115,13 @@ def test_a_persons_word_covers_what_was_missing_then_and_no_more() -> None:
     assert brake.look("pacs", NOW).is_doubted
     confirm(_ledger(fake), "pacs", NOW - 25 * HOUR)
     assert fake.looked == ["pacs"]
-    later = NOW + timedelta(minutes=1)
+    later = NOW + timedelta(seconds=1)
     assert not brake.look("pacs", later).is_doubted
     fake.missing_since += [NOW - 24 * HOUR] * 50
     later += timedelta(minutes=1)
     assert brake.look("pacs", later).is_doubted
     for since, believed in ((30 * HOUR, True), (24 * HOUR, False)):
-        verdict = judge(_claim(), [_absence(3, since)], DEFAULT, brake, later)
+        verdict = judge(_claim(), [_absence(3, since)], DEFAULT, brake, later, was_held=True)
         assert verdict.believed is believed
 
 

@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from struct import pack
@@ -15,6 +16,7 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from flute_sync.archive_errors import (
     ArchiveAssociationRejected,
     ArchiveServerError,
+    ArchiveTooSlow,
     ArchiveUnavailable,
 )
 from flute_sync.errors import FluteSyncError
@@ -60,8 +62,15 @@ class Peer:
 
 
 @contextmanager
-def answering(*answers: bytes, hangs_up: bool = True) -> Iterator[tuple[DimsePeerSettings, Peer]]:
-    """Answer the association request, then each message that ends, with the bytes given."""
+def answering(
+    *answers: bytes,
+    hangs_up: bool = True,
+    drip: Callable[[socket.socket, threading.Event], None] | None = None,
+) -> Iterator[tuple[DimsePeerSettings, Peer]]:
+    """Answer the association request, then each message that ends, with the bytes given.
+
+    ``drip`` answers what comes after them.
+    """
     peer = Peer()
     listener = socket.create_server(("127.0.0.1", 0))
     done = threading.Event()
@@ -75,6 +84,9 @@ def answering(*answers: bytes, hangs_up: bool = True) -> Iterator[tuple[DimsePee
                 if number:
                     peer.data += _message(connection)
                 connection.sendall(answer)
+            if drip is not None:
+                peer.data += _message(connection)
+                drip(connection, done)
             if not hangs_up:
                 done.wait(10)
 
@@ -128,7 +140,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 def stored(settings: DimsePeerSettings, data: bytes = b"data") -> int:
     """Store one instance and return the status."""
-    association = StoreAssociation.open(settings, CONTEXTS)
+    association = StoreAssociation(settings, CONTEXTS)
     try:
         association.begin(COMMAND)
         association.send(data)
@@ -139,7 +151,7 @@ def stored(settings: DimsePeerSettings, data: bytes = b"data") -> int:
 
 def test_what_is_proposed() -> None:
     with answering(accepting()) as (settings, peer):
-        association = StoreAssociation.open(settings, CONTEXTS)
+        association = StoreAssociation(settings, CONTEXTS)
         assert all(map(association.takes, CONTEXTS))
         association.abort()
     request = A_ASSOCIATE_RQ()
@@ -164,7 +176,7 @@ def test_what_is_proposed() -> None:
 )
 def test_what_is_taken(syntaxes: tuple[str, ...], taken: list[Context]) -> None:
     with answering(accepting(16384, *syntaxes)) as (settings, _):
-        association = StoreAssociation.open(settings, CONTEXTS)
+        association = StoreAssociation(settings, CONTEXTS)
         assert [one for one in CONTEXTS if association.takes(one)] == taken
         association.abort()
 
@@ -236,6 +248,23 @@ def test_no_answer() -> None:
         stored(settings)
 
 
+def test_an_answer_that_does_not_end_is_left_in_time() -> None:
+    endless = pdu(*[(3, 1, b"\0" * 4)] * 400)
+
+    def drip(connection: socket.socket, stop: threading.Event) -> None:
+        with suppress(OSError):
+            for place in range(len(endless)):
+                connection.sendall(endless[place : place + 1])
+                if stop.wait(0.1):
+                    return
+
+    with answering(accepting(), drip=drip) as (settings, _):
+        begun = time.monotonic()
+        with pytest.raises(ArchiveTooSlow):
+            stored(settings)
+        assert time.monotonic() - begun < 3
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -248,7 +277,7 @@ def test_no_answer() -> None:
 )
 def test_associations_that_come_to_nothing(answer: bytes, error: type[FluteSyncError]) -> None:
     with answering(answer) as (settings, _), pytest.raises(error):
-        StoreAssociation.open(settings, CONTEXTS)
+        StoreAssociation(settings, CONTEXTS)
 
 
 @given(st.binary(max_size=300), st.booleans())
@@ -263,7 +292,7 @@ def test_any_bytes_do_no_harm(data: bytes, framed: bool) -> None:
 def test_any_acceptance_does_no_harm(data: bytes) -> None:
     with answering(pack(">BxL", 2, len(data)) + data) as (settings, _):
         try:
-            association = StoreAssociation.open(settings, CONTEXTS)
+            association = StoreAssociation(settings, CONTEXTS)
         except FluteSyncError:
             return
         association.abort()
@@ -271,7 +300,7 @@ def test_any_acceptance_does_no_harm(data: bytes) -> None:
 
 def test_an_association_that_has_ended_is_known_to_have() -> None:
     with answering(accepting(), response(0), RELEASE_RP) as (settings, _):
-        association = StoreAssociation.open(settings, CONTEXTS)
+        association = StoreAssociation(settings, CONTEXTS)
         assert association.alive()
         association.begin(COMMAND)
         association.send(b"data")
@@ -279,7 +308,7 @@ def test_an_association_that_has_ended_is_known_to_have() -> None:
         assert association.alive()
         association.release()
     with answering(accepting() + pack(">BxL", 7, 4) + bytes(4)) as (settings, _):
-        association = StoreAssociation.open(settings, CONTEXTS)
+        association = StoreAssociation(settings, CONTEXTS)
         while association.alive():
             pass
         association.release()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from flute_sync.console.output import config_option, json_option, load_config, show_json
+from flute_sync.console.opening import load_config
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.daemon.checks import Verdict, every_check
 from flute_sync.daemon.config import Config
 

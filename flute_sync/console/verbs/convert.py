@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from flute_sync.command_errors import InputUnreadable
-from flute_sync.console.output import config_option, json_option, load_config, show_json
+from flute_sync.console.opening import load_config
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.daemon.config import SiteSettings
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.errors import EXIT_DATA, EXIT_OK, FluteSyncError

@@ -10,7 +10,8 @@ import click
 import orjson
 
 from flute_sync.console import showcase
-from flute_sync.console.output import config_option, json_option, load_config, show_json
+from flute_sync.console.opening import load_config
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.console.showcase import Account, Scene
 from flute_sync.sandbox.server import Sandbox
 

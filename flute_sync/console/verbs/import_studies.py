@@ -9,11 +9,11 @@ import click
 
 from flute_sync.command_errors import InputUnreadable
 from flute_sync.console import log
+from flute_sync.console.opening import load_config
 from flute_sync.console.output import (
     EXIT_INTERRUPTED,
     config_option,
     json_option,
-    load_config,
     show_error,
     show_json,
 )

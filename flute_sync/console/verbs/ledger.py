@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from flute_sync.console.output import config_option, json_option, load_config, show_json
+from flute_sync.console.opening import load_config
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.ledger import upgrade
 
 

@@ -8,13 +8,8 @@ from typing import Any, Final, Literal
 
 import click
 
-from flute_sync.console.output import (
-    config_option,
-    json_option,
-    load_config,
-    open_ledger,
-    show_json,
-)
+from flute_sync.console.opening import load_config, open_ledger
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.console.verbs.explain import as_dict, line, link_as_dict
 from flute_sync.daemon.linking import Difference, Linker
 from flute_sync.fhir.candidates import Candidates

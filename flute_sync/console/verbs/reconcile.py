@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from flute_sync.console import log
+from flute_sync.console.opening import load_config
 from flute_sync.console.output import (
     EXIT_FINDINGS,
     EXIT_INTERRUPTED,
     config_option,
     json_option,
-    load_config,
     show_json,
 )
 from flute_sync.console.progress import display

@@ -7,13 +7,8 @@ from typing import Any
 
 import click
 
-from flute_sync.console.output import (
-    config_option,
-    json_option,
-    load_config,
-    open_ledger,
-    show_json,
-)
+from flute_sync.console.opening import load_config, open_ledger
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.daemon.removal import Missed, confirm, missed
 from flute_sync.settings_errors import ConfigurationError
 

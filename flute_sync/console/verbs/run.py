@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from flute_sync.console import log
-from flute_sync.console.output import config_option, load_config
+from flute_sync.console.opening import load_config
+from flute_sync.console.output import config_option
 from flute_sync.console.web import console_app
 from flute_sync.daemon.app import Daemon
 from flute_sync.daemon.config import Config, load

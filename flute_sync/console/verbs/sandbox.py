@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from flute_sync.console.output import config_option, json_option, load_config, show_json
+from flute_sync.console.opening import load_config
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.sandbox.server import Sandbox
 
 

@@ -5,13 +5,8 @@ from pathlib import Path
 
 import click
 
-from flute_sync.console.output import (
-    config_option,
-    json_option,
-    load_config,
-    open_ledger,
-    show_json,
-)
+from flute_sync.console.opening import load_config, open_ledger
+from flute_sync.console.output import config_option, json_option, show_json
 
 
 @click.command()

@@ -6,13 +6,8 @@ from typing import Any, Final
 
 import click
 
-from flute_sync.console.output import (
-    config_option,
-    json_option,
-    load_config,
-    open_ledger,
-    show_json,
-)
+from flute_sync.console.opening import load_config, open_ledger
+from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.console.verbs.explain import as_dict as explained
 from flute_sync.console.verbs.explain import show as show_links
 from flute_sync.fhir_errors import FhirGone
