@@ -28,8 +28,9 @@ KINDS = {
 class Clinic:
     """The FHIR server as the people at the hospital write to it."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, *, validates: bool) -> None:
         self.base_url = base_url
+        self.validates = validates
 
     def create(self, resource: dict[str, Any]) -> str:
         kind = resource["resourceType"]
@@ -70,6 +71,14 @@ class Clinic:
             if one["url"] == FLUTE_SUPPORTING_INFO
         }
 
+    def faults(self, resource: dict[str, Any]) -> list[str]:
+        """Return what the server's own validator finds wrong; nothing where it has none."""
+        if not self.validates:
+            return []
+        address = f"{self.base_url}/{resource['resourceType']}/$validate"
+        issues = httpx.post(address, json=resource, timeout=120).json()["issue"]
+        return [one["diagnostics"] for one in issues if one["severity"] in {"fatal", "error"}]
+
     def provenances(self, uid: str) -> list[dict[str, Any]]:
         answer = httpx.get(
             f"{self.base_url}/Provenance",
@@ -94,7 +103,9 @@ def later_study(upload: Upload, when: datetime, seed: int) -> Upload:
 @pytest.fixture(params=["sandbox", "hapi"])
 def clinic(request: pytest.FixtureRequest) -> Clinic:
     server = request.getfixturevalue(request.param)
-    return Clinic(server.fhir_url if isinstance(server, Sandbox) else server.base_url)
+    if isinstance(server, Sandbox):
+        return Clinic(server.fhir_url, validates=False)
+    return Clinic(server.base_url, validates=True)
 
 
 @pytest.fixture
@@ -151,6 +162,7 @@ def test_an_mri_is_linked_to_its_variables_and_tells_why(site: Site, clinic: Cli
     assert said["agent"][0]["type"]["coding"][0]["code"] == "assembler"
     sources = {one["what"]["reference"] for one in said["entity"] if one["role"] == "source"}
     assert sources == {f"{one}/_history/1" for one in linked}
+    assert clinic.faults(clinic.study(upload.uid)) == clinic.faults(said) == []
     before = clinic.study(upload.uid)["meta"]["versionId"]
     again(site, upload.uid)
     assert clinic.study(upload.uid)["meta"]["versionId"] == before
