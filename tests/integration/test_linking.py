@@ -1,9 +1,11 @@
 """Steps that link studies to clinical variables, against the sandbox's FHIR, in any order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.withdrawal import Left
 from flute_sync.fhir.client import FhirClient
 from flute_sync.intake import Delivery
-from flute_sync.ledger import Claim, Ledger, LinkRow
+from flute_sync.ledger import Claim, Ledger, LinkRow, Settlement
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.study import (
     PatientAttributes,
@@ -90,7 +92,7 @@ class Daemon:
 
     def work(self) -> None:
         """Do all that is due."""
-        for _ in range(20):
+        for _ in range(60):
             claimed = self.ledger.claim("test")
             if claimed is None:
                 return
@@ -399,6 +401,51 @@ def test_each_change_is_accounted_for_with_what_was_judged(
 def _provenances(fhir: httpx.Client, study_id: str) -> list[dict[str, Any]]:
     found = fhir.get("/Provenance", params={"target": f"ImagingStudy/{study_id}"}).json()
     return [one["resource"] for one in found.get("entry", [])]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_the_order_the_end_is_the_same(
+    daemon: Daemon, fhir: httpx.Client, patient: str, seed: int
+) -> None:
+    """Studies and variables come at random, and two workers have steps in hand at random."""
+    chance = Random(seed)
+    days = {STUDY: MRI, OTHER: MRI + _days(60), THIRD: MRI + _days(200)}
+    variables = [
+        ("score of the first", MRI + _days(10), SCORE),
+        ("score of the second", MRI + _days(65), SCORE),
+        ("PSA of the second", MRI + _days(58), PSA),
+        ("PSA of the first", MRI - _days(1), PSA),
+        ("PSA of the third", MRI + _days(199), PSA),
+    ]
+    names: dict[str, str] = {}
+    news: list[Callable[[], object]] = [partial(daemon.deliver, *one) for one in days.items()]
+
+    def observe(name: str, day: date, said: dict[str, Any]) -> None:
+        names[_observe(fhir, patient, day, **said)] = name
+        daemon.ledger.links.judge_again([patient])
+
+    news += [partial(observe, *one) for one in variables]
+    chance.shuffle(news)
+    in_hand: list[tuple[Claim, Settlement]] = []
+    for tell in news:
+        tell()
+        in_hand += [
+            (claimed, daemon.pipeline.step(claimed))
+            for worker in ("a", "b")
+            if chance.random() < 0.6 and (claimed := daemon.ledger.claim(worker)) is not None
+        ]
+        while in_hand and chance.random() < 0.6:
+            daemon.ledger.settle(*in_hand.pop(chance.randrange(len(in_hand))))
+    for one in in_hand:
+        daemon.ledger.settle(*one)
+    daemon.work()
+    found = {uid: {names[reference] for reference in daemon.links(uid)} for uid in days}
+    assert found == {
+        STUDY: {"score of the first", "PSA of the first"},
+        OTHER: {"score of the second", "PSA of the second"},
+        THIRD: {"PSA of the third"},
+    }
+    assert daemon.pipeline.linker.review(patient) == []
 
 
 def test_one_request_finds_what_may_be_linked(
