@@ -173,11 +173,11 @@ def provenance(
     more: Resource = {}
     if account.reasons:
         more["reason"] = [{"text": reason} for reason in account.reasons]
-    entities = [("source", one) for one in account.sources]
+    entities = [{"role": "source", "what": _versioned(one)} for one in account.sources]
     if revision_of is not None:
-        entities.insert(0, ("revision", revision_of))
+        entities.insert(0, {"role": "revision", "what": {"reference": revision_of}})
     if entities:
-        more["entity"] = [{"role": role, "what": {"reference": one}} for role, one in entities]
+        more["entity"] = entities
     policy = {} if account.policy is None else {"policy": [account.policy]}
     return {
         "resourceType": "Provenance",
@@ -193,6 +193,12 @@ def provenance(
         ],
         **more,
     }
+
+
+def _versioned(reference: str) -> Resource:
+    """Return a Reference that says its version in words too: HAPI drops it from what it stores."""
+    _, _, version = reference.partition("/_history/")
+    return {"reference": reference} | ({"display": f"version {version}"} if version else {})
 
 
 def witnessed(

@@ -382,7 +382,8 @@ def test_each_change_is_accounted_for_with_what_was_judged(
     daemon.ledger.settle(claimed, step)
     (said,) = _provenances(fhir, daemon.resource(STUDY)["id"])
     assert said["policy"] == [rule_set(LinkSettings())]
-    assert said["entity"] == [{"role": "source", "what": {"reference": f"{psa}/_history/1"}}]
+    judged = {"reference": f"{psa}/_history/1", "display": "version 1"}
+    assert said["entity"] == [{"role": "source", "what": judged}]
     _put(fhir, psa, status="entered-in-error")
     daemon.ledger.links.judge_again([patient])
     daemon.work()
