@@ -105,7 +105,9 @@ def _revision(connection: Connection) -> str | None:
 
 def _revisions() -> list[str]:
     """Return the revisions in their order; a file is named after the one it makes."""
-    found = sorted(path.name.partition("_")[0] for path in (scripts() / "versions").glob("[0-9]*_*.py"))
+    found = sorted(
+        path.name.partition("_")[0] for path in (scripts() / "versions").glob("[0-9]*_*.py")
+    )
     if not found:
         raise LedgerCorrupt(f"no migrations in {scripts()}")
     return found
