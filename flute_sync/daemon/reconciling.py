@@ -101,6 +101,7 @@ class Reconciliation:
         self._shop, self._archives, self._choice = shop, archives, choice
         self._repair, self._tell = repair, tell
         self._comparison = Comparison(shop, archives, choice)
+        self._total: int | None = None
         self._backlog = Backlog(shop.ledger, lambda _uid, _standing: None)
         entries = shop.config.every_archive
         self._scene = Scene(
@@ -123,12 +124,12 @@ class Reconciliation:
             if pulse.stopping:
                 return
             self._scene = replace(self._scene, broken=self._broken())
-            total = scratch.keys()
+            self._total = scratch.keys()
             cases = self._comparison.cases(scratch)
             while part := list(islice(cases, PART)):
                 self._take(part, pulse)
                 self.result.compared += len(part)
-                self._tell(self.result.compared, total, None)
+                self._tell(self.result.compared, self._total, None)
                 if pulse.asked():
                     return
         self._endpoints()
@@ -201,6 +202,8 @@ class Reconciliation:
             self._backlog.add(notices)
         while len(self._backlog) and not pulse.stopping:
             self._backlog.look()
+            down = self._shop.waiting_for(datetime.now(UTC))
+            self._tell(self.result.compared, self._total, down)
             pulse.wait(LOOK)
         return frozenset(uid for notices in noticed.values() for uid in notices)
 

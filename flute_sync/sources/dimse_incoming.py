@@ -21,7 +21,7 @@ from flute_sync.events import Event, fields
 from flute_sync.sources.dimse_exchange import Exchange
 from flute_sync.sources.dimse_lean import LeanAssociation, Limits
 from flute_sync.sources.dimse_policy import Policy
-from flute_sync.sources.dimse_provider import Messages, Negotiation, Provider
+from flute_sync.sources.dimse_provider import Checkpoint, Messages, Negotiation, Provider
 from flute_sync.sources.store_session import SOURCE, StoreSession
 from flute_sync.sources.store_settings import StoreScpSettings
 from flute_sync.sources.store_sink import Caller, Context
@@ -55,7 +55,8 @@ class IncomingAssociation(Association):
         super().__init__(entity, "acceptor")
         self.house = house
         self.acse = Negotiation(self)
-        self.dul = Provider(self)
+        self.dul = provider = Provider(self)
+        self._reactor_checkpoint = Checkpoint(provider)
         self.dimse = Messages(self)
         self.acse_timeout = entity.acse_timeout
         self.network_timeout = entity.network_timeout

@@ -5,9 +5,11 @@ that serves, and do not stumble over what a sender should not send.
 """
 
 import logging
+import select
 import socket
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_RAREST_LOOK: Final = timedelta(milliseconds=100)
 _LONGEST_COMMIT: Final = timedelta(minutes=1)
 _LARGEST_REQUEST_BYTES: Final = 1 << 20
 _LARGEST_OTHER_BYTES: Final = 16 << 20
@@ -88,6 +91,16 @@ class Provider(DULServiceProvider):
     def __init__(self, association: "IncomingAssociation") -> None:
         super().__init__(association)
         self.daemon = True
+        self._moved = time.monotonic()
+
+    @property
+    def patience(self) -> timedelta:
+        """How long to wait before looking again whether there is anything to do.
+
+        pynetdicom looks a thousand times a second, twice for each association, for as long as it is
+        open. The longer nothing comes, the less often is often enough.
+        """
+        return min(timedelta(seconds=time.monotonic() - self._moved) / 10, _RAREST_LOOK)
 
     def run_reactor(self) -> None:
         """Run until killed; whatever a sender sends, the thread ends without a traceback."""
@@ -136,7 +149,26 @@ class Provider(DULServiceProvider):
         if state == "Sta1" and self.event_queue.empty():
             self.kill_dul()  # it is over: pynetdicom would look on until somebody says so
             return False
-        return super()._is_transport_event()
+        if super()._is_transport_event():
+            self._moved = time.monotonic()
+            return True
+        if state == "Sta6" and self.event_queue.empty() and self.to_provider_queue.empty():
+            cast("BoundedSocket", self.socket).wait(self.patience)
+        return False
+
+
+class Checkpoint(threading.Event):
+    """Where pynetdicom's loop of an association lets others go first; it rests there too."""
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__()
+        self._provider = provider
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return after a rest, when nobody else is at work."""
+        time.sleep(self._provider.patience.total_seconds())
+        return super().wait(timeout)
 
 
 class Messages(DIMSEServiceProvider):
@@ -238,6 +270,12 @@ class OtherMessage:
 
 class BoundedSocket(AssociationSocket):
     """pynetdicom's socket, with an end to what a PDU may bring and to how long it may take."""
+
+    def wait(self, longest: timedelta) -> None:
+        """Return when something has come, or after a while."""
+        with suppress(OSError, ValueError):  # whoever reads it hears of it
+            if self.socket is not None:
+                select.select([self.socket], [], [], longest.total_seconds())
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Receive so many bytes.

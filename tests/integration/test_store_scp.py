@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -537,6 +537,18 @@ def test_fifty_associations(acceptor: Acceptor, intake: MemoryIntake) -> None:
         for sender in senders:
             sender.socket.close()
     assert len(received(intake)) == 200
+
+
+@pytest.mark.parametrize("data_path", PATHS)
+def test_associations_that_were_only_open_are_served_when_they_ask(
+    intake: MemoryIntake, data_path: str
+) -> None:
+    with listening(intake, data_path=data_path) as acceptor, ExitStack() as opened:
+        senders = [opened.enter_context(RawSender(acceptor.port)) for _ in range(20)]
+        time.sleep(2)  # they rest only when nothing has come for a while
+        for sender in senders:
+            sender.send(pdu((3, 3, command_set(0x30, VERIFICATION))))
+            assert sender.status() == 0
 
 
 def test_a_large_instance_leaves_no_trace_in_memory(
