@@ -6,6 +6,7 @@ ready, and judge again. A link that moves is first lost by one study, then gaine
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import NAMESPACE_URL, uuid5
 
 from flute_sync.bundle import Account, Resource
 from flute_sync.daemon.patient_case import PatientCase, ours
@@ -166,14 +167,22 @@ class Linker:
         current: Resource,
     ) -> Account | None:
         there = links_of(current, self.base_url)
-        before = {reference: words for reference, words in there.items() if reference in wanted}
+        added = wanted.keys() - there.keys()
         removed = dropped & there.keys()
-        if before == wanted and not removed:
+        changed = [one for one, words in wanted.items() if one in there and there[one] != words]
+        if not (added or removed or changed):
             return None
-        added = len(wanted.keys() - there.keys())
-        reason = f"Links to clinical variables: {added} added, {len(removed)} removed."
-        sources = case.versioned({*wanted, *removed})
-        return Account((reason,), rule_set(self.settings), sources)
+        reason = (
+            f"Links to clinical variables: {len(added)} added, {len(removed)} removed,"
+            f" {len(changed)} in other words"
+        )
+        return self._said(reason, case.versioned({*wanted, *removed}))
+
+    def _said(self, reason: str, sources: tuple[str, ...] = ()) -> Account:
+        """Account for a change: the rules as an URI that validators take, and in words."""
+        rules = rule_set(self.settings)
+        words = f"{reason}; rules {rules.rpartition('|')[2]}."
+        return Account((words,), uuid5(NAMESPACE_URL, rules).urn, sources)
 
     def _none(
         self, resource: Resource, current: Resource | None, known: PatientLinks, uid: str
@@ -181,8 +190,8 @@ class Linker:
         """Take all links of ours from a study of nobody whom the server knows."""
         dropped = ours(known.studies[StudyInstanceUID(uid)])
         removed = dropped & links_of(current or {}, self.base_url).keys()
-        reason = f"Links to clinical variables: {len(removed)} removed, nobody has them."
-        account = Account((reason,), rule_set(self.settings)) if removed else None
+        reason = f"Links to clinical variables: {len(removed)} removed, the patient is not known"
+        account = self._said(reason) if removed else None
         return Plan(resource, dropped, account, LinkNews(None, known.epoch, ()))
 
     def review(self, patient: str) -> list[Difference]:

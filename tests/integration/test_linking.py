@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import httpx
 import pytest
@@ -371,6 +372,59 @@ def test_what_belonged_to_a_withdrawn_study_goes_to_the_one_before(
     assert daemon.links(STUDY) == {score}
 
 
+def test_a_reference_to_the_study_and_one_to_its_uid_go_before_dates(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    daemon.deliver(STUDY)
+    daemon.work()
+    named = f"ImagingStudy/{daemon.resource(STUDY)['id']}"
+    logical = {"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{STUDY}"}}
+    far = MRI + _days(700)
+    score = _observe(fhir, patient, far, **SCORE, derivedFrom=[{"reference": named}])
+    panel = {"code": {"text": "panel"}, "partOf": [logical]}
+    volume = _observe(
+        fhir,
+        patient,
+        far,
+        code={"coding": [{"system": "http://snomed.info/sct", "code": "1297142007"}]},
+        valueQuantity={"value": 40, "unit": "cc"},
+    )
+    _observe(fhir, patient, far, **panel, hasMember=[{"reference": volume}])
+    report = {
+        "resourceType": "DiagnosticReport",
+        "status": "final",
+        "code": {"text": "MRI"},
+        "subject": {"reference": patient},
+        "imagingStudy": [{"reference": named}],
+        "result": [{"reference": volume}],
+    }
+    create(fhir, report)
+    daemon.ledger.links.judge_again([patient])
+    daemon.work()
+    assert daemon.links(STUDY) == {score, volume}
+    assert {daemon.row(STUDY, one).rule for one in (score, volume)} == {"explicit"}
+
+
+def test_other_words_are_a_change_that_is_accounted_for(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    _observe(fhir, patient, MRI - _days(5), **PSA)
+    daemon.deliver(STUDY)
+    daemon.work()
+    daemon.follow(display=False)
+    daemon.work()
+    (link,) = daemon.resource(STUDY)["extension"]
+    assert link["valueReference"].keys() == {"reference"}
+    reasons = {
+        one["reason"][0]["text"].partition(": ")[2].partition(";")[0]
+        for one in _provenances(fhir, daemon.resource(STUDY)["id"])
+    }
+    assert reasons == {
+        "1 added, 0 removed, 0 in other words",
+        "0 added, 0 removed, 1 in other words",
+    }
+
+
 def test_each_change_is_accounted_for_with_what_was_judged(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
@@ -381,7 +435,9 @@ def test_each_change_is_accounted_for_with_what_was_judged(
     assert "linked to 1 clinical variables with Provenance" in step.sentence
     daemon.ledger.settle(claimed, step)
     (said,) = _provenances(fhir, daemon.resource(STUDY)["id"])
-    assert said["policy"] == [rule_set(LinkSettings())]
+    rules = rule_set(LinkSettings())
+    assert said["policy"] == [uuid5(NAMESPACE_URL, rules).urn]
+    assert said["reason"][0]["text"].endswith(f"; rules {rules.rpartition('|')[2]}.")
     judged = {"reference": f"{psa}/_history/1", "display": "version 1"}
     assert said["entity"] == [{"role": "source", "what": judged}]
     _put(fhir, psa, status="entered-in-error")
@@ -391,7 +447,9 @@ def test_each_change_is_accounted_for_with_what_was_judged(
         _provenances(fhir, daemon.resource(STUDY)["id"]), key=lambda one: str(one["recorded"])
     )
     assert first == said
-    assert second["reason"] == [{"text": "Links to clinical variables: 0 added, 1 removed."}]
+    assert second["reason"] == [
+        {"text": "Links to clinical variables: 0 added, 1 removed, 0 in other words."}
+    ]
     roles = {one["role"]: one["what"]["reference"] for one in second["entity"]}
     assert roles == {
         "revision": f"ImagingStudy/{daemon.resource(STUDY)['id']}/_history/1",
