@@ -12,6 +12,7 @@ from flute_sync.ledger import links, trail
 from flute_sync.ledger.columns import to_stored
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.driver import Driver
+from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.tables import study
 from flute_sync.ledger.values import Claim, LinkDecision, LinkRow, PatientLinks
 from flute_sync.ledger.work import lock_held, make_ready, raised
@@ -27,6 +28,10 @@ _DECIDE: Final = (
 _PATIENTS: Final = (
     "SELECT DISTINCT patient_reference FROM study WHERE patient_reference IS NOT NULL"
     " AND patient_reference > ? ORDER BY patient_reference LIMIT ?"
+)
+_JUDGED_FOR: Final = (
+    "SELECT DISTINCT patient_reference FROM link JOIN study ON study.id = link.study_id"
+    " WHERE reference IN (?) AND patient_reference IS NOT NULL"
 )
 _DONE: Final = {"add": "added a link", "remove": "refused a link", "release": "left to the rules"}
 
@@ -138,6 +143,24 @@ class LinkBook:
             ``Patient/ID`` of patients of whom something changed.
         """
         return self._database.transact(lambda c: links.touch(c, references, self._clock()))
+
+    def judged_for(self, references: Collection[str]) -> frozenset[str]:
+        """Return the patients for whose studies some resources were judged, taken or refused.
+
+        A resource that went to another patient, or is gone, names the one no more who had it.
+
+        Parameters
+        ----------
+        references
+            ``Type/id`` of the resources.
+        """
+        with self._database.read() as connection:
+            driver = Driver(connection)
+            return frozenset(
+                patient
+                for part in chunks(sorted(set(references)))
+                for (patient,) in driver.rows(_JUDGED_FOR, [*part])
+            )
 
     def patients(self, after: str, limit: int) -> list[str]:
         """Return references of patients who have studies, in order, in portions.

@@ -264,7 +264,7 @@ link: Final = Table(
     "link",
     metadata,
     Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
-    Column("reference", Text, nullable=False),
+    Column("reference", Text, nullable=False, index=True),
     Column("kind", Text, nullable=False),
     Column("rule", Text, nullable=False),
     Column("verdict", String(16), nullable=False),

@@ -49,6 +49,7 @@ def _link() -> None:
         sa.PrimaryKeyConstraint("study_id", "reference", name="pk_link"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_link_reference", "link", ["reference"])
 
 
 def _link_decision() -> None:

@@ -130,6 +130,16 @@ def test_clinical_news_let_be_judged_again_also_what_is_in_hand(site: Site) -> N
     assert state(site, STUDY) == "ready"
 
 
+def test_who_had_a_resource_is_known_by_its_reference(site: Site) -> None:
+    first, second = both(site)
+    site.ledger.settle(first, linked(TAKEN, REFUSED))
+    site.ledger.settle(second, linked(REFUSED, resource_id="8"))
+    book = site.ledger.links
+    assert book.judged_for([REFUSED.reference, "Observation/none"]) == {PATIENT}
+    assert book.judged_for([TAKEN.reference]) == {PATIENT}
+    assert book.judged_for([FOREIGN.reference]) == frozenset()
+
+
 def test_a_study_that_leaves_a_patient_lets_his_others_be_judged(site: Site) -> None:
     first, second = both(site)
     site.ledger.settle(first, linked(TAKEN))
