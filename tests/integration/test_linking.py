@@ -12,6 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 import httpx
 import pytest
 
+from flute_sync import __version__
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.pipeline import Pipeline
@@ -46,7 +47,16 @@ THIRD = StudyInstanceUID("1.2.5")
 class Daemon:
     """Ledger and pipeline of a daemon without an archive, one step at a time."""
 
-    def __init__(self, folder: Path, fhir: httpx.Client, **links: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fhir: httpx.Client,
+        *,
+        provenance: bool = False,
+        id_strategy: str = "server",
+        **links: Any,
+    ) -> None:
+        self.provenance, self.id_strategy = provenance, id_strategy
         self.base_url = str(fhir.base_url).rstrip("/")
         self.fhir = fhir
         self.path = folder / "ledger.db"
@@ -60,7 +70,8 @@ class Daemon:
     def configured(self, **links: Any) -> Config:
         return Config.model_validate(
             {
-                "fhir": {"base_url": self.base_url},
+                "fhir": {"base_url": self.base_url, "provenance": self.provenance},
+                "imaging_study": {"id_strategy": self.id_strategy},
                 "ledger": {"url": f"sqlite:///{self.path}"},
                 "stow_rs": {"mode": "index"},
                 "study": {"quiet_period": "0s"},
@@ -453,6 +464,30 @@ def test_each_change_is_accounted_for_with_what_was_judged(
         "revision": f"ImagingStudy/{daemon.resource(STUDY)['id']}/_history/1",
         "source": f"{psa}/_history/2",
     }
+
+
+@pytest.mark.parametrize("provenance", [True, False])
+@pytest.mark.parametrize("id_strategy", ["server", "hash"])
+def test_however_a_study_is_written_one_provenance_tells_of_its_links(
+    tmp_path: Path, fhir: httpx.Client, patient: str, provenance: bool, id_strategy: str
+) -> None:
+    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    daemon = Daemon(tmp_path, fhir, provenance=provenance, id_strategy=id_strategy)
+    daemon.deliver(STUDY)
+    daemon.work()
+    (created,) = _provenances(fhir, daemon.resource(STUDY)["id"])
+    _put(fhir, psa, status="entered-in-error")
+    daemon.ledger.links.judge_again([patient])
+    daemon.work()
+    said = _provenances(fhir, daemon.resource(STUDY)["id"])
+    (updated,) = [one for one in said if one != created]
+    assert daemon.links(STUDY) == set()
+    for one, activity in ((created, "CREATE"), (updated, "UPDATE")):
+        assert one["activity"]["coding"][0]["code"] == activity
+        assert one["agent"][0]["who"]["display"] == f"flute-sync {__version__}"
+        assert [each["role"] for each in one["entity"]][-1] == "source"
+        assert one["policy"]
+    daemon.close()
 
 
 def _provenances(fhir: httpx.Client, study_id: str) -> list[dict[str, Any]]:
