@@ -140,7 +140,7 @@ def again(site: Site, uid: str) -> None:
 def everything_settled(site: Site) -> None:
     def done() -> bool:
         counts = site.ask("status")["counts"]
-        return sum(counts.values()) == counts["completed"]
+        return bool(sum(counts.values()) == counts["completed"])
 
     eventually(done, what="all completed", every=0.2)
 

@@ -502,7 +502,7 @@ def test_whatever_the_order_the_end_is_the_same(
     """Studies and variables come at random, and two workers have steps in hand at random."""
     chance = Random(seed)
     days = {STUDY: MRI, OTHER: MRI + _days(60), THIRD: MRI + _days(200)}
-    variables = [
+    variables: list[tuple[str, date, dict[str, Any]]] = [
         ("score of the first", MRI + _days(10), SCORE),
         ("score of the second", MRI + _days(65), SCORE),
         ("PSA of the second", MRI + _days(58), PSA),

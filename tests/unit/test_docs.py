@@ -299,6 +299,7 @@ def test_the_example_of_study_has_the_shape() -> None:
     decision = LinkDecision(StudyInstanceUID("1.2.3"), "", "add", "", now)
     links = LinkView(StudyInstanceUID("1.2.3"), (replace(row, taken=True), row), (decision,))
     told = explain.as_dict(links)
+    assert isinstance(explained, dict)
     assert explained["links"][0].keys() == told["refused"][0].keys()
     assert shape(explained | {"refused": explained["links"]}) == shape(told)
 
