@@ -240,7 +240,7 @@ class Settler:
             "lease_owner": None,
             "attempts": _attempts(row.attempts, settlement.event),
             "confirmed": confirmed,
-            "confirmed_identity": None if confirmed is None else row.confirmed_identity,
+            "confirmed_identity": _held_for(row, settlement, confirmed),
             "next_attempt_at": self._next_attempt(row, state, settlement),
             "unsynced_since": _unsynced(row, state, settlement.event),
             "news_since": row.news_since if superseded else None,
@@ -296,6 +296,19 @@ def _confirmed(confirmed: int | None, claimed: Claim, event: TaskEvent) -> int |
     if confirmed is None or (concluded and confirmed <= claimed.generation):
         return None
     return confirmed
+
+
+def _held_for(row: Row[Any], settlement: Settlement, confirmed: int | None) -> str | None:
+    """Return the key of the Patient whom a person confirms by asking again, or has confirmed.
+
+    It outlives news of the study, which end the waiting for a Patient: a confirmation that comes
+    while the study is read anew means whom its last hold named.
+    """
+    goes_on = settlement.event in (TaskEvent.FAIL, TaskEvent.HAND_BACK)
+    if confirmed is not None or goes_on:
+        held_for: str | None = row.confirmed_identity
+        return held_for
+    return settlement.waiting_for if settlement.code in _CONFIRMABLE else None
 
 
 def _unsynced(row: Row[Any], state: State, event: TaskEvent) -> datetime | None:
@@ -387,7 +400,7 @@ def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_
         .values(
             **_raised(now),
             confirmed=generation if confirms else None,
-            confirmed_identity=(row.waiting_for or row.confirmed_identity) if confirms else None,
+            confirmed_identity=row.confirmed_identity if confirms else None,
         )
     )
     connection.execute(_make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))
