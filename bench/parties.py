@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from flute_sync.completeness import StudySettings
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.ledger import Ledger, LedgerSettings
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.multipart import MultipartReader, media_type
 from flute_sync.sources.stow_rs import StowRs

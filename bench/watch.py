@@ -26,8 +26,9 @@ from bench.parties import listens
 from flute_sync.completeness import StudySettings
 from flute_sync.intake import Delivery, Received
 from flute_sync.ledger import Ledger, LedgerSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.change_feed import ChangeFeedPoller, ChangeFeedSettings
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
 from flute_sync.sources.poller import Poller, batches
 from flute_sync.sources.qido_listing import QidoListing

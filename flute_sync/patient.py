@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flute_sync.identity import GENDER
-from flute_sync.identity import Demographics as Demographics
-from flute_sync.identity import Identity as Identity
-from flute_sync.identity import PatientKey as PatientKey
-from flute_sync.identity import PatientSettings as PatientSettings
-from flute_sync.identity import identify as identify
+from flute_sync.identity import (
+    GENDER,
+    Demographics,
+    Identity,
+    PatientKey,
+    PatientSettings,
+    identify,
+)
 from flute_sync.patient_errors import (
     PatientAbsent,
     PatientAmbiguous,

@@ -13,7 +13,7 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dimse_acceptor import Acceptor
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 from flute_sync.sources.header import HeaderReader

@@ -17,7 +17,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from flute_sync.daemon.http_server import HttpServer, Listener, TlsFiles
 from flute_sync.intake import Delivery, IntentId, Performed, Received
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.stow_rs import StowRs
 from flute_sync.sources.stow_settings import StowRsSettings

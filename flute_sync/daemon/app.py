@@ -1,9 +1,6 @@
 """The composition root: sources, ledger, FHIR and workers of one site are joined here."""
 
 import logging
-import os
-import socket
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from starlette.types import ASGIApp
 
 from flute_sync.daemon.archive_access import access
+from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config, ConsoleSettings
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.daemon.listening import listener, receivers
@@ -82,7 +80,6 @@ class Daemon:
         self.stats = Stats()
         self.fhir_pause = Pause("fhir")
         self.archive_pauses = ArchivePauses(entry.name for entry in config.every_archive)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._notifier = SystemdNotifier.from_environment()
         self._console = console
         self._capable = False
@@ -160,7 +157,6 @@ class Daemon:
         self._pipeline = self._build_pipeline(config)
         self._workers = Workers(
             ledger=self.ledger,
-            owner=self._owner,
             pipeline=lambda: self._pipeline,
             fhir_pause=self.fhir_pause,
             archive_pauses=self.archive_pauses,
@@ -189,12 +185,7 @@ class Daemon:
             self.fhir_pause.begin(error, datetime.now(UTC))
 
     def _require_capabilities(self) -> None:
-        config = self._config
-        self._fhir.capabilities().require(
-            client_ids=config.imaging_study.id_strategy == "hash",
-            create_patients=config.patient.policy == "create",
-            transactions=config.fhir.provenance,
-        )
+        required(self._fhir, self._config)
         self._capable = True
 
     def _look_at_capabilities(self, now: datetime, _stop: Callable[[], bool]) -> None:

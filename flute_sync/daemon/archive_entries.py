@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from flute_sync.patient import PatientSettings
+from flute_sync.identity import PatientSettings
 from flute_sync.settings import Settings, TimeZone, Uri
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.change_feed import ChangeFeedSettings

@@ -12,6 +12,7 @@ from typing import Literal
 
 from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
+from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
@@ -208,12 +209,7 @@ def _ledger(config: Config) -> Verdict:
 
 def _fhir(config: Config) -> Verdict:
     with FhirClient(config.fhir) as client:
-        found = client.capabilities()
-        found.require(
-            client_ids=config.imaging_study.id_strategy == "hash",
-            create_patients=config.patient.policy == "create",
-            transactions=config.fhir.provenance,
-        )
+        found = required(client, config)
     software = found.software or "a server that does not say its name"
     said = f"FHIR {found.fhir_version}, {software}."
     missing = sorted(LINKED_TYPES - found.searchable) if config.links.enabled else []

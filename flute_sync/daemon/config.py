@@ -25,10 +25,10 @@ from flute_sync.completeness import StudySettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
 from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.fhir.client import FhirSettings
+from flute_sync.identity import PatientSettings
 from flute_sync.ledger import LedgerSettings
 from flute_sync.link_settings import LinkSettings
 from flute_sync.mapping import ImagingStudySettings
-from flute_sync.patient import PatientSettings
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
 from flute_sync.settings import Port, SecretFile, Settings, TimeZone, Uri

@@ -8,8 +8,9 @@ from typing import Any
 from flute_sync.fhir.imaging_studies import Found
 from flute_sync.fhir.patients import PATIENT, Patients
 from flute_sync.fhir.queries import reference_id
+from flute_sync.identity import Identity
 from flute_sync.ownership import bears
-from flute_sync.patient import Identity, Subject
+from flute_sync.patient import Subject
 from flute_sync.patient_errors import PatientChanged, PatientGone
 from flute_sync.selection import SelectSettings, Verdict, judge_patient
 

@@ -6,9 +6,12 @@ times a second whatever the number of workers.
 
 import itertools
 import logging
+import os
 import random
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,6 +37,10 @@ SHORTEST_NAP = timedelta(milliseconds=5)
 LONGEST_NAP = timedelta(seconds=1)
 
 
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
 @dataclass
 class Workers:
     """Shared by all worker threads of this process.
@@ -48,11 +55,11 @@ class Workers:
     """
 
     ledger: Ledger
-    owner: str
     pipeline: Callable[[], Pipeline]
     fhir_pause: Pause
     archive_pauses: ArchivePauses
     stats: Stats
+    owner: str = field(default_factory=_this_process)
     sentence: str = "Nothing to do."
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _scout: threading.Lock = field(default_factory=threading.Lock)

@@ -4,9 +4,6 @@ It is the service without sources and listeners. Leases let both work side by si
 """
 
 import logging
-import os
-import socket
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -14,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from flute_sync.daemon.archive_access import access
+from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.pauses import ArchivePauses, Pause
 from flute_sync.daemon.periodic import Periodic
@@ -88,7 +86,6 @@ class Workshop:
         self.pipeline = Pipeline.build(config, self.ledger, self.fhir, readers, self.archive_pauses)
         self._workers = Workers(
             ledger=self.ledger,
-            owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             pipeline=lambda: self.pipeline,
             fhir_pause=self.fhir_pause,
             archive_pauses=self.archive_pauses,
@@ -115,11 +112,7 @@ class Workshop:
         FluteSyncError
             It does not, or cannot.
         """
-        self.fhir.capabilities().require(
-            client_ids=self.config.imaging_study.id_strategy == "hash",
-            create_patients=self.config.patient.policy == "create",
-            transactions=self.config.fhir.provenance,
-        )
+        required(self.fhir, self.config)
 
     def waiting_for(self, now: datetime) -> str | None:
         """Say which server is down, where one is."""

@@ -10,18 +10,9 @@ from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import criteria, identifier_search, reference_id
 from flute_sync.fhir.uniqueness import Pause, others_than_ours
 from flute_sync.fhir_errors import FhirGone, FhirServerError
+from flute_sync.identity import Identity, PatientKey, PatientSettings
 from flute_sync.ownership import bears
-from flute_sync.patient import (
-    CreatePatient,
-    Identity,
-    Missing,
-    PatientKey,
-    PatientSettings,
-    Subject,
-    followed,
-    judge,
-    patient_keys,
-)
+from flute_sync.patient import CreatePatient, Missing, Subject, followed, judge, patient_keys
 from flute_sync.patient_errors import PatientInactive
 from flute_sync.settings_errors import ConfigurationError
 

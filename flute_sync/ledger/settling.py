@@ -13,7 +13,7 @@ from flute_sync.ledger.pruning import prune
 from flute_sync.ledger.steps import forget_people
 from flute_sync.ledger.tables import fhir_target, study
 from flute_sync.ledger.values import Claim, FhirRow, Settlement
-from flute_sync.ledger.work import lock_held
+from flute_sync.ledger.work import CONFIRMABLE, lock_held
 from flute_sync.ledger_errors import LedgerTargetChanged
 from flute_sync.task import State, TaskEvent, after
 
@@ -59,7 +59,7 @@ class Settler:
             "lease_owner": None,
             "attempts": _attempts(row.attempts, settlement.event),
             "confirmed": confirmed,
-            "confirmed_identity": None if confirmed is None else row.confirmed_identity,
+            "confirmed_identity": _held_for(row, settlement, confirmed),
             "next_attempt_at": self._next_attempt(row, state, settlement),
             "unsynced_since": _unsynced(row, state, settlement.event),
             "news_since": row.news_since if superseded else None,
@@ -115,6 +115,19 @@ def _confirmed(confirmed: int | None, claimed: Claim, event: TaskEvent) -> int |
     if confirmed is None or (concluded and confirmed <= claimed.generation):
         return None
     return confirmed
+
+
+def _held_for(row: Row[Any], settlement: Settlement, confirmed: int | None) -> str | None:
+    """Return the key of the Patient whom a person confirms by asking again, or has confirmed.
+
+    It outlives news of the study, which end the waiting for a Patient: a confirmation that comes
+    while the study is read anew means whom its last hold named.
+    """
+    goes_on = settlement.event in (TaskEvent.FAIL, TaskEvent.HAND_BACK)
+    if confirmed is not None or goes_on:
+        held_for: str | None = row.confirmed_identity
+        return held_for
+    return settlement.waiting_for if settlement.code in CONFIRMABLE else None
 
 
 def _unsynced(row: Row[Any], state: State, event: TaskEvent) -> datetime | None:

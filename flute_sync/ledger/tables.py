@@ -102,7 +102,7 @@ study: Final = Table(
     Column("patient_reference", Text),
     Column("rules", Text),
     Column("identity", Text),  # keyed hash of the identifier by which the subject was found last
-    Column("confirmed_identity", Text),  # whom the study was held for when a person confirmed it
+    Column("confirmed_identity", Text),  # whom a person confirms: the last hold named them
     Column("stated_series", Integer, nullable=False, server_default="0"),  # without instances
     Column("stated_instances", Integer, nullable=False, server_default="0"),
     CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),

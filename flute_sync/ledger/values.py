@@ -38,7 +38,7 @@ class Claim:
     for another attempt and none has come to a conclusion since. ``received_at`` is when the
     newest fact came, ``first_fact_at`` the oldest that FHIR does not have. ``rules`` and
     ``identity`` are what `Settlement` said last. ``has_notes``: its rejection notes speak of other
-    studies. ``confirmed_identity`` is the key of the Patient for whom the study was held when the
+    studies. ``confirmed_identity`` is the key of the Patient whom the last hold named before the
     person confirmed it: nobody else is confirmed.
     """
 

@@ -43,7 +43,7 @@ from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State, TaskEvent, before
 
 _HELD: Final = study.c.state == State.IN_PROGRESS.value
-_CONFIRMABLE: Final = frozenset(
+CONFIRMABLE: Final = frozenset(
     {PatientChanged.code, PatientGone.code, PatientStepConflict.code, FhirGone.code}
 )
 """What a person confirms by asking for another attempt; other studies are only read anew."""
@@ -262,7 +262,7 @@ def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_
     if row is None:
         raise StudyUnknown(study_instance_uid=uid)
     generation = row.generation + 1
-    confirms = row.code in _CONFIRMABLE or row.confirmed is not None
+    confirms = row.code in CONFIRMABLE or row.confirmed is not None
     connection.execute(
         update(study_archive).where(study_archive.c.study_id == row.id).values(read_owed=generation)
     )
@@ -272,7 +272,7 @@ def replay(connection: Connection, uid: StudyInstanceUID, now: datetime, events_
         .values(
             **raised(now),
             confirmed=generation if confirms else None,
-            confirmed_identity=(row.waiting_for or row.confirmed_identity) if confirms else None,
+            confirmed_identity=row.confirmed_identity if confirms else None,
         )
     )
     connection.execute(make_ready(TaskEvent.REPLAY, now).where(study.c.id == row.id, ~_HELD))

@@ -19,18 +19,15 @@ from flute_sync.archive_errors import (
     ArchiveServerError,
     ArchiveUnavailable,
 )
-from flute_sync.dicom_errors import HeaderUidInvalid
 from flute_sync.errors import FluteSyncError, TransientError
 from flute_sync.sources import header_tags as tags
-from flute_sync.sources.archive_settings import ArchiveSettings as ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dicom_json import uid_in
 from flute_sync.sources.peer import Json, Peer
-from flute_sync.sources.reading import ReadResult as ReadResult
-from flute_sync.sources.reading import Verdict as Verdict
+from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import Search, StudyRow
-from flute_sync.sources.study_reading import ABSENT, Reading, gather
+from flute_sync.sources.study_reading import ABSENT, Reading, gather, require_legal
 from flute_sync.study import StudyInstanceUID
-from flute_sync.valuerep import ILLEGAL, uid_problem
 
 _OTHER_WAY: Final = (
     ArchiveRefused,
@@ -120,7 +117,7 @@ class Archive:
         ArchiveCapabilityMissing
             When it has no study search.
         """
-        _check(study_instance_uid)
+        require_legal(study_instance_uid)
         try:
             return self.search.study(study_instance_uid, self._clock())
         except ArchiveRefused as refusal:
@@ -141,7 +138,7 @@ class Archive:
         HeaderUidInvalid
             When no address can be made of the UID.
         """
-        _check(study_instance_uid)
+        require_legal(study_instance_uid)
         started_at = self._clock()
         row, searched = self._looked_up(study_instance_uid, started_at)
         failure: FluteSyncError | None = None  # two that a retry may mend are enough
@@ -165,11 +162,6 @@ class Archive:
             return self.search.study(study_instance_uid, at), True
         except ArchiveRefused:
             return None, False
-
-
-def _check(study_instance_uid: StudyInstanceUID) -> None:
-    if uid_problem(study_instance_uid) == ILLEGAL:
-        raise HeaderUidInvalid(tag=tags.tag_text(tags.STUDY_INSTANCE_UID))
 
 
 def _confirm_absence(

@@ -16,7 +16,7 @@ from flute_sync.archive_errors import (
     ArchiveRefused,
     ArchiveServerError,
 )
-from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
+from flute_sync.dicom_errors import HeaderError
 from flute_sync.intake import Refused, Stated
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.archive_settings import ArchiveSettings
@@ -28,9 +28,8 @@ from flute_sync.sources.find_windows import Window
 from flute_sync.sources.peer import Json
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import StudyRow, count
-from flute_sync.sources.study_reading import Attributes, gather, of_every_patient
+from flute_sync.sources.study_reading import Attributes, gather, of_every_patient, require_legal
 from flute_sync.study import StudyInstanceUID
-from flute_sync.valuerep import ILLEGAL, uid_problem
 
 _OUT_OF_RESOURCES: Final = 0xA7
 _ROUND: Final = 100
@@ -82,7 +81,7 @@ class FindArchive:
 
     def counts(self, study_instance_uid: StudyInstanceUID) -> StudyRow | None:
         """Look up what the archive says of a study; None when it does not find it."""
-        _check(study_instance_uid)
+        require_legal(study_instance_uid)
         return study_row(self._client.answers, study_instance_uid, self._clock())
 
     def read(self, study_instance_uid: StudyInstanceUID) -> ReadResult | None:
@@ -91,7 +90,7 @@ class FindArchive:
         None only when the archive said success and that nothing matches. An archive that is short
         of resources for a series' instances is tried again once, then taken to tell of none.
         """
-        _check(study_instance_uid)
+        require_legal(study_instance_uid)
         started_at = self._clock()
         with self._client.session() as session:
             row = study_row(session.answers, study_instance_uid, started_at)
@@ -213,8 +212,3 @@ class _Reading:
             self.refused.append(Refused(self._uid, error.code, error.tag))
         else:
             self.stated.append(one)
-
-
-def _check(study_instance_uid: StudyInstanceUID) -> None:
-    if uid_problem(study_instance_uid) == ILLEGAL:
-        raise HeaderUidInvalid(tag=tags.tag_text(tags.STUDY_INSTANCE_UID))

@@ -28,7 +28,7 @@ from flute_sync.archive_errors import (
 )
 from flute_sync.errors import PermanentError, TransientError
 from flute_sync.intake import Received
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.store_sink import Caller, Context, StoreCommand
 from flute_sync.sources.stow_forward import TELLING, UNAUTHORIZED, judge, upload
 from flute_sync.sources.stow_response import StoreResponse

@@ -20,7 +20,7 @@ from flute_sync.archive_errors import ArchiveUnavailable
 from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
 from flute_sync.intake import Intake
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dicomweb_gateway import Gateway
 from flute_sync.sources.http_access import Access
 from flute_sync.sources.http_messages import (

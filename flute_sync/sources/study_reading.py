@@ -10,13 +10,14 @@ from itertools import cycle
 from typing import Final, Literal, NamedTuple
 
 from flute_sync.archive_errors import ArchiveForeignInstance, ArchiveRefused
-from flute_sync.dicom_errors import HeaderError
+from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
 from flute_sync.intake import Received, Refused
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.dicom_json import received_from_json, uid_in
 from flute_sync.sources.peer import Json, Peer
 from flute_sync.sources.search import Search, StudyRow
 from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
+from flute_sync.valuerep import ILLEGAL, uid_problem
 
 Service = Literal["wado-rs", "qido-rs", "c-find", "c-find series"]
 """How a study was read; ``c-find series``: of some series no instances."""
@@ -29,6 +30,17 @@ A series whose UID cannot be asked for stands for an instance, and is refused as
 
 ABSENT: Final = frozenset({404, 410})
 _WANTED: Final = tuple(f"{tag:08X}" for tag in sorted(tags.WANTED))
+
+
+def require_legal(study_instance_uid: StudyInstanceUID) -> None:
+    """Refuse a UID that no archive can be asked for.
+
+    Raises
+    ------
+    HeaderUidInvalid
+    """
+    if uid_problem(study_instance_uid) == ILLEGAL:
+        raise HeaderUidInvalid(tag=tags.tag_text(tags.STUDY_INSTANCE_UID))
 
 
 class Way(NamedTuple):

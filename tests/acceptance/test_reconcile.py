@@ -129,7 +129,8 @@ def planted(site: Site, hapi: Hapi, pacs: Orthanc) -> Planted:
     made.before()
     assert site.ask("import", "--all")["written"] == len(NAMES) - 1
     clean = site.ask("reconcile")
-    assert (clean["remaining"], clean["compared"]) == (0, len(NAMES))
+    assert clean["remaining"] == 0
+    assert clean["compared"] >= len(NAMES)  # and what other sites have on the same FHIR server
     assert told(clean) == {made.uploads["absent"].uid: ("on-hold", None)}
     made.now()
     return made

@@ -130,11 +130,13 @@ def test_a_note_on_everything_says_what_becomes_of_the_study(
 def test_a_note_that_another_study_keeps_counts(
     watched: Site, hapi: Hapi, pacs: Pacs, study: Callable[[str], dict[str, Any]]
 ) -> None:
-    """Images under a wrong worklist entry; the note is kept with the corrected study."""
+    """Images under a wrong worklist entry; the note is kept with the corrected study.
+
+    Both are of one patient: a note of another person withdraws nothing.
+    """
     wrong = Upload(slices=1)
-    right = Upload(slices=1)
-    for upload in (wrong, right):
-        create_patient(hapi.base_url, upload.patient)
+    right = Upload(slices=1, patient=wrong.patient)
+    create_patient(hapi.base_url, wrong.patient)
     rejection = note(WORKLIST, right, wrong.files)
 
     def says(status: str, series: int) -> dict[str, Any]:

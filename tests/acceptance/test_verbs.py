@@ -32,6 +32,8 @@ def test_the_shapes_that_scripts_rely_on(sandbox_site: Site, sandbox: Sandbox) -
         assert told["fhir"]["reference"].startswith("ImagingStudy/")
         assert "/_history" not in told["fhir"]["reference"]
         assert all(event.keys() == {"at", "event", "sentence", "code"} for event in told["events"])
+        # the event is told before the ledger settles: a reader may come between
+        eventually(lambda: site.state(upload.uid) == "completed")
         counts = site.ask("status")
         assert counts["counts"]["completed"] == 1
         assert counts["oldest_unsynced_seconds"] is None

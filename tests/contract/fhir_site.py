@@ -5,7 +5,7 @@ from typing import Any
 
 from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.imaging_studies import ImagingStudies, Written
-from flute_sync.patient import Demographics, Identity, PatientKey, PatientSettings
+from flute_sync.identity import Demographics, Identity, PatientKey, PatientSettings
 
 Resource = dict[str, Any]
 SOURCE = "http://pacs.example/dicom-web"

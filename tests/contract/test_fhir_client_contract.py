@@ -14,7 +14,7 @@ from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.fhir.patients import Patients
 from flute_sync.fhir.queries import identifier_search, study_search
 from flute_sync.fhir_errors import FhirAmbiguous, FhirConflict, FhirGone, FhirRejected
-from flute_sync.patient import PatientKey
+from flute_sync.identity import PatientKey
 from flute_sync.patient_errors import (
     PatientAbsent,
     PatientAmbiguous,

@@ -297,6 +297,35 @@ def test_asking_confirms_what_the_study_is_held_for(site: Site, code: str) -> No
     assert not site.claim().confirmed
 
 
+@pytest.mark.parametrize("is_during_the_step", [True, False])
+def test_news_of_a_held_study_do_not_undo_whom_a_person_confirms(
+    site: Site, is_during_the_step: bool
+) -> None:
+    """An archive tells of a correction more than once, also after the study was held for it."""
+    site.deliver(received([1]))
+    claimed = site.claim("worker")
+    if is_during_the_step:
+        site.deliver(received([2]))
+    site.ledger.settle(claimed, held("PATIENT-CHANGED", waiting_for="urn:a|1"))
+    site.deliver(received([3]))
+    site.ledger.replay(STUDY)
+    asked = site.claim("worker")
+    assert (asked.confirmed, asked.confirmed_identity) == (True, "urn:a|1")
+    site.ledger.settle(asked, synced())
+    site.ledger.replay(STUDY)
+    assert site.claim("worker").confirmed_identity is None
+
+
+def test_what_a_person_was_not_told_is_not_confirmed(site: Site) -> None:
+    site.deliver(received([1]))
+    site.ledger.settle(site.claim(), held("PATIENT-CHANGED", waiting_for="urn:a|1"))
+    site.deliver(received([2]))
+    claimed = site.claim("worker")
+    site.ledger.replay(STUDY)
+    site.ledger.settle(claimed, held("PATIENT-CHANGED", waiting_for="urn:a|2"))
+    assert site.claim("worker").confirmed_identity == "urn:a|1"
+
+
 def test_asking_during_a_step_is_not_lost(site: Site) -> None:
     site.deliver(received([1]))
     claimed = site.claim()

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.change_feed import ChangeFeedPoller, ChangeFeedSettings
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.find_archive import FindArchive
 from flute_sync.sources.find_client import FindClient
 from flute_sync.sources.find_scu import FindScuPoller

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from tests.services.process import free_port
 from tests.stow import Answer, FakeIntake, ScriptedArchive, dicom, post, serving, talk
 

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from flute_sync.intake import Notice
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
+from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
 from flute_sync.sources.qido_listing import QidoListing
 from flute_sync.sources.sweep import Sweep, SweepSettings

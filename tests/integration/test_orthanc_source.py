@@ -11,7 +11,8 @@ import pytest
 from pydicom import dcmread
 
 from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
+from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
 from flute_sync.study import StudyInstanceUID
 from flute_sync.transport import BasicAuth

@@ -12,9 +12,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.commitment_report import SOP_INSTANCE_UID
 from flute_sync.sources.commitment_settings import CommitmentSettings
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.dimse_acceptor import Acceptor
 from flute_sync.sources.dimse_services import NormalizedServices
 from flute_sync.sources.header_settings import HeaderSettings

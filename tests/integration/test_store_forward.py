@@ -18,7 +18,7 @@ from pynetdicom.presentation import build_context
 from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.intake import IntentId
 from flute_sync.ledger_errors import LedgerUnavailable
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 from flute_sync.sources.store_pacs import PacsOutlets, probe
 from flute_sync.sources.store_sink import Context

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from flute_sync.daemon.http_server import TlsFiles
 from flute_sync.intake import IntentId
 from flute_sync.ledger_errors import LedgerUnavailable
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from tests.integration.tls import Authority
 from tests.services.process import free_port
 from tests.stow import (

@@ -14,7 +14,7 @@ from dicomweb_client import DICOMwebClient
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from flute_sync.sources.dicomweb import ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
 from tests.services.orthanc import Orthanc
 from tests.stow import FakeIntake, dicom, multipart, post, serving, sop_uids, talk, uid
 

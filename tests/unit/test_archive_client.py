@@ -15,7 +15,9 @@ from flute_sync.archive_errors import (
     ArchiveUnavailable,
 )
 from flute_sync.dicom_errors import HeaderUidInvalid, HeaderUidMissing
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings, Verdict
+from flute_sync.sources.archive_settings import ArchiveSettings
+from flute_sync.sources.dicomweb import Archive
+from flute_sync.sources.reading import Verdict
 from flute_sync.study import StudyInstanceUID
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -28,7 +28,7 @@ from flute_sync.fhir_errors import (
     FhirUnauthorized,
     FhirUnavailable,
 )
-from flute_sync.patient import Identity, PatientKey, PatientSettings
+from flute_sync.identity import Identity, PatientKey, PatientSettings
 from flute_sync.settings_errors import ConfigurationError
 
 BASE = "http://fhir.example/fhir"

@@ -7,18 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flute_sync.patient import (
-    CreatePatient,
-    Demographics,
-    Identity,
-    Missing,
-    PatientKey,
-    PatientSettings,
-    Subject,
-    identify,
-    judge,
-    minimal_patient,
-)
+from flute_sync.identity import Demographics, Identity, PatientKey, PatientSettings, identify
+from flute_sync.patient import CreatePatient, Missing, Subject, judge, minimal_patient
 from flute_sync.patient_errors import (
     IdentityError,
     PatientAbsent,

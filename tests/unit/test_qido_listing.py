@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveUnavailable
-from flute_sync.sources.dicomweb import Archive, ArchiveSettings
+from flute_sync.sources.archive_settings import ArchiveSettings
+from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.listing import Choice, Page
 from flute_sync.sources.listing_windows import END, Position
 from flute_sync.sources.qido_listing import QidoListing

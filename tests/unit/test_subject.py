@@ -9,7 +9,8 @@ from flute_sync.daemon.subject import Last, Subjects
 from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.imaging_studies import Found
 from flute_sync.fhir.patients import Patients
-from flute_sync.patient import Identity, PatientKey, PatientSettings, Subject
+from flute_sync.identity import Identity, PatientKey, PatientSettings
+from flute_sync.patient import Subject
 from flute_sync.patient_errors import PatientAbsent, PatientChanged, PatientGone
 from flute_sync.selection import SelectSettings
 

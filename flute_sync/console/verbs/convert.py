@@ -14,9 +14,10 @@ from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.daemon.config import SiteSettings
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.errors import EXIT_DATA, EXIT_OK, FluteSyncError
+from flute_sync.identity import PatientSettings
 from flute_sync.imaging_study import Context, ImagingStudySettings, map_study, to_json
 from flute_sync.intake import Received
-from flute_sync.patient import PatientSettings, logical_subject
+from flute_sync.patient import logical_subject
 from flute_sync.sources.header import HeaderReader
 from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
