@@ -29,7 +29,8 @@
     └── OperatorError           a person must change settings, credentials or the schema
         ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
         ├── auth_errors         TokenRefused
-        ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing
+        ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing, FhirInstallRefused,
+        │                       FhirInstallClash
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected
         └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,

@@ -69,3 +69,20 @@ class FhirCapabilityMissing(OperatorError):
 
     code = "FHIR-CAPABILITY"
     hint = "Use a FHIR R4 (4.0.1) server with create, update, search and transaction."
+
+
+class FhirInstallRefused(OperatorError):
+    """The FHIR server does not take one of our definitions."""
+
+    code = "FHIR-INSTALL-REFUSED"
+    hint = (
+        "Give the credentials the scopes that docs/commands.md names, or let the server's"
+        " administrator store what `flute-sync fhir install --dry-run --json` shows."
+    )
+
+
+class FhirInstallClash(OperatorError):
+    """The FHIR server has another search parameter `supporting-info` of ImagingStudy."""
+
+    code = "FHIR-INSTALL-CLASH"
+    hint = "Retire that SearchParameter if nobody needs it; flute-sync changes nothing of others."

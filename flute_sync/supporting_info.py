@@ -15,6 +15,7 @@ FHIR R4 provenance.html#Provenance.policy. The rules are those of docs/links.md.
 
 from hashlib import sha256
 from typing import Final
+from uuid import NAMESPACE_URL, uuid5
 
 from flute_sync.fhir_dates import Interval, Verdict, date_time
 from flute_sync.fhir_elements import Resource
@@ -42,13 +43,21 @@ def judge(case: Case) -> dict[str, StudyLinks]:
     return Judgement(case).result()
 
 
-def rule_set(settings: LinkSettings) -> str:
-    """Return the rules and their windows as ``URI|version``, for ``Provenance.policy``.
+def rules_version(settings: LinkSettings) -> str:
+    """Return the version of the rules, with a short hash of the settings that they follow.
 
     Another version may judge the same facts in another way.
     """
     stated = settings.model_dump_json(exclude=_NO_RULES)
-    return f"{RULE_SET}|{RULES_VERSION}-{sha256(stated.encode()).hexdigest()[:12]}"
+    return f"{RULES_VERSION}-{sha256(stated.encode()).hexdigest()[:12]}"
+
+
+def rule_set(settings: LinkSettings) -> str:
+    """Return the URI of the rules in one version, for ``Provenance.policy``.
+
+    A `uri` must be absolute and cannot carry ``|version``: each version has an URI of its own.
+    """
+    return uuid5(NAMESPACE_URL, f"{RULE_SET}|{rules_version(settings)}").urn
 
 
 def display(link: Link, study: Resource) -> str:

@@ -6,7 +6,6 @@ ready, and judge again. A link that moves is first lost by one study, then gaine
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from uuid import NAMESPACE_URL, uuid5
 
 from flute_sync.bundle import Account, Resource
 from flute_sync.daemon.patient_case import PatientCase, ours
@@ -17,7 +16,7 @@ from flute_sync.ledger import Claim, Ledger, LinkNews, LinkRow, PatientLinks
 from flute_sync.link_elements import link_element, links_of, with_links, without_links
 from flute_sync.ownership import merge
 from flute_sync.study import StudyInstanceUID
-from flute_sync.supporting_info import Case, LinkSettings, rule_set
+from flute_sync.supporting_info import Case, LinkSettings, rule_set, rules_version
 from flute_sync.terminology import DICOM_UID, OID
 
 
@@ -179,10 +178,9 @@ class Linker:
         return self._said(reason, case.versioned({*wanted, *removed}))
 
     def _said(self, reason: str, sources: tuple[str, ...] = ()) -> Account:
-        """Account for a change: the rules as an URI that validators take, and in words."""
-        rules = rule_set(self.settings)
-        words = f"{reason}; rules {rules.rpartition('|')[2]}."
-        return Account((words,), uuid5(NAMESPACE_URL, rules).urn, sources)
+        """Account for a change: the rules as an URI, and in words."""
+        words = f"{reason}; rules {rules_version(self.settings)}."
+        return Account((words,), rule_set(self.settings), sources)
 
     def _none(
         self, resource: Resource, current: Resource | None, known: PatientLinks, uid: str

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import orjson
 
-from flute_sync import __version__
 from flute_sync.coding import issuer_system
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
@@ -32,6 +31,8 @@ from flute_sync.fhir_errors import FhirRejected
 from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
 from flute_sync.ledger import Claim, Ledger, Settlement
+from flute_sync.link_settings import UNJUDGED
+from flute_sync.own_resources import agent
 from flute_sync.patient import Subject
 from flute_sync.patient_errors import (
     IdentityError,
@@ -97,8 +98,8 @@ class Pipeline:
         studies = ImagingStudies(
             fhir,
             id_strategy=config.imaging_study.id_strategy,
-            agent=_agent(system) if config.fhir.provenance else None,
-            mover=_agent(system),
+            agent=agent(system) if config.fhir.provenance else None,
+            mover=agent(system),
         )
         endpoints = Endpoints(fhir, system)
         linker = Linker(ledger, Candidates(fhir), config.links, fhir.base_url)
@@ -298,11 +299,6 @@ def _references(
         for entry in entries
         if (address := entry.published_url) is not None
     }
-
-
-def _agent(system: str) -> dict[str, Any]:
-    identifier = {"system": system, "value": "flute-sync"}
-    return {"type": "Device", "identifier": identifier, "display": f"flute-sync {__version__}"}
 
 
 def _told(entry: ArchiveEntry) -> list[Any]:

@@ -277,6 +277,24 @@ def _searchset(result: Result) -> Resource | None:
 
 def _few(pages: Iterator[list[Resource]], most: int = _MOST_MATCHES) -> list[Resource]:
     found: list[Resource] = []
+    def operate(self, name: str, parameters: Resource) -> None:
+        """Ask the whole server for an operation, which it may carry out later.
+
+        Parameters
+        ----------
+        name
+            Without ``$``.
+        parameters
+            A Parameters resource.
+
+        Raises
+        ------
+        FhirCapabilityMissing
+            It has no such operation.
+        """
+        headers = {"Prefer": "respond-async"}
+        self._wire.send("operation", "POST", f"${name}", resource=parameters, headers=headers)
+
     for matches in pages:
         found += matches
         if len(found) > most:

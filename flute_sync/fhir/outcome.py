@@ -20,7 +20,17 @@ from flute_sync.fhir_errors import (
 from flute_sync.settings_errors import ConfigurationError
 from flute_sync.transport import retry_after
 
-Interaction = Literal["read", "search", "create", "update", "delete", "bundle", "capabilities"]
+Interaction = Literal[
+    "read",
+    "search",
+    "history",
+    "create",
+    "update",
+    "delete",
+    "bundle",
+    "capabilities",
+    "operation",
+]
 
 _ISSUE_CODE: Final = re.compile(r"[a-z][a-z-]{1,39}")
 _EXPRESSION: Final = re.compile(r"[A-Z][A-Za-z]*(\.[a-zA-Z]+(\[[0-9]{1,5}\]|\[x\])?){0,12}")
@@ -64,6 +74,7 @@ def failure(
 
 _ABSENT: Final[Mapping[Interaction, type[FluteSyncError]]] = {
     "capabilities": FhirCapabilityMissing,  # most often a wrong fhir.base_url
+    "operation": FhirCapabilityMissing,
     "update": FhirConflict,  # it was there a moment ago
 }
 _BY_STATUS: Final[Mapping[int, type[FluteSyncError]]] = {

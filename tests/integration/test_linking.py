@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import httpx
 import pytest
@@ -28,7 +27,7 @@ from flute_sync.study import (
     StudyAttributes,
     StudyInstanceUID,
 )
-from flute_sync.supporting_info import LinkSettings, rule_set
+from flute_sync.supporting_info import LinkSettings, rule_set, rules_version
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from flute_sync.valuerep import Moment
 from tests.contract.fhir_rest import JSON, create, new_observation, new_patient
@@ -446,9 +445,8 @@ def test_each_change_is_accounted_for_with_what_was_judged(
     assert "linked to 1 clinical variables with Provenance" in step.sentence
     daemon.ledger.settle(claimed, step)
     (said,) = _provenances(fhir, daemon.resource(STUDY)["id"])
-    rules = rule_set(LinkSettings())
-    assert said["policy"] == [uuid5(NAMESPACE_URL, rules).urn]
-    assert said["reason"][0]["text"].endswith(f"; rules {rules.rpartition('|')[2]}.")
+    assert said["policy"] == [rule_set(LinkSettings())]
+    assert said["reason"][0]["text"].endswith(f"; rules {rules_version(LinkSettings())}.")
     judged = {"reference": f"{psa}/_history/1", "display": "version 1"}
     assert said["entity"] == [{"role": "source", "what": judged}]
     _put(fhir, psa, status="entered-in-error")

@@ -41,6 +41,7 @@ def fhir_app(store: ResourceStore, stale_status: int = 409) -> Starlette:
     routes = [
         Route("/", _root, methods=["GET", "POST"]),
         Route("/metadata", _metadata),
+        Route("/$reindex", _reindex, methods=["POST"]),
         Route("/{type}", _type, methods=["GET", "POST"]),
         Route("/{type}/_search", _search, methods=["GET", "POST"]),
         Route("/{type}/{id}", _instance, methods=["DELETE", "GET", "POST", "PUT"]),
@@ -69,7 +70,8 @@ async def _root(request: Request) -> Response:
 
 
 async def _metadata(request: Request) -> Response:
-    return _json(capability_statement(_base(request), request.app.state.started))
+    installed = _interactions(request).store.installed
+    return _json(capability_statement(_base(request), request.app.state.started, installed))
 
 
 async def _type(request: Request) -> Response:
@@ -92,6 +94,15 @@ async def _search(request: Request) -> Response:
     resource_type, base = request.path_params["type"], _base(request)
     search = _interactions(request).search
     return _json(await _run(request, lambda: search(resource_type, parameters, base)))
+
+
+async def _reindex(request: Request) -> Response:
+    """Index resources anew, as HAPI does on request; here it is done before the answer."""
+    body = await _body(request)
+    interactions = _interactions(request)
+    await _run(request, lambda: interactions.reindex(body))
+    issue = {"severity": "information", "code": "informational", "diagnostics": "indexed"}
+    return _json({"resourceType": "OperationOutcome", "issue": [issue]})
 
 
 async def _instance(request: Request) -> Response:

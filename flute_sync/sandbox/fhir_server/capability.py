@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Final
 
-from flute_sync.sandbox.fhir_server.parameters import COMMON, PARAMETERS, Parameter, Resource
+from flute_sync.sandbox.fhir_server.parameters import (
+    COMMON,
+    PARAMETERS,
+    Installed,
+    Parameter,
+    Resource,
+    known,
+)
 
 _INTERACTIONS: Final = (
     "create",
@@ -16,7 +23,7 @@ _INTERACTIONS: Final = (
 )
 
 
-def capability_statement(base: str, date: str) -> Resource:
+def capability_statement(base: str, date: str, installed: Installed) -> Resource:
     """Describe the server.
 
     Parameters
@@ -25,6 +32,8 @@ def capability_statement(base: str, date: str) -> Resource:
         Its address.
     date
         When this description was made.
+    installed
+        Search parameters beyond those of the standard.
     """
     return {
         "resourceType": "CapabilityStatement",
@@ -38,14 +47,17 @@ def capability_statement(base: str, date: str) -> Resource:
         "rest": [
             {
                 "mode": "server",
-                "resource": [_resource(name, known) for name, known in PARAMETERS.items()],
+                "resource": [_resource(name, known(name, installed)) for name in PARAMETERS],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
+                "operation": [
+                    {"name": "reindex", "definition": f"{base}/OperationDefinition/reindex"}
+                ],
             }
         ],
     }
 
 
-def _resource(name: str, known: Mapping[str, Parameter]) -> Resource:
+def _resource(name: str, parameters: Mapping[str, Parameter]) -> Resource:
     return {
         "type": name,
         "interaction": [{"code": code} for code in _INTERACTIONS],
@@ -58,6 +70,6 @@ def _resource(name: str, known: Mapping[str, Parameter]) -> Resource:
         "referencePolicy": ["literal", "logical", "enforced"],
         "searchParam": [
             {"name": parameter, "type": one.kind.value}
-            for parameter, one in sorted({**COMMON, **known}.items())
+            for parameter, one in sorted({**COMMON, **parameters}.items())
         ],
     }

@@ -117,7 +117,7 @@ class Interactions:
         parameters = parse_qsl(condition.removeprefix(f"{resource_type}?").removeprefix("?"))
         if not parameters:
             raise FhirError(400, "invalid", "the condition has no search parameter")
-        search = parse_search(resource_type, parameters)
+        search = parse_search(resource_type, parameters, self.store.installed)
         found = self.store.load(self.store.select(*search.sql())[:2])
         if len(found) > 1:
             raise FhirError(412, "multiple-matches", "the condition matches several resources")
@@ -173,7 +173,7 @@ class Interactions:
             400 as ``parse_search``, 404 for an unknown type.
         """
         check_type(resource_type)
-        search = parse_search(resource_type, parameters)
+        search = parse_search(resource_type, parameters, self.store.installed)
         paged = _Paged(search, self.store.select(*search.sql()))
         if search.count_only:
             return _bundle(len(paged.rids), [], {"self": f"{base}/{resource_type}"})
@@ -183,6 +183,22 @@ class Interactions:
             while len(self._pages) > _SEARCHES_KEPT:
                 self._pages.popitem(last=False)
         return self._page(paged, token, 0, base)
+
+    def reindex(self, body: Any) -> None:
+        """Index the types anew that the ``url`` parameters of a Parameters resource name.
+
+        Raises
+        ------
+        FhirError
+            400 when they are not of the form ``Type?``, 404 for an unknown type.
+        """
+        asked = check_resource(body, "Parameters").get("parameter", [])
+        types = [str(one.get("valueString", "")) for one in asked if one.get("name") == "url"]
+        if not types or not all(one.endswith("?") for one in types):
+            raise FhirError(400, "invalid", "say which types, each as Type?")
+        for one in types:
+            check_type(one.removesuffix("?"))
+            self.store.reindex(one.removesuffix("?"))
 
     def page(self, token: str, offset: int, base: str) -> Resource:
         """Give a further page of a search.

@@ -26,11 +26,15 @@ class Kind(StrEnum):
 
 
 class Parameter(NamedTuple):
-    """A search parameter: its kind, the elements it reads, and the only type it refers to."""
+    """A search parameter: its kind, the elements it reads, and the only type it refers to.
+
+    ``extension`` is the URL of the extensions that paths lead into, where they do.
+    """
 
     kind: Kind
     paths: tuple[str, ...]
     target: str | None = None
+    extension: str | None = None
 
 
 class Entry(NamedTuple):
@@ -211,17 +215,25 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Parameter]]] = {
 }
 
 
-def parameter(resource_type: str, name: str) -> Parameter | None:
+Installed = Mapping[str, Mapping[str, Parameter]]
+"""Parameters that were installed as SearchParameter resources, by type and name."""
+
+
+def parameter(resource_type: str, name: str, installed: Installed) -> Parameter | None:
     """Find the parameter of a type, None when the server does not know it."""
-    return COMMON.get(name) or PARAMETERS.get(resource_type, {}).get(name)
+    return {**COMMON, **known(resource_type, installed)}.get(name)
 
 
-def entries(resource: Resource) -> Iterator[Entry]:
+def known(resource_type: str, installed: Installed) -> Mapping[str, Parameter]:
+    """Return the parameters that a type has beside the common ones."""
+    return {**installed.get(resource_type, {}), **PARAMETERS.get(resource_type, {})}
+
+
+def entries(resource: Resource, installed: Installed) -> Iterator[Entry]:
     """Yield every value that a resource is found by."""
-    known = {**COMMON, **PARAMETERS.get(resource["resourceType"], {})}
-    for name, one in known.items():
+    for name, one in {**COMMON, **known(resource["resourceType"], installed)}.items():
         for path in one.paths:
-            for element in _at(resource, path.split(".")):
+            for element in _at(resource, path.split("."), one.extension):
                 yield from _READERS[one.kind](name, one, element)
 
 
@@ -239,14 +251,17 @@ def split_reference(reference: str) -> tuple[str, str]:
     return "", reference
 
 
-def _at(element: Any, path: list[str]) -> Iterator[Any]:
+def _at(element: Any, path: list[str], extension: str | None = None) -> Iterator[Any]:
     if isinstance(element, list):
         for one in element:
-            yield from _at(one, path)
+            yield from _at(one, path, extension)
     elif not path:
         yield element
     elif isinstance(element, dict) and path[0] in element:
-        yield from _at(element[path[0]], path[1:])
+        inner = element[path[0]]
+        if path[0] == "extension" and extension is not None:
+            inner = [one for one in inner if one.get("url") == extension]
+        yield from _at(inner, path[1:], extension)
 
 
 def _tokens(name: str, _: Parameter, element: Any) -> Iterator[Entry]:

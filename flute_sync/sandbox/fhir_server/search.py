@@ -8,6 +8,7 @@ from typing import Final
 from flute_sync.sandbox.fhir_server.dates import interval
 from flute_sync.sandbox.fhir_server.outcome import FhirError
 from flute_sync.sandbox.fhir_server.parameters import (
+    Installed,
     Kind,
     Parameter,
     fold,
@@ -37,6 +38,7 @@ class Search:
     """A search understood: SQL conditions with their values, order, page and what to add."""
 
     resource_type: str
+    installed: Installed = field(default_factory=dict)
     conditions: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
@@ -53,7 +55,9 @@ class Search:
         return query, [self.resource_type, *self.values]
 
 
-def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]]) -> Search:
+def parse_search(
+    resource_type: str, parameters: Iterable[tuple[str, str]], installed: Installed
+) -> Search:
     """Understand the parameters of a search.
 
     Parameters
@@ -62,13 +66,15 @@ def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]]) -> S
         The type searched.
     parameters
         Names and values, decoded; empty values are ignored.
+    installed
+        Parameters beyond those of the standard.
 
     Raises
     ------
     FhirError
         400 for an unknown parameter, an unknown modifier or an unfit value.
     """
-    search = Search(resource_type)
+    search = Search(resource_type, installed)
     for name, value in parameters:
         if name in _IGNORED or not value:
             continue
@@ -81,7 +87,7 @@ def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]]) -> S
 
 def _add_filter(search: Search, name: str, value: str) -> None:
     plain, _, modifier = name.partition(":")
-    one = parameter(search.resource_type, plain)
+    one = parameter(search.resource_type, plain, search.installed)
     if one is None:
         raise FhirError(400, "not-supported", f"unknown search parameter of {search.resource_type}")
     found = "SELECT rid FROM entry WHERE type = ? AND parameter = ?"
@@ -189,7 +195,7 @@ def _summary(search: Search, value: str) -> None:
 def _sort(search: Search, value: str) -> None:
     for key in value.split(","):
         name = key.removeprefix("-")
-        if parameter(search.resource_type, name) is None:
+        if parameter(search.resource_type, name, search.installed) is None:
             raise FhirError(400, "not-supported", "unknown search parameter in _sort")
         direction = "DESC" if key.startswith("-") else "ASC"
         search.order.append(_LOWEST.format(name, direction))  # a name of our own table
@@ -201,10 +207,11 @@ def _elements(search: Search, value: str) -> None:
 
 def _include(search: Search, value: str) -> None:
     parts = value.split(":")
-    one = parameter(search.resource_type, parts[1]) if len(parts) in (2, 3) else None
+    name = parts[1] if len(parts) in (2, 3) else ""
+    one = parameter(search.resource_type, name, search.installed)
     if one is None or one.kind is not Kind.REFERENCE or parts[0] != search.resource_type:
         raise FhirError(400, "not-supported", "unknown search parameter in _include")
-    search.include += (parts[1],)
+    search.include += (name,)
 
 
 _CONTROLS: Final = {

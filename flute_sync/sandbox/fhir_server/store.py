@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import orjson
 
+from flute_sync.sandbox.fhir_server.installed import check_parameter, installed
 from flute_sync.sandbox.fhir_server.outcome import FhirError
 from flute_sync.sandbox.fhir_server.parameters import (
     PARAMETERS,
+    Installed,
     Kind,
     Resource,
     entries,
@@ -34,15 +36,8 @@ CREATE INDEX IF NOT EXISTS entry_rid ON entry (rid, parameter);
 CREATE INDEX IF NOT EXISTS entry_target ON entry (system, value) WHERE value <> '';
 """
 _FIRST_ID: Final = 1000
-_REFERENCES: Final = sorted(
-    {
-        name
-        for known in PARAMETERS.values()
-        for name, one in known.items()
-        if one.kind is Kind.REFERENCE
-    }
-)
-_IS_REFERENCE: Final = f"parameter IN ({', '.join('?' * len(_REFERENCES))})"
+_SEARCH_PARAMETER: Final = "SearchParameter"
+_IS_REFERENCE: Final = "parameter IN (SELECT value FROM json_each(?))"
 _TARGETS: Final = f"SELECT DISTINCT system, value FROM entry WHERE rid = ? AND {_IS_REFERENCE}"  # noqa: S608
 _REFERRERS: Final = f"""SELECT 1 FROM entry
     WHERE system = ? AND value = ? AND value <> '' AND {_IS_REFERENCE} LIMIT 1"""  # noqa: S608
@@ -98,6 +93,10 @@ class ResourceStore:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(_SCHEMA)
+        self.installed: Installed = {}
+        """Search parameters that clients installed."""
+        self._references = ""
+        self._learn_parameters()
 
     def close(self) -> None:
         """Close the database."""
@@ -121,6 +120,7 @@ class ResourceStore:
                 self._check_references()
             except BaseException:
                 self._db.execute("ROLLBACK")
+                self._learn_parameters()
                 raise
             self._db.execute("COMMIT")
 
@@ -163,6 +163,8 @@ class ResourceStore:
     def write(self, resource: Resource, resource_id: str, method: str) -> Stored:
         """Write the next version of a resource under this id, and index it."""
         kind = resource["resourceType"]
+        if kind == _SEARCH_PARAMETER:
+            check_parameter(resource)
         rid, version = self._next(kind, resource_id)
         at = self._now().isoformat(timespec="milliseconds")
         meta = {**resource.get("meta", {}), "versionId": str(version), "lastUpdated": at}
@@ -170,10 +172,7 @@ class ResourceStore:
         written |= {key: value for key, value in resource.items() if key not in written}
         stored = Stored(kind, resource_id, version, method, at, orjson.dumps(written))
         self._keep(rid, stored)
-        self._db.executemany(
-            "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(rid, kind, *entry) for entry in entries(written)],
-        )
+        self._index(rid, written)
         return stored
 
     def delete(self, resource_type: str, resource_id: str) -> Stored:
@@ -183,6 +182,34 @@ class ResourceStore:
         stored = Stored(resource_type, resource_id, version, "DELETE", at, None)
         self._keep(rid, stored)
         return stored
+
+    def reindex(self, resource_type: str) -> None:
+        """Index all resources of a type by the parameters that there are now."""
+        rids = self.select(
+            "SELECT rid FROM resource WHERE type = ? AND NOT deleted", [resource_type]
+        )
+        for rid in rids:
+            (stored,) = self.load([rid])
+            self._db.execute("DELETE FROM entry WHERE rid = ?", (rid,))
+            self._index(rid, stored.resource)
+
+    def _index(self, rid: int, resource: Resource) -> None:
+        kind = resource["resourceType"]
+        self._db.executemany(
+            "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(rid, kind, *entry) for entry in entries(resource, self.installed)],
+        )
+
+    def _learn_parameters(self) -> None:
+        rids = self.select("SELECT rid FROM resource WHERE type = ?", [_SEARCH_PARAMETER])
+        self.installed = installed(one.resource for one in self.load(rids))
+        names = {
+            name
+            for known in (*PARAMETERS.values(), *self.installed.values())
+            for name, one in known.items()
+            if one.kind is Kind.REFERENCE
+        }
+        self._references = orjson.dumps(sorted(names)).decode()
 
     def _next(self, resource_type: str, resource_id: str) -> tuple[int, int]:
         """Find or make the row of a resource; give its row id and its next version."""
@@ -206,6 +233,8 @@ class ResourceStore:
         )
         self._db.execute("DELETE FROM entry WHERE rid = ?", (rid,))
         self._written.add(rid)
+        if stored.type == _SEARCH_PARAMETER:
+            self._learn_parameters()
 
     def _versions(self, resource_type: str, resource_id: str, which: str) -> list[Stored]:
         rows = self._db.execute(
@@ -225,7 +254,7 @@ class ResourceStore:
                 self._check_targets(rid)
 
     def _check_targets(self, rid: int) -> None:
-        for entry in self._db.execute(_TARGETS, (rid, *_REFERENCES)).fetchall():
+        for entry in self._db.execute(_TARGETS, (rid, self._references)).fetchall():
             if not entry["system"]:
                 raise FhirError(400, "invalid", "a reference is not of the form Type/id")
             target = self.read(entry["system"], entry["value"])
@@ -233,7 +262,7 @@ class ResourceStore:
                 raise FhirError(400, "not-found", "a referenced resource does not exist")
 
     def _check_unreferenced(self, resource_type: str, resource_id: str) -> None:
-        if self._db.execute(_REFERRERS, (resource_type, resource_id, *_REFERENCES)).fetchone():
+        if self._db.execute(_REFERRERS, (resource_type, resource_id, self._references)).fetchone():
             raise FhirError(409, "conflict", "another resource refers to this one")
 
 

@@ -59,7 +59,7 @@ def test_entries_of_a_study():
             {"uid": "1.2.6"},
         ],
     }
-    found = set(entries(study))
+    found = set(entries(study, {}))
     assert {
         Entry("_id", value="1"),
         Entry("identifier", "urn:dicom:uid", "urn:oid:1.2"),
@@ -75,7 +75,7 @@ def test_entries_of_a_study():
 
 def test_a_group_of_a_device_is_not_a_patient():
     study = {"resourceType": "ImagingStudy", "subject": {"reference": "Device/7"}}
-    names = {entry.parameter for entry in entries(study)}
+    names = {entry.parameter for entry in entries(study, {})}
     assert "subject" in names
     assert "patient" not in names
 
@@ -97,12 +97,12 @@ def test_a_group_of_a_device_is_not_a_patient():
 )
 def test_what_is_not_understood_is_refused_without_being_repeated(name, value):
     with pytest.raises(FhirError) as refusal:
-        parse_search("ImagingStudy", [(name, value)])
+        parse_search("ImagingStudy", [(name, value)], {})
     assert refusal.value.status == 400
     assert value not in refusal.value.diagnostics or value in "1"
 
 
 def test_empty_values_are_no_filters():
-    query, values = parse_search("Patient", [("identifier", ""), ("_format", "json")]).sql()
+    query, values = parse_search("Patient", [("identifier", ""), ("_format", "json")], {}).sql()
     assert values == ["Patient"]
     assert "entry" not in query

@@ -1,5 +1,6 @@
 package eu.flute.testserver;
 
+import ca.uhn.fhir.batch2.jobs.bulkmodify.reindex.ReindexProvider;
 import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.interceptor.api.IInterceptorService;
 import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
@@ -62,6 +63,7 @@ public final class TestServer {
     server.registerProviders(beans.getBean(ResourceProviderFactory.class).createProviders());
     server.registerProvider(beans.getBean(IJpaSystemProvider.class));
     server.registerProvider(beans.getBean(ValueSetOperationProvider.class));
+    server.registerProvider(beans.getBean(ReindexProvider.class));
     server.setPagingProvider(beans.getBean(DatabaseBackedPagingProvider.class));
     server.setServerConformanceProvider(
         new JpaCapabilityStatementProvider(
