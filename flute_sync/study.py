@@ -22,7 +22,7 @@ SOPInstanceUID = NewType("SOPInstanceUID", str)
 
 _T = TypeVar("_T", bound=Hashable)
 
-EXTRACTION_VERSION = 1
+EXTRACTION_VERSION = 2
 """Raised when `Header` learns new attributes, so that a later release can read again."""
 
 
@@ -104,6 +104,14 @@ class StudyAttributes:
     reading: tuple[Person, ...] = ()
 
 
+class Plane(StrEnum):
+    """The plane of an image: that of the body's planes to which it is nearest."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesAttributes:
     """General Series module and what roles and links need (PS3.3 C.7.3.1, 2026b).
@@ -132,8 +140,12 @@ class SeriesAttributes:
     device_serial: str | None = None
     image_type: tuple[str, ...] = ()
     scanning_sequence: tuple[str, ...] = ()
+    sequence_variant: tuple[str, ...] = ()
     sequence_name: str | None = None
     diffusion_b_value: float | None = None
+    diffusion_b_values: tuple[float, ...] = ()
+    acquisition_contrast: str | None = None  # (0008,9209)
+    plane: Plane | None = None  # of (0020,0037)
     repetition_time: float | None = None
     echo_time: float | None = None
     contrast_agent: bool = False

@@ -18,7 +18,7 @@ from flute_sync.ledger.intake import IntakeWriter, read_cursor, write_cursor
 from flute_sync.ledger.link_book import LinkBook
 from flute_sync.ledger.migrate import prepare
 from flute_sync.ledger.notes import keep
-from flute_sync.ledger.reading import load_study
+from flute_sync.ledger.reading import find_study, load_study
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.snapshot import SnapshotWriter, verify
 from flute_sync.ledger.values import Claim, Missing, Settlement, Snapshot
@@ -336,6 +336,16 @@ class Ledger:
         """Return how the work stands."""
         with self._database.read() as connection:
             return ask.status(connection, now)
+
+    def study(self, study_instance_uid: StudyInstanceUID) -> Study:
+        """Return all that is known of a study, whoever works on it.
+
+        Raises
+        ------
+        StudyUnknown
+        """
+        with self._database.read() as connection:
+            return find_study(connection, study_instance_uid, self._archives.order)
 
     def study_view(self, study_instance_uid: StudyInstanceUID) -> ask.StudyView:
         """Return one study as the ledger sees it.

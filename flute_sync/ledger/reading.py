@@ -12,8 +12,10 @@ from flute_sync.ledger.columns import load_header, load_identities, unpack_uid
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.notes import naming
 from flute_sync.ledger.precedence import Precedence
+from flute_sync.ledger_errors import StudyUnknown
 from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
+_ID: Final = "SELECT id FROM study WHERE study_instance_uid = ?"
 _STUDY: Final = "SELECT study_instance_uid, calling_ae_titles, last_header FROM study WHERE id = ?"
 _ARCHIVES: Final = (
     "SELECT archive.id, archive.name, series_count, instance_count, absences, patient_ids"
@@ -59,6 +61,19 @@ def load_study(connection: Connection, study_id: int, order: Sequence[str] = ())
         steps=performed,
         patient_ids=patient_ids,
     )
+
+
+def find_study(connection: Connection, uid: StudyInstanceUID, order: Sequence[str] = ()) -> Study:
+    """Return all that is known of a study.
+
+    Raises
+    ------
+    StudyUnknown
+    """
+    found = Driver(connection).rows(_ID, uid)
+    if not found:
+        raise StudyUnknown(study_instance_uid=uid)
+    return load_study(connection, found[0][0], order)
 
 
 def _series(driver: Driver, study_id: int, names: dict[int, str]) -> tuple[Series, ...]:

@@ -21,6 +21,7 @@ from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header import Shared, own_part, shared_part, with_remarks
 from flute_sync.sources.header_attributes import STRUCTURED_REPORTS, read_series
 from flute_sync.sources.header_decode import LONGEST_VALUE, SINGLE
+from flute_sync.sources.header_diffusion import settle_json
 from flute_sync.sources.header_elements import VALUE_TOO_LONG, WRONG_TYPE, Elements
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.study import (
@@ -49,6 +50,7 @@ def _keys(wanted: Iterable[int]) -> dict[str, int]:
 
 _KEYS: Final = _keys(tags.WANTED)
 _KEYS_IN_ITEMS: Final = _keys(tags.WANTED_IN_ITEMS)
+_B_VALUE: Final = f"{tags.DIFFUSION_B_VALUE:08X}"
 _OF_THE_INSTANCE: Final = frozenset(_keys(tags.OF_THE_INSTANCE))
 _OF_THE_MOMENT: Final = frozenset(_keys(tags.OF_THE_MOMENT))
 _IN_DOCUMENTS: Final = frozenset(
@@ -75,6 +77,8 @@ def received_from_json(
         When a UID is absent or illegal, or this is no object of the JSON model.
     """
     row = _merged((instance, *wider))
+    if (b_values := settle_json(instance)) is not None:
+        row[_B_VALUE] = b_values
     own = _elements({key: row[key] for key in row.keys() & _OF_THE_INSTANCE}, _KEYS, settings)
     try:
         sop_instance_uid, number, remarks = own_part(own)
@@ -131,7 +135,7 @@ def _one(row: object, tag: int) -> Elements:
     return _elements({key: row[key] for key in keys if key in row}, keys, _DEFAULT)
 
 
-def _merged(rows: Iterable[object]) -> Json:
+def _merged(rows: Iterable[object]) -> dict[str, object]:
     """Lay rows over each other, the first uppermost; an element without value covers none."""
     merged: dict[str, object] = {}
     for row in rows:

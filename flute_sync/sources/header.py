@@ -20,6 +20,7 @@ from flute_sync.intake import Received
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header_attributes import read_header
 from flute_sync.sources.header_decode import Decoder
+from flute_sync.sources.header_diffusion import as_element, settle
 from flute_sync.sources.header_elements import Elements
 from flute_sync.sources.header_part10 import Part10Parser
 from flute_sync.sources.header_settings import HeaderSettings
@@ -103,6 +104,9 @@ class HeaderReader:
             When a UID is absent or illegal, or a sequence is broken.
         """
         raw, encoding = parser.elements, parser.encoding
+        settle(raw, encoding)
+        if parser.b_values:
+            raw[tags.DIFFUSION_B_VALUE] = as_element(parser.b_values, little=encoding.little)
         sop_instance_uid, number, remarks = self._own(raw, encoding)
         decode = self._decode if parser.large_bytes <= _LARGEST_CACHED_BYTES else self._decode_once
         study, series, header = decode(self._shared(raw), encoding)

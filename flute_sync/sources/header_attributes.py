@@ -15,9 +15,11 @@ from flute_sync.sources.header_parts import (
     accessions,
     admission,
     codes,
+    diffusion_b_values,
     patient_id,
     person_name,
     persons,
+    plane,
     references,
     scheme_uids,
     unique,
@@ -137,6 +139,7 @@ class _Reader:
         started = self._moment(tags.SERIES_DATE, tags.SERIES_TIME)
         dated = study_started is not None and started is not None
         laterality = of.text(tags.LATERALITY)
+        b_values = diffusion_b_values(of)
         return SeriesAttributes(
             number=of.parsed(tags.SERIES_NUMBER, parse_integer),
             modality=of.text(tags.MODALITY),
@@ -161,8 +164,12 @@ class _Reader:
             device_serial=of.description(tags.DEVICE_SERIAL_NUMBER),
             image_type=of.texts(tags.IMAGE_TYPE),
             scanning_sequence=of.texts(tags.SCANNING_SEQUENCE),
+            sequence_variant=of.texts(tags.SEQUENCE_VARIANT),
             sequence_name=of.description(tags.SEQUENCE_NAME),
-            diffusion_b_value=of.parsed(tags.DIFFUSION_B_VALUE, parse_decimal),
+            diffusion_b_value=b_values[0] if len(b_values) == 1 else None,
+            diffusion_b_values=b_values if len(b_values) > 1 else (),
+            acquisition_contrast=of.text(tags.ACQUISITION_CONTRAST),
+            plane=plane(of),
             repetition_time=of.parsed(tags.REPETITION_TIME, parse_decimal),
             echo_time=of.parsed(tags.ECHO_TIME, parse_decimal),
             contrast_agent=bool(

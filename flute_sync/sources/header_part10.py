@@ -6,11 +6,19 @@ PS3.10 7 and PS3.5 10 and A (2026b).
 """
 
 import zlib
+from collections.abc import Mapping
 from struct import unpack_from
 from typing import Final
 
 from flute_sync.dicom_errors import HeaderError, HeaderTooLarge, HeaderTruncated
 from flute_sync.sources import header_tags as tags
+from flute_sync.sources.header_diffusion import (
+    LAST_PRIVATE_TAG,
+    MR_IMAGE,
+    PRIVATE_TAGS,
+    is_diffusion,
+)
+from flute_sync.sources.header_frames import FrameScanner
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.header_walk import (
     EXPLICIT_BIG,
@@ -31,6 +39,7 @@ _STOPS: Final = (
     (b"1.2.840.10008.5.1.4.1.1.11.", tags.CONTENT_LABEL),
     (b"", tags.REASON_FOR_REQUESTED_PROCEDURE_CODE_SEQUENCE),
 )
+_WANTED: Final = tags.WANTED | PRIVATE_TAGS
 _FUNCTIONAL_GROUPS: Final = 0x5200_9229
 _TRANSFER_SYNTAX_UID: Final = 0x0002_0010
 _DATA_SET: Final = 0x0003_0000
@@ -71,6 +80,7 @@ class Part10Parser:
         self._inflated_bytes = 0
         self._meta: Walker | None = None
         self._walker: Walker | None = None
+        self._frames: FrameScanner | None = None
         self._step = self._preamble
         if transfer_syntax_uid is not None:
             self._expect(transfer_syntax_uid.encode("ascii", "replace"))
@@ -79,6 +89,11 @@ class Part10Parser:
     def elements(self) -> dict[int, RawElement]:
         """The wanted elements found so far."""
         return {} if self._walker is None else self._walker.elements
+
+    @property
+    def b_values(self) -> tuple[float, ...]:
+        """What the frames of a diffusion image state, in ascending order."""
+        return () if self._frames is None else tuple(sorted(self._frames.b_values))
 
     @property
     def large_bytes(self) -> int:
@@ -183,7 +198,7 @@ class Part10Parser:
         self.encoding = sniff(self.encoding, self._data[self._pos : self._pos + 6], 0)
         self._walker = Walker(
             self.encoding,
-            tags.WANTED,
+            _WANTED,
             self._settings,
             stop=_FUNCTIONAL_GROUPS,
             stop_by_class=_stop_by_class,
@@ -192,10 +207,25 @@ class Part10Parser:
         return True
 
     def _data_set(self) -> bool:
-        if self._walker is not None and self._walk(self._walker):
-            self.done = True
-            self._data, self._pos = b"", 0
+        if self._walker is None or not self._walk(self._walker):
+            return False
+        if _states_b_values_in_frames(self._walker.elements):
+            self._frames = FrameScanner(self.encoding, self._settings.max_elements)
+            self._step = self._functional_groups
+            return True
+        self._conclude()
         return False
+
+    def _functional_groups(self) -> bool:
+        if self._frames is not None:
+            self._pos = self._frames.scan(self._data, self._pos)
+            if self._frames.done:
+                self._conclude()
+        return False
+
+    def _conclude(self) -> None:
+        self.done = True
+        self._data, self._pos = b"", 0
 
     def _walk(self, walker: Walker) -> bool:
         if len(self._data) - self._pos >= walker.need:
@@ -213,6 +243,9 @@ class Part10Parser:
                 raise HeaderError("the deflated data are broken") from error
             self._inflated_bytes += len(inflated)
             if self._inflated_bytes > self._settings.max_header_bytes:
+                if self._frames is not None:
+                    self._conclude()
+                    return
                 raise HeaderTooLarge("inflated, it is larger than the settings allow")
             chunk = self._inflater.unconsumed_tail
             self._advance(inflated)
@@ -226,6 +259,18 @@ def _may_begin(begin: Data) -> bool:
     return little in (0x0002, 0x0008) or (big == 0x0008 and names_vr(begin[4:6]))
 
 
+def _states_b_values_in_frames(elements: Mapping[int, RawElement]) -> bool:
+    if tags.DIFFUSION_B_VALUE in elements:
+        return False
+    sop_class_uid, image_type, contrast = (
+        elements.get(tag, (b"", b""))[1].decode("ascii", "replace").strip(" \0")
+        for tag in (tags.SOP_CLASS_UID, tags.IMAGE_TYPE, tags.ACQUISITION_CONTRAST)
+    )
+    return is_diffusion(sop_class_uid, image_type.split("\\"), contrast)
+
+
 def _stop_by_class(sop_class_uid: bytes) -> int:
     """Tell from the SOP class where the elements of interest end."""
+    if sop_class_uid.rstrip(b" \0") == MR_IMAGE.encode():
+        return 1 + LAST_PRIVATE_TAG
     return 1 + next(last for prefix, last in _STOPS if sop_class_uid.startswith(prefix))

@@ -6,7 +6,7 @@ PS3.3 8.8, 10.1, 10.14, 10.15 and C.17.6.2.1 (2026b).
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.sources import header_tags as tags
@@ -17,10 +17,13 @@ from flute_sync.sources.header_elements import (
     WRONG_TYPE,
     Elements,
 )
-from flute_sync.study import Accession, Code, Issuer, PatientId, Person, Reference
-from flute_sync.valuerep import Unusable, clean_text
+from flute_sync.study import Accession, Code, Issuer, PatientId, Person, Plane, Reference
+from flute_sync.valuerep import Unusable, clean_text, parse_decimal
 
 _T = TypeVar("_T", bound=Hashable)
+
+_FARTHEST_COSINE: Final = 0.75
+"""Of the angle between an image's normal and an axis of the body, some 41 degrees."""
 
 
 def unique(found: Iterable[_T | None]) -> tuple[_T, ...]:
@@ -161,3 +164,37 @@ def references(of: Elements) -> Iterator[Reference]:
                     )
                 except HeaderError:
                     sop.remark(tags.REFERENCED_SOP_INSTANCE_UID, VALUE_UNUSABLE)
+
+
+def diffusion_b_values(of: Elements) -> tuple[float, ...]:
+    """Read the different b-values, in ascending order; a negative one is none."""
+    found = numbers(of, tags.DIFFUSION_B_VALUE)
+    return tuple(sorted({value for value in found if value >= 0}))
+
+
+def plane(of: Elements) -> Plane | None:
+    """Tell the plane of an image from the direction cosines of its rows and columns.
+
+    References
+    ----------
+    PS3.3 C.7.6.2.1.1 (2026b).
+    """
+    cosines = numbers(of, tags.IMAGE_ORIENTATION_PATIENT)
+    if len(cosines) != 6:
+        return None
+    (a, b, c), (d, e, f) = cosines[:3], cosines[3:]
+    normal = (abs(b * f - c * e), abs(c * d - a * f), abs(a * e - b * d))
+    nearest = max(range(3), key=normal.__getitem__)
+    if normal[nearest] <= _FARTHEST_COSINE:
+        return None
+    return (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)[nearest]
+
+
+def numbers(of: Elements, tag: int) -> tuple[float, ...]:
+    """Read all numbers of an element; none where one of them is no number."""
+    try:
+        found = tuple(map(parse_decimal, of.texts(tag)))
+    except Unusable:
+        of.remark(tag, VALUE_UNUSABLE)
+        return ()
+    return tuple(number for number in found if number is not None)

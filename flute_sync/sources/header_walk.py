@@ -79,6 +79,20 @@ def _long(data: Data, pos: int, vr: bytes, length: int, little: bool) -> tuple[b
     return b"", pos + 8, _LENGTH[little](data, pos + 4)[0]
 
 
+def element_at(data: Data, pos: int, encoding: Encoding) -> tuple[int, bytes, int, int] | None:
+    """Return tag, VR, where the value starts, and its length; None where the data end before."""
+    if len(data) - pos < 8:
+        return None
+    group, element, length = _IMPLICIT[encoding.little](data, pos)
+    if encoding.implicit or group == _ITEM >> 16:
+        return group << 16 | element, b"", pos + 8, length
+    vr, short = _EXPLICIT[encoding.little](data, pos)[2:]
+    if vr in _SHORT:
+        return group << 16 | element, vr, pos + 8, short
+    vr, start, length = _long(data, pos, vr, short, encoding.little)
+    return (group << 16 | element, vr, start, length) if start else None
+
+
 class Walker:
     """Walks over one data set, or over one item of a sequence.
 

@@ -29,6 +29,15 @@ def test_the_shapes_that_scripts_rely_on(sandbox_site: Site, sandbox: Sandbox) -
         eventually(lambda: site.logged("study.synced"))
         told = site.ask("study", upload.uid)
         assert {"state", "code", "fhir", "series", "instances", "events"} <= told.keys()
+        assert [one["role"] for one in told["series_roles"]] == [
+            "T2",
+            "T2",
+            "T2",
+            "DWI",
+            "ADC",
+            "DCE",
+        ]
+        assert told["series_roles"][3]["b_values"] == [50, 800, 1400]
         assert told["fhir"]["reference"].startswith("ImagingStudy/")
         assert "/_history" not in told["fhir"]["reference"]
         assert all(event.keys() == {"at", "event", "sentence", "code"} for event in told["events"])

@@ -28,6 +28,7 @@ from tests.contract.ledger_site import (
 def test_what_was_delivered_is_loaded(site: Site) -> None:
     site.deliver(received([1, 2]) + received([1], series=2), calling_ae_title="MR1")
     study = site.ledger.load(site.claim())
+    assert site.ledger.study(STUDY) == study
     assert study.study_instance_uid == STUDY
     assert [series.series_instance_uid for series in study.series] == ["1.2.3.1", "1.2.3.2"]
     assert sorted((i.sop_instance_uid, i.number) for _, i in study.instances()) == [

@@ -346,6 +346,8 @@ def test_an_unknown_study_is_said_to_be_unknown(site: Site) -> None:
         site.ledger.replay(StudyInstanceUID("9.9"))
     with pytest.raises(StudyUnknown):
         site.view(StudyInstanceUID("9.9"))
+    with pytest.raises(StudyUnknown):
+        site.ledger.study(StudyInstanceUID("9.9"))
 
 
 def test_a_change_of_another_process_is_seen_at_once(site: Site) -> None:

@@ -27,6 +27,7 @@ from flute_sync.ledger.ask import WAITING_FOR_PATIENT, ArchiveView, EventView
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State
 from scripts import document_settings, generate_docs
+from tests.studies import header, series_of, study_of
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -293,8 +294,10 @@ def test_the_example_of_study_has_the_shape() -> None:
         "events": (EventView(now, "study.synced", "", None),),
     }
     view = StudyView(**values)
+    kind: dict[str, Any] = {"modality": "MR", "image_type": ("ORIGINAL", "PRIMARY", "DIFFUSION")}
+    diffusion = header(number=4, diffusion_b_value=800.0, **kind)
     shown, explained = examples("study")
-    assert shape(shown) == shape(as_dict(view))
+    assert shape(shown) == shape(as_dict(view, study_of(series_of(4, diffusion))))
     row = LinkRow("", "", "", "", "", ("display",), "2024-05-31", "2024-05-31")
     decision = LinkDecision(StudyInstanceUID("1.2.3"), "", "add", "", now)
     links = LinkView(StudyInstanceUID("1.2.3"), (replace(row, taken=True), row), (decision,))

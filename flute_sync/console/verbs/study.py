@@ -10,10 +10,12 @@ from flute_sync.console.opening import load_config, open_ledger
 from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.console.verbs.explain import as_dict as explained
 from flute_sync.console.verbs.explain import show as show_links
+from flute_sync.console.verbs.series import as_dicts as series_as_dicts
+from flute_sync.console.verbs.series import show as show_series
 from flute_sync.fhir_errors import FhirGone
 from flute_sync.ledger import StudyView
 from flute_sync.patient_errors import PatientChanged, PatientGone, PatientStepConflict
-from flute_sync.study import StudyInstanceUID
+from flute_sync.study import Study, StudyInstanceUID
 
 
 @click.command()
@@ -30,12 +32,14 @@ def study(study_instance_uid: str, explain: bool, config_path: Path | None, as_j
     with open_ledger(load_config(config_path)) as ledger:
         view = ledger.study_view(uid)
         links = ledger.links.view(uid)
+        known = ledger.study(uid)
     if as_json:
-        show_json(explained(links) if explain else as_dict(view))
+        show_json(explained(links) if explain else as_dict(view, known))
     elif explain:
         show_links(links)
     else:
         _show(view)
+        show_series(known)
 
 
 @click.command()
@@ -51,8 +55,9 @@ def retry(study_instance_uid: str, config_path: Path | None, as_json: bool) -> N
         before = ledger.study_view(StudyInstanceUID(study_instance_uid))
         ledger.replay(StudyInstanceUID(study_instance_uid))
         view = ledger.study_view(StudyInstanceUID(study_instance_uid))
+        known = ledger.study(StudyInstanceUID(study_instance_uid))
     if as_json:
-        show_json(as_dict(view))
+        show_json(as_dict(view, known))
         return
     if before.code in _CONFIRMED:
         click.echo(_CONFIRMED[before.code].format(was=before.patient_reference or "its Patient"))
@@ -74,7 +79,7 @@ _CONFIRMED: Final = {
 }
 
 
-def as_dict(view: StudyView) -> dict[str, Any]:
+def as_dict(view: StudyView, known: Study) -> dict[str, Any]:
     """Return the documented shape; references are relative and unversioned."""
     fhir = None
     if view.fhir_reference is not None:
@@ -89,6 +94,7 @@ def as_dict(view: StudyView) -> dict[str, Any]:
         "patient": view.patient_reference,
         "series": view.series,
         "instances": view.instances,
+        "series_roles": series_as_dicts(known),
         "attempts": view.attempts,
         "received_at": _time(view.received_at),
         "unsynced_since": _time(view.unsynced_since),

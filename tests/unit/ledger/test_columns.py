@@ -10,7 +10,7 @@ from sqlalchemy.dialects import sqlite
 from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
 from flute_sync.ledger.columns import HeaderStore, UtcTime, load_header, pack_uid, unpack_uid
 from flute_sync.ledger_errors import LedgerCorrupt
-from flute_sync.study import Code, Header, SeriesAttributes, StudyAttributes
+from flute_sync.study import Code, Header, Plane, SeriesAttributes, StudyAttributes
 
 DIALECT = sqlite.dialect()
 UIDS = st.from_regex(r"[0-9]+(\.[0-9]+)*", fullmatch=True).filter(lambda uid: len(uid) <= 64)
@@ -60,6 +60,8 @@ HEADERS = st.builds(
         SeriesAttributes,
         number=st.none() | st.integers(-(2**31), 2**31),
         diffusion_b_value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        diffusion_b_values=st.lists(st.floats(0, 3000), max_size=3).map(tuple),
+        plane=st.none() | st.sampled_from(Plane),
         image_type=st.lists(st.text("XY")).map(tuple),
     ),
 )
@@ -68,6 +70,12 @@ HEADERS = st.builds(
 @given(HEADERS)
 def test_a_stored_header_is_loaded(header: Header) -> None:
     assert load_header(HeaderStore().store(header).text) == header
+
+
+def test_a_header_of_an_earlier_extraction_is_loaded() -> None:
+    text = '{"sop_class_uid":"1.2","series":{"modality":"MR","diffusion_b_value":800.0}}'
+    earlier = SeriesAttributes(modality="MR", diffusion_b_value=800.0)
+    assert load_header(text) == Header("1.2", series=earlier)
 
 
 @given(HEADERS, HEADERS)
