@@ -114,6 +114,18 @@ class Event(StrEnum):
         "An Endpoint was created, or follows a changed address.",
     )
     PATIENT_ARRIVED = "patient.arrived", "A Patient for whom studies waited has arrived or changed."
+    CLINICAL_CHANGED = (
+        "clinical.changed",
+        "Clinical data arrived, changed or are gone; `studies` of their patients are judged again.",
+    )
+    LINKS_SWEPT = (
+        "links.swept",
+        "The links of all patients were judged; `studies` differ, `failed` patients were not read.",
+    )
+    LINKS_UNREAD = (
+        "links.unread",
+        "The sweep could not judge the links of `failed` patients; `code` says why.",
+    )
     LEDGER_UPGRADED = "ledger.upgraded", "The ledger's schema was migrated."
     LEDGER_FAILED = "ledger.failed", "The ledger cannot be read or written."
     INTENT_RECOVERED = "intent.recovered", "An upload that did not end is looked up in the archive."

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from flute_sync.hours import Hours
 from flute_sync.settings import PositiveDuration, Settings, parse_duration
 
 RuleName = Literal["explicit", "request", "encounter", "time", "sole-candidate"]
@@ -100,3 +101,35 @@ class LinkSettings(Settings):
 
     watch_interval: PositiveDuration = timedelta(seconds=30)
     """How often to look for new and changed clinical data."""
+
+    watch_history: bool = True
+    """Where the FHIR server tells the history of a type, follow it too: what is deleted, or changes
+    its code, is seen as soon as what arrives, not only by the sweep. A history cannot be narrowed
+    by code: switch it off where the server takes far more other results than these."""
+
+    sweep: bool = True
+    """Judge the links of all patients once a day, and let those be written that differ: what no
+    watch can see is found so."""
+
+    sweep_hours: Hours = "00:00-06:00"
+    """The hours of the day in which the sweep goes on, in ``site.timezone``; what is left goes on
+    in the next night."""
+
+    sweep_rate: Annotated[float, Field(ge=0.01, le=100_000)] = 100
+    """How many patients a second the sweep looks at, at most."""
+
+    sweep_requests: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many patients it looks at at once."""
+
+
+UNJUDGED: Final = frozenset(
+    {
+        "watch_interval",
+        "watch_history",
+        "sweep",
+        "sweep_hours",
+        "sweep_rate",
+        "sweep_requests",
+    }
+)
+"""Settings that say when to judge, not how."""

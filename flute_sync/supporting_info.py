@@ -22,7 +22,7 @@ from flute_sync.fhir_elements import Resource
 from flute_sync.flute_variables import SHORT
 from flute_sync.link_case import Candidate, Case, Decision, Imaging, Link, StudyLinks
 from flute_sync.link_judgement import Judgement
-from flute_sync.link_settings import LinkSettings
+from flute_sync.link_settings import UNJUDGED, LinkSettings
 from flute_sync.prostate import has_modality
 
 __all__ = ["Candidate", "Case", "Decision", "Imaging", "Link", "LinkSettings", "StudyLinks"]
@@ -30,7 +30,7 @@ __all__ = ["Candidate", "Case", "Decision", "Imaging", "Link", "LinkSettings", "
 RULE_SET: Final = "urn:uuid:2f0d7a0e-6a56-5c1e-9a83-7e0f6f1a9d35"
 RULES_VERSION: Final = 1
 """Raised when the rules judge the same facts in another way: patients are judged again then."""
-_NO_RULES: Final = {"enabled", "display", "watch_interval"}
+_NO_RULES: Final = {"enabled", "display", *UNJUDGED}
 
 
 def judge(case: Case) -> dict[str, StudyLinks]:

@@ -62,6 +62,28 @@ STORES: Final = Name(
     "C-STORE requests answered, by DIMSE status (hexadecimal).",
     ("status",),
 )
+CLINICAL: Final = Name(
+    "flute_sync_clinical_changes_total",
+    "counter",
+    "Changed clinical resources that concerned somebody, by type.",
+    ("type",),
+)
+WATCHED: Final = Name(
+    "flute_sync_clinical_watch_age_seconds",
+    "gauge",
+    "How long ago clinical data were looked at, all types of them; absent before that.",
+)
+SWEPT: Final = Name(
+    "flute_sync_link_sweep_patients_total",
+    "counter",
+    "Patients whose links the sweep judged: `same`, `differs` or `failed`.",
+    ("outcome",),
+)
+SWEEP_AGE: Final = Name(
+    "flute_sync_link_sweep_age_seconds",
+    "gauge",
+    "How long ago the sweep of links came to its end; absent before that.",
+)
 METRICS: Final = (
     LEDGER_UP,
     STUDIES,
@@ -73,6 +95,10 @@ METRICS: Final = (
     UPLOADS,
     NOTICES,
     STORES,
+    CLINICAL,
+    WATCHED,
+    SWEPT,
+    SWEEP_AGE,
 )
 
 
@@ -100,6 +126,7 @@ class Metrics(Collector):
         yield from ledger
         yield self._paused()
         yield from self._counters()
+        yield from self._links()
 
     def describe(self) -> Iterator[Metric]:
         """Name nothing beforehand: registering must not read the ledger."""
@@ -147,3 +174,19 @@ class Metrics(Collector):
         for status, count in sorted(stats.stores.items()):
             stores.add_metric([status], count)
         yield stores
+
+    def _links(self) -> Iterator[Metric]:
+        stats, now = self._daemon.stats, datetime.now(UTC)
+        changes = CLINICAL.family()
+        for kind, count in sorted(stats.clinical_changes.items()):
+            changes.add_metric([kind], count)
+        yield changes
+        swept = SWEPT.family()
+        for outcome, count in sorted(stats.swept.items()):
+            swept.add_metric([outcome], count)
+        yield swept
+        for name, at in ((WATCHED, stats.looked_at), (SWEEP_AGE, stats.swept_at)):
+            age = name.family()
+            if at is not None:
+                age.add_metric([], (now - at).total_seconds())
+            yield age

@@ -12,6 +12,8 @@ from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config, ConsoleSettings
 from flute_sync.daemon.http_server import HttpServer, Listener
+from flute_sync.daemon.link_sweep import LinkSweep
+from flute_sync.daemon.link_watch import LinkAlarm
 from flute_sync.daemon.listening import listener, receivers
 from flute_sync.daemon.pauses import FHIR_PAUSES, ArchivePauses, Pause
 from flute_sync.daemon.periodic import Periodic
@@ -27,6 +29,7 @@ from flute_sync.daemon.workers import Workers
 from flute_sync.errors import EXIT_OK, EXIT_SOFTWARE, FluteSyncError, TransientError
 from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.clinical_watch import ClinicalWatch
 from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.fhir_errors import FhirCapabilityMissing
 from flute_sync.ledger import Ledger
@@ -245,6 +248,7 @@ class Daemon:
         yield Periodic("patient_watch", lambda: self._config.patient.watch_interval, alarm.step)
         yield Periodic("capabilities", lambda: CAPABILITY_INTERVAL, self._look_at_capabilities)
         yield Periodic("removals", lambda: INTERVAL, self._brake.step)
+        yield from self._link_periodics()
         group = GroupAlarm(
             self.ledger,
             lambda: self._pipeline.subjects,
@@ -255,6 +259,26 @@ class Daemon:
         for name, archive in self._archives.items():
             for poller in pollers(archive, self.ledger, self._config.site.zone, self._open):
                 yield _repeated(poller, name)
+
+    def _link_periodics(self) -> Iterator[Periodic]:
+        watch = LinkAlarm(
+            self.ledger,
+            ClinicalWatch(self._fhir),
+            lambda: self._config.links,
+            lambda: self._pipeline.subjects.patients,
+            self.fhir_pause,
+            self.stats,
+        )
+        yield Periodic("link_watch", lambda: watch.interval, watch.step)
+        sweep = LinkSweep(
+            self.ledger,
+            lambda: self._pipeline.linker,
+            lambda: self._config.links,
+            lambda: self._config.site.zone,
+            self.fhir_pause,
+            self.stats,
+        )
+        yield Periodic("link_sweep", lambda: sweep.interval, sweep.step)
 
     def _keep_leases(self, _now: datetime, _stop: Callable[[], bool]) -> None:
         self._workers.renew()

@@ -207,14 +207,22 @@ class Linker:
         FluteSyncError
             When the FHIR server or the ledger does not do its part.
         """
+        if not patient.startswith("Patient/"):
+            return []
         known = self.ledger.links.of_patient([patient])
         case = self._case(patient, known)
         found = [
-            Difference(uid, _changes(study.rows, case.rows(uid, in_the_end=True)))
+            Difference(uid, _changes(case.standing(uid), after))
             for uid, study in case.known.studies.items()
-            if uid in case.judged and study.resource_id is not None
+            if study.resource_id is not None and (after := self._after(case, uid)) is not None
         ]
         return [one for one in found if one.changes]
+
+    def _after(self, case: PatientCase, uid: StudyInstanceUID) -> tuple[LinkRow, ...] | None:
+        """Return what a study is linked to in the end; None where that is not to be told."""
+        if case.evidence.patient is None:
+            return ()  # nobody's study has no links
+        return case.rows(uid, in_the_end=True) if uid in case.judged else None
 
 
 def _named(study: Resource, uid: str) -> Resource:

@@ -130,6 +130,15 @@ class PatientCase:
                 return own_reference(self.studies[other]) or "another study"
         return None
 
+    def standing(self, uid: StudyInstanceUID) -> tuple[LinkRow, ...]:
+        """Return what was judged last of a study, without links that somebody took from it."""
+        known = self.known.studies[uid]
+        resource = self.studies.get(uid)
+        if resource is None or not self._is_ours(uid, resource) or known.state is State.CANCELLED:
+            return known.rows
+        there = links_of(resource, self.base_url)
+        return tuple(row for row in known.rows if not row.ours or row.reference in there)
+
     @cached_property
     def _borne(self) -> Mapping[str, Collection[str]]:
         """What each study is linked to on the server; the own one will say what is judged."""

@@ -316,7 +316,7 @@ def _rules(config: Config) -> str:
         config.patient.model_dump(mode="json"),
         config.imaging_study.model_dump(mode="json"),
         RULES_VERSION,
-        config.links.model_dump(mode="json", exclude={"watch_interval"}),
+        config.links.model_dump(mode="json", exclude={*UNJUDGED}),
         config.site.timezone,
         config.identifier_system,
         [_told(entry) for entry in config.every_archive],

@@ -4,6 +4,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +22,10 @@ class Stats:
     uploads: Counter[str] = field(default_factory=Counter)
     notices: Counter[str] = field(default_factory=Counter)
     stores: Counter[str] = field(default_factory=Counter)
+    clinical_changes: Counter[str] = field(default_factory=Counter)
+    swept: Counter[str] = field(default_factory=Counter)
+    looked_at: datetime | None = None
+    swept_at: datetime | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def step(self, event: Event, seconds: float) -> None:
@@ -42,6 +48,24 @@ class Stats:
         """Count one answered notice."""
         with self._lock:
             self.notices[str(status)] += 1
+
+    def clinical(self, resource_type: str, count: int) -> None:
+        """Count changes of clinical data that concerned somebody."""
+        with self._lock:
+            self.clinical_changes[resource_type] += count
+
+    def looked(self, now: datetime) -> None:
+        """Note that clinical data were looked at, all of them."""
+        self.looked_at = now
+
+    def patient_swept(self, outcome: Literal["same", "differs", "failed"]) -> None:
+        """Count one patient whose links the sweep judged."""
+        with self._lock:
+            self.swept[outcome] += 1
+
+    def sweep_ended(self, now: datetime) -> None:
+        """Note that the links of all patients were judged."""
+        self.swept_at = now
 
     def store(self, status: int) -> None:
         """Count one answered C-STORE request."""

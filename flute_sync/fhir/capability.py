@@ -42,7 +42,15 @@ class Capabilities:
     @property
     def searchable(self) -> frozenset[str]:
         """The resource types that may be searched."""
-        return frozenset(kind for kind, can in self.interactions.items() if "search-type" in can)
+        return self._that_can("search-type")
+
+    @property
+    def historical(self) -> frozenset[str]:
+        """The resource types of which the history is told as a whole."""
+        return self._that_can("history-type")
+
+    def _that_can(self, interaction: str) -> frozenset[str]:
+        return frozenset(kind for kind, can in self.interactions.items() if interaction in can)
 
     def require(
         self, *, client_ids: bool = False, create_patients: bool = False, transactions: bool = False

@@ -5,10 +5,11 @@ References
 FHIR R4 http.html
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal
+from urllib.parse import urlencode
 
 import httpx
 
@@ -25,7 +26,7 @@ from flute_sync.bundle import (
 )
 from flute_sync.fhir.capability import Capabilities, capabilities
 from flute_sync.fhir.outcome import failure
-from flute_sync.fhir.queries import Page, Parameters, has_id, page
+from flute_sync.fhir.queries import Page, Parameters, has_id, page, past
 from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
 from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.transport import http_date
@@ -62,6 +63,8 @@ class FhirClient:
         """Whether they may go all or nothing; `capabilities` finds out."""
         self.types: frozenset[str] | None = None
         """The resource types that may be searched; `capabilities` finds out."""
+        self.histories = frozenset[str]()
+        """The resource types of which the history is told; `capabilities` finds out."""
 
     def __enter__(self) -> "FhirClient":
         return self
@@ -85,6 +88,7 @@ class FhirClient:
         self.bundles = found.bundles
         self.transactions = "transaction" in found.system
         self.types = found.searchable
+        self.histories = found.historical
         return found
 
     def server_time(self) -> datetime:
@@ -133,6 +137,19 @@ class FhirClient:
         for found in self._following(answer.body, resource_type):
             yield found.matches
 
+    def history(self, resource_type: str, parameters: Parameters) -> Iterator[list[Resource]]:
+        """Yield the versions of a type, page by page; what was deleted as id and meta alone.
+
+        Raises
+        ------
+        FhirServerError
+            As `pages`.
+        """
+        url = f"{resource_type}/_history?{urlencode(parameters)}"
+        answer = self._wire.send("history", "GET", url)
+        for found in self._following(answer.body, resource_type, read=past):
+            yield found.matches
+
     def whole(self, resource_type: str, parameters: Parameters) -> list[Resource]:
         """Search by POST and return all that matched and was included; decimals are exact."""
         form, url = parameters, f"{resource_type}/_search"
@@ -148,17 +165,22 @@ class FhirClient:
         return _few((found.matches + found.included for found in pages), _MOST_OF_PATIENT)
 
     def _following(
-        self, searchset: object, resource_type: str, *, exact: bool = False
+        self,
+        first: object,
+        resource_type: str,
+        *,
+        exact: bool = False,
+        read: Callable[[object, str, str], Page] = page,
     ) -> Iterator[Page]:
         seen: set[str] = set()
-        found = page(searchset, resource_type, self.base_url)
+        found = read(first, resource_type, self.base_url)
         yield found
         while found.next_url is not None:
             if found.next_url in seen or len(seen) >= _MOST_PAGES:
                 raise FhirServerError("the pages of a search do not end")
             seen.add(found.next_url)
             answer = self._wire.send("search", "GET", found.next_url, exact=exact)
-            found = page(answer.body, resource_type, self.base_url)
+            found = read(answer.body, resource_type, self.base_url)
             yield found
 
     def matches(self, result: Result, resource_type: str) -> list[Resource]:
@@ -255,6 +277,24 @@ class FhirClient:
             raise FhirServerError("an update was answered with another resource's location")
         return result
 
+    def operate(self, name: str, parameters: Resource) -> None:
+        """Ask the whole server for an operation, which it may carry out later.
+
+        Parameters
+        ----------
+        name
+            Without ``$``.
+        parameters
+            A Parameters resource.
+
+        Raises
+        ------
+        FhirCapabilityMissing
+            It has no such operation.
+        """
+        headers = {"Prefer": "respond-async"}
+        self._wire.send("operation", "POST", f"${name}", resource=parameters, headers=headers)
+
     def delete(self, resource_type: str, resource_id: str, *, if_match: str) -> None:
         """Delete a version of a resource; one that is gone already is no error.
 
@@ -277,24 +317,6 @@ def _searchset(result: Result) -> Resource | None:
 
 def _few(pages: Iterator[list[Resource]], most: int = _MOST_MATCHES) -> list[Resource]:
     found: list[Resource] = []
-    def operate(self, name: str, parameters: Resource) -> None:
-        """Ask the whole server for an operation, which it may carry out later.
-
-        Parameters
-        ----------
-        name
-            Without ``$``.
-        parameters
-            A Parameters resource.
-
-        Raises
-        ------
-        FhirCapabilityMissing
-            It has no such operation.
-        """
-        headers = {"Prefer": "respond-async"}
-        self._wire.send("operation", "POST", f"${name}", resource=parameters, headers=headers)
-
     for matches in pages:
         found += matches
         if len(found) > most:

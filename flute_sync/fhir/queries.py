@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from flute_sync.bundle import Resource
+from flute_sync.bundle import Resource, located, version_of_etag
 from flute_sync.fhir_errors import FhirServerError
 from flute_sync.terminology import DICOM_UID, OID, URI
 
@@ -78,16 +78,53 @@ def page(bundle: object, resource_type: str, base_url: str) -> Page:
     FhirServerError
         When it is not a searchset, or its next page would be on another server.
     """
-    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-        raise FhirServerError("a search was not answered with a Bundle")
-    if bundle.get("type") != "searchset":
-        raise FhirServerError("a search was answered with a Bundle that is no searchset")
-    entries = bundle.get("entry", [])
-    if not isinstance(entries, list):
-        raise FhirServerError("a search was answered with a malformed Bundle")
+    entries, links = _entries(bundle, "searchset", "search")
     matches = [found for entry in entries if (found := _match(entry, resource_type)) is not None]
     included = [found for entry in entries if (found := _included(entry)) is not None]
-    return Page(matches, _next(bundle.get("link"), base_url), included)
+    return Page(matches, _next(links, base_url), included)
+
+
+def past(bundle: object, resource_type: str, base_url: str) -> Page:
+    """Read a page of a type's history: versions, and of what was deleted its id and meta alone.
+
+    Raises
+    ------
+    FhirServerError
+        As `page`.
+    """
+    entries, links = _entries(bundle, "history", "history")
+    found = [_version(entry, resource_type) for entry in entries if isinstance(entry, dict)]
+    return Page([one for one in found if one is not None], _next(links, base_url))
+
+
+def _entries(bundle: object, kind: str, asked: str) -> tuple[list[Any], object]:
+    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+        raise FhirServerError(f"a {asked} was not answered with a Bundle")
+    if bundle.get("type") != kind:
+        raise FhirServerError(f"a {asked} was answered with a Bundle that is no {kind}")
+    entries = bundle.get("entry", [])
+    if not isinstance(entries, list):
+        raise FhirServerError(f"a {asked} was answered with a malformed Bundle")
+    return entries, bundle.get("link")
+
+
+def _version(entry: Mapping[str, Any], resource_type: str) -> Resource | None:
+    if isinstance(entry.get("resource"), dict):
+        resource: Resource = entry["resource"]
+        fits = resource.get("resourceType") == resource_type and has_id(resource)
+        return resource if fits else None
+    request, response = entry.get("request"), entry.get("response")
+    if not isinstance(request, dict) or request.get("method") != "DELETE":
+        return None
+    kind, resource_id, version = located(str(request.get("url", "")))
+    if kind != resource_type or resource_id is None:
+        return None
+    said = response if isinstance(response, dict) else {}
+    meta = {
+        "versionId": version_of_etag(str(said.get("etag", ""))) or version,
+        "lastUpdated": said.get("lastModified"),
+    }
+    return {"resourceType": kind, "id": resource_id, "meta": meta}
 
 
 def _match(entry: object, resource_type: str) -> Resource | None:

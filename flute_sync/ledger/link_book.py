@@ -33,6 +33,8 @@ _JUDGED_FOR: Final = (
     "SELECT DISTINCT patient_reference FROM link JOIN study ON study.id = link.study_id"
     " WHERE reference IN (?) AND patient_reference IS NOT NULL"
 )
+_WITH_STUDIES: Final = "SELECT DISTINCT patient_reference FROM study WHERE patient_reference IN (?)"
+_WRITTEN: Final = "SELECT resource_id, version_id FROM fhir_study WHERE resource_id IN (?)"
 _DONE: Final = {"add": "added a link", "remove": "refused a link", "release": "left to the rules"}
 
 
@@ -160,6 +162,32 @@ class LinkBook:
                 patient
                 for part in chunks(sorted(set(references)))
                 for (patient,) in driver.rows(_JUDGED_FOR, [*part])
+            )
+
+    def with_studies(self, references: Collection[str]) -> frozenset[str]:
+        """Return those of some patients who have studies here.
+
+        Parameters
+        ----------
+        references
+            ``Patient/ID``.
+        """
+        with self._database.read() as connection:
+            driver = Driver(connection)
+            return frozenset(
+                patient
+                for part in chunks(sorted(set(references)))
+                for (patient,) in driver.rows(_WITH_STUDIES, [*part])
+            )
+
+    def written(self, resource_ids: Collection[str]) -> frozenset[tuple[str, str | None]]:
+        """Return the ids of some ImagingStudies with the versions that we wrote last."""
+        with self._database.read() as connection:
+            driver = Driver(connection)
+            return frozenset(
+                (resource_id, version)
+                for part in chunks(sorted(set(resource_ids)))
+                for resource_id, version in driver.rows(_WRITTEN, [*part])
             )
 
     def patients(self, after: str, limit: int) -> list[str]:

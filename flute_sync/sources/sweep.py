@@ -12,9 +12,10 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from flute_sync.events import Event, fields
+from flute_sync.hours import Hours, is_open
 from flute_sync.intake import Cursor, Delivery, Intake, Notice, Noticed
 from flute_sync.settings import PositiveDuration, Settings
 from flute_sync.sources.listing import Choice, Listing, Page
@@ -28,7 +29,6 @@ _NAME: Final = "sweep"
 _LOOK: Final = timedelta(minutes=1)
 _EVERYTHING: Final = Choice()
 _GONE_BATCH: Final = 100
-_HOURS: Final = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _DONE: Final = "done"
 _AGAIN: Final = "again"
@@ -44,30 +44,16 @@ class SweepSettings(Settings):
     interval: PositiveDuration = timedelta(hours=24)
     """How long after the beginning of one sweep the next begins."""
 
-    window: Annotated[str, Field(pattern=_HOURS)] | None = None
+    window: Hours | None = None
     """The hours of the day in which it goes on, such as "22:00-05:00", in the archive's zone;
     none: all day."""
 
     rate: Annotated[float, Field(ge=0.01, le=100_000)] = 50
     """How many studies a second are listed, or looked into because they seem gone."""
 
-    @model_validator(mode="after")
-    def _is_a_window(self) -> "SweepSettings":
-        if self.window is not None and self._hours[0] == self._hours[1]:
-            raise ValueError("window begins when it ends")
-        return self
-
-    @property
-    def _hours(self) -> tuple[time, time]:
-        first, _, last = (self.window or "00:00-00:00").partition("-")
-        return time.fromisoformat(first), time.fromisoformat(last)
-
     def is_open(self, local: time) -> bool:
         """Tell whether it may go on at a local time; the window may go past midnight."""
-        if self.window is None:
-            return True
-        first, last = self._hours
-        return first <= local < last if first < last else local >= first or local < last
+        return self.window is None or is_open(self.window, local)
 
 
 @dataclass(slots=True)

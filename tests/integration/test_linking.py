@@ -1,8 +1,7 @@
 """Steps that link studies to clinical variables, against the sandbox's FHIR, in any order."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -12,179 +11,26 @@ import httpx
 import pytest
 
 from flute_sync import __version__
-from flute_sync.daemon.config import Config
-from flute_sync.daemon.pauses import ArchivePauses
-from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.daemon.withdrawal import Left
 from flute_sync.fhir.client import FhirClient
-from flute_sync.intake import Delivery
-from flute_sync.ledger import Claim, Ledger, LinkRow, Settlement
-from flute_sync.sandbox.server import Sandbox
+from flute_sync.ledger import Claim, Settlement
 from flute_sync.study import (
-    PatientAttributes,
-    PatientId,
     Study,
-    StudyAttributes,
-    StudyInstanceUID,
 )
 from flute_sync.supporting_info import LinkSettings, rule_set, rules_version
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
-from flute_sync.valuerep import Moment
-from tests.contract.fhir_rest import JSON, create, new_observation, new_patient
-from tests.contract.ledger_site import HEADER, OTHER, STUDY, received
-
-SYSTEM = "urn:test:patients"
-MRI = date(2024, 3, 1)
-PSA = {"valueQuantity": {"value": 4.5, "unit": "ng/mL"}}
-SCORE = {
-    "code": {"coding": [{"system": "http://snomed.info/sct", "code": "719178004"}]},
-    "valueInteger": 4,
-}
-THIRD = StudyInstanceUID("1.2.5")
-
-
-class Daemon:
-    """Ledger and pipeline of a daemon without an archive, one step at a time."""
-
-    def __init__(
-        self,
-        folder: Path,
-        fhir: httpx.Client,
-        *,
-        provenance: bool = False,
-        id_strategy: str = "server",
-        **links: Any,
-    ) -> None:
-        self.provenance, self.id_strategy = provenance, id_strategy
-        self.base_url = str(fhir.base_url).rstrip("/")
-        self.fhir = fhir
-        self.path = folder / "ledger.db"
-        self.client = FhirClient(self.configured().fhir)
-        self.client.capabilities()
-        config = self.configured(**links)
-        self.ledger = Ledger.open(config.ledger, config.study, create=True)
-        self.ledger.bind_target(self.base_url)
-        self.follow(**links)
-
-    def configured(self, **links: Any) -> Config:
-        return Config.model_validate(
-            {
-                "fhir": {"base_url": self.base_url, "provenance": self.provenance},
-                "imaging_study": {"id_strategy": self.id_strategy},
-                "ledger": {"url": f"sqlite:///{self.path}"},
-                "stow_rs": {"mode": "index"},
-                "study": {"quiet_period": "0s"},
-                "patient": {"default_system": SYSTEM},
-                "links": links,
-            }
-        )
-
-    def follow(self, **links: Any) -> None:
-        """Take over settings, as a reload does."""
-        config = self.configured(**links)
-        self.pipeline = Pipeline.build(config, self.ledger, self.client, {}, ArchivePauses([]))
-        self.ledger.rejudge(self.pipeline.rules)
-
-    def deliver(self, uid: StudyInstanceUID, day: date = MRI, patient: str = "p1") -> None:
-        said = replace(
-            HEADER,
-            patient=PatientAttributes(id=PatientId(patient)),
-            study=StudyAttributes(started=Moment(day)),
-            series=replace(HEADER.series, body_part="PROSTATE"),
-        )
-        self.ledger.deliver(
-            Delivery("test", "a", datetime.now(UTC), received([1], study=uid, said=said))
-        )
-
-    def claim(self, owner: str = "test") -> Claim:
-        claimed = self.ledger.claim(owner)
-        assert claimed is not None
-        return claimed
-
-    def work(self) -> None:
-        """Do all that is due."""
-        for _ in range(60):
-            claimed = self.ledger.claim("test")
-            if claimed is None:
-                return
-            self.ledger.settle(claimed, self.pipeline.step(claimed))
-        raise AssertionError("the work never ends")
-
-    def resource(self, uid: StudyInstanceUID) -> dict[str, Any]:
-        found = self.fhir.get(
-            "/ImagingStudy", params={"identifier": f"urn:dicom:uid|urn:oid:{uid}"}
-        )
-        (entry,) = found.json()["entry"]
-        resource: dict[str, Any] = entry["resource"]
-        return resource
-
-    def links(self, uid: StudyInstanceUID) -> set[str]:
-        return {
-            one["valueReference"]["reference"]
-            for one in self.resource(uid).get("extension", [])
-            if one["url"] == FLUTE_SUPPORTING_INFO
-        }
-
-    def row(self, uid: StudyInstanceUID, reference: str) -> LinkRow:
-        (row,) = [one for one in self.ledger.links.view(uid).rows if one.reference == reference]
-        return row
-
-    def versions(self) -> dict[str, str]:
-        found = self.fhir.get("/ImagingStudy").json()["entry"]
-        return {one["resource"]["id"]: one["resource"]["meta"]["versionId"] for one in found}
-
-    def close(self) -> None:
-        self.client.close()
-        self.ledger.close()
-
-
-@pytest.fixture
-def fhir(tmp_path: Path) -> Iterator[httpx.Client]:
-    with (
-        Sandbox(tmp_path / "sandbox") as sandbox,
-        httpx.Client(base_url=sandbox.fhir_url) as client,
-    ):
-        yield client
-
-
-@pytest.fixture
-def patient(fhir: httpx.Client) -> str:
-    return _reference(create(fhir, new_patient(SYSTEM, "p1")))
-
-
-@pytest.fixture
-def daemon(tmp_path: Path, fhir: httpx.Client) -> Iterator[Daemon]:
-    made = Daemon(tmp_path, fhir)
-    yield made
-    made.close()
-
-
-def _reference(answer: httpx.Response) -> str:
-    made = answer.json()
-    return f"{made['resourceType']}/{made['id']}"
-
-
-def _observe(fhir: httpx.Client, patient: str, day: date, **elements: Any) -> str:
-    made = new_observation(patient)
-    return _reference(create(fhir, {**made, "effectiveDateTime": day.isoformat(), **elements}))
-
-
-def _put(fhir: httpx.Client, reference: str, **elements: Any) -> None:
-    changed = fhir.get(f"/{reference}").json() | elements
-    assert fhir.put(f"/{reference}", json=changed, headers=JSON).status_code == 200
-
-
-def _days(count: int) -> timedelta:
-    return timedelta(days=count)
+from tests.contract.fhir_rest import create, new_patient
+from tests.contract.ledger_site import OTHER, STUDY
+from tests.linking import MRI, PSA, SCORE, SYSTEM, THIRD, Daemon, days, observe, put, reference_of
 
 
 def test_studies_that_are_written_at_once_do_not_miss_each_other(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
     """Both judge before the other is on the server; the later one is judged again."""
-    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    score = observe(fhir, patient, MRI + days(40), **SCORE)
     daemon.deliver(STUDY)
-    daemon.deliver(OTHER, MRI + _days(30))
+    daemon.deliver(OTHER, MRI + days(30))
     claims = [daemon.claim("a"), daemon.claim("b")]
     steps = [daemon.pipeline.step(one) for one in claims]
     for claimed, step in zip(claims, steps, strict=True):
@@ -201,11 +47,11 @@ def test_studies_that_are_written_at_once_do_not_miss_each_other(
 def test_a_link_waits_until_the_study_that_loses_it_is_written(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    score = observe(fhir, patient, MRI + days(40), **SCORE)
     daemon.deliver(STUDY)
     daemon.work()
     assert daemon.links(STUDY) == {score}
-    daemon.deliver(OTHER, MRI + _days(30))
+    daemon.deliver(OTHER, MRI + days(30))
     gaining = daemon.claim()
     daemon.ledger.settle(gaining, daemon.pipeline.step(gaining))
     assert daemon.links(OTHER) == set()
@@ -225,13 +71,13 @@ def test_a_link_waits_until_the_study_that_loses_it_is_written(
 def test_what_was_written_before_a_crash_is_known_to_be_ours(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    psa = observe(fhir, patient, MRI - days(5), **PSA)
     daemon.deliver(STUDY)
     claimed = daemon.claim()
     daemon.pipeline.step(claimed)  # written, and never settled
     assert daemon.links(STUDY) == {psa}
     daemon.ledger.release(claimed.owner)
-    _put(fhir, psa, status="entered-in-error")
+    put(fhir, psa, status="entered-in-error")
     daemon.work()
     assert daemon.links(STUDY) == set()
     assert daemon.row(STUDY, psa).rule == "status"
@@ -243,7 +89,7 @@ def test_clinical_data_that_came_during_a_step_are_not_missed(
     daemon.deliver(STUDY)
     claimed = daemon.claim()
     step = daemon.pipeline.step(claimed)
-    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    psa = observe(fhir, patient, MRI - days(5), **PSA)
     daemon.ledger.links.judge_again([patient])
     daemon.ledger.settle(claimed, step)
     daemon.work()
@@ -257,13 +103,13 @@ def test_clinical_data_that_came_during_a_step_are_not_missed(
 def test_what_belongs_to_a_merged_patient_is_found(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    old = _reference(create(fhir, new_patient(SYSTEM, "p-old")))
-    psa = _observe(fhir, old, MRI - _days(5), **PSA)
+    old = reference_of(create(fhir, new_patient(SYSTEM, "p-old")))
+    psa = observe(fhir, old, MRI - days(5), **PSA)
     daemon.deliver(STUDY)
     daemon.work()
     assert daemon.links(STUDY) == set()
     replaced = {"type": "replaced-by", "other": {"reference": patient}}
-    _put(fhir, old, active=False, link=[replaced])
+    put(fhir, old, active=False, link=[replaced])
     daemon.ledger.links.judge_again([patient])
     daemon.work()
     assert daemon.links(STUDY) == {psa}
@@ -272,14 +118,14 @@ def test_what_belongs_to_a_merged_patient_is_found(
 def test_foreign_links_stay_and_take_their_candidate(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    score = _observe(fhir, patient, MRI + _days(5), **SCORE)
+    score = observe(fhir, patient, MRI + days(5), **SCORE)
     foreign = {"url": FLUTE_SUPPORTING_INFO, "valueReference": {"reference": score}}
     older = {
         "resourceType": "ImagingStudy",
         "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{THIRD}"}],
         "status": "available",
         "subject": {"reference": patient},
-        "started": (MRI - _days(400)).isoformat(),
+        "started": (MRI - days(400)).isoformat(),
         "extension": [foreign],
     }
     create(fhir, older)
@@ -293,8 +139,8 @@ def test_foreign_links_stay_and_take_their_candidate(
 def test_switched_off_links_of_ours_go_and_a_persons_word_stays(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    near = _observe(fhir, patient, MRI - _days(5), **PSA)
-    far = _observe(fhir, patient, MRI - _days(500), **PSA)
+    near = observe(fhir, patient, MRI - days(5), **PSA)
+    far = observe(fhir, patient, MRI - days(500), **PSA)
     daemon.deliver(STUDY)
     daemon.work()
     daemon.ledger.links.decide(STUDY, far, "add", "it is dated wrongly")
@@ -315,14 +161,14 @@ def test_a_study_that_goes_to_another_patient_leaves_its_links(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
     numbers = [{"system": SYSTEM, "value": value} for value in ("p1", "p2")]
-    _put(fhir, patient, identifier=numbers)
-    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    put(fhir, patient, identifier=numbers)
+    score = observe(fhir, patient, MRI + days(40), **SCORE)
     daemon.deliver(STUDY)
-    daemon.deliver(OTHER, MRI + _days(30), patient="p2")
+    daemon.deliver(OTHER, MRI + days(30), patient="p2")
     daemon.work()
     assert (daemon.links(STUDY), daemon.links(OTHER)) == (set(), {score})
-    _put(fhir, patient, identifier=numbers[:1])
-    other = _reference(create(fhir, new_patient(SYSTEM, "p2")))
+    put(fhir, patient, identifier=numbers[:1])
+    other = reference_of(create(fhir, new_patient(SYSTEM, "p2")))
     daemon.ledger.replay(OTHER)
     daemon.work()
     assert daemon.resource(OTHER)["subject"]["reference"] == other
@@ -332,8 +178,8 @@ def test_a_study_that_goes_to_another_patient_leaves_its_links(
 def test_a_study_whose_images_vanished_keeps_its_links_until_a_nearer_mri_takes_them(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
-    psa = _observe(fhir, patient, MRI - _days(40), **PSA)
+    score = observe(fhir, patient, MRI + days(40), **SCORE)
+    psa = observe(fhir, patient, MRI - days(40), **PSA)
     daemon.deliver(STUDY)
     daemon.work()
     gone = Left(None, believed=True, next_look=datetime.now(UTC))
@@ -348,7 +194,7 @@ def test_a_study_whose_images_vanished_keeps_its_links_until_a_nearer_mri_takes_
     vanish()
     assert daemon.resource(STUDY)["status"] == "unknown"
     assert daemon.links(STUDY) == {score, psa}
-    daemon.deliver(OTHER, MRI + _days(30))
+    daemon.deliver(OTHER, MRI + days(30))
     nearer = daemon.claim()
     daemon.ledger.settle(nearer, daemon.pipeline.step(nearer))
     assert daemon.links(OTHER) == set()
@@ -361,22 +207,22 @@ def test_a_study_whose_images_vanished_keeps_its_links_until_a_nearer_mri_takes_
 def test_what_belonged_to_a_withdrawn_study_goes_to_the_one_before(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    score = _observe(fhir, patient, MRI + _days(40), **SCORE)
+    score = observe(fhir, patient, MRI + days(40), **SCORE)
     rival = {
         "resourceType": "ImagingStudy",
         "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{THIRD}"}],
         "status": "available",
         "subject": {"reference": patient},
-        "started": (MRI + _days(30)).isoformat(),
+        "started": (MRI + days(30)).isoformat(),
         "series": [
             {"uid": "1.2.5.1", "modality": {"code": "MR"}, "bodySite": {"display": "prostate"}}
         ],
     }
-    reference = _reference(create(fhir, rival))
+    reference = reference_of(create(fhir, rival))
     daemon.deliver(STUDY)
     daemon.work()
     assert daemon.links(STUDY) == set()
-    _put(fhir, reference, status="entered-in-error")
+    put(fhir, reference, status="entered-in-error")
     daemon.ledger.links.judge_again([patient])
     daemon.work()
     assert daemon.links(STUDY) == {score}
@@ -389,17 +235,17 @@ def test_a_reference_to_the_study_and_one_to_its_uid_go_before_dates(
     daemon.work()
     named = f"ImagingStudy/{daemon.resource(STUDY)['id']}"
     logical = {"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{STUDY}"}}
-    far = MRI + _days(700)
-    score = _observe(fhir, patient, far, **SCORE, derivedFrom=[{"reference": named}])
+    far = MRI + days(700)
+    score = observe(fhir, patient, far, **SCORE, derivedFrom=[{"reference": named}])
     panel = {"code": {"text": "panel"}, "partOf": [logical]}
-    volume = _observe(
+    volume = observe(
         fhir,
         patient,
         far,
         code={"coding": [{"system": "http://snomed.info/sct", "code": "1297142007"}]},
         valueQuantity={"value": 40, "unit": "cc"},
     )
-    _observe(fhir, patient, far, **panel, hasMember=[{"reference": volume}])
+    observe(fhir, patient, far, **panel, hasMember=[{"reference": volume}])
     report = {
         "resourceType": "DiagnosticReport",
         "status": "final",
@@ -418,7 +264,7 @@ def test_a_reference_to_the_study_and_one_to_its_uid_go_before_dates(
 def test_other_words_are_a_change_that_is_accounted_for(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    _observe(fhir, patient, MRI - _days(5), **PSA)
+    observe(fhir, patient, MRI - days(5), **PSA)
     daemon.deliver(STUDY)
     daemon.work()
     daemon.follow(display=False)
@@ -438,7 +284,7 @@ def test_other_words_are_a_change_that_is_accounted_for(
 def test_each_change_is_accounted_for_with_what_was_judged(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    psa = observe(fhir, patient, MRI - days(5), **PSA)
     daemon.deliver(STUDY)
     claimed = daemon.claim()
     step = daemon.pipeline.step(claimed)
@@ -449,7 +295,7 @@ def test_each_change_is_accounted_for_with_what_was_judged(
     assert said["reason"][0]["text"].endswith(f"; rules {rules_version(LinkSettings())}.")
     judged = {"reference": f"{psa}/_history/1", "display": "version 1"}
     assert said["entity"] == [{"role": "source", "what": judged}]
-    _put(fhir, psa, status="entered-in-error")
+    put(fhir, psa, status="entered-in-error")
     daemon.ledger.links.judge_again([patient])
     daemon.work()
     first, second = sorted(
@@ -469,12 +315,12 @@ def test_each_change_is_accounted_for_with_what_was_judged(
 def test_however_a_study_is_written_one_provenance_tells_of_its_links(
     tmp_path: Path, fhir: httpx.Client, patient: str, provenance: bool, id_strategy: str
 ) -> None:
-    psa = _observe(fhir, patient, MRI - _days(5), **PSA)
+    psa = observe(fhir, patient, MRI - days(5), **PSA)
     daemon = Daemon(tmp_path, fhir, provenance=provenance, id_strategy=id_strategy)
     daemon.deliver(STUDY)
     daemon.work()
     (created,) = _provenances(fhir, daemon.resource(STUDY)["id"])
-    _put(fhir, psa, status="entered-in-error")
+    put(fhir, psa, status="entered-in-error")
     daemon.ledger.links.judge_again([patient])
     daemon.work()
     said = _provenances(fhir, daemon.resource(STUDY)["id"])
@@ -499,22 +345,22 @@ def test_whatever_the_order_the_end_is_the_same(
 ) -> None:
     """Studies and variables come at random, and two workers have steps in hand at random."""
     chance = Random(seed)
-    days = {STUDY: MRI, OTHER: MRI + _days(60), THIRD: MRI + _days(200)}
+    dates = {STUDY: MRI, OTHER: MRI + days(60), THIRD: MRI + days(200)}
     variables: list[tuple[str, date, dict[str, Any]]] = [
-        ("score of the first", MRI + _days(10), SCORE),
-        ("score of the second", MRI + _days(65), SCORE),
-        ("PSA of the second", MRI + _days(58), PSA),
-        ("PSA of the first", MRI - _days(1), PSA),
-        ("PSA of the third", MRI + _days(199), PSA),
+        ("score of the first", MRI + days(10), SCORE),
+        ("score of the second", MRI + days(65), SCORE),
+        ("PSA of the second", MRI + days(58), PSA),
+        ("PSA of the first", MRI - days(1), PSA),
+        ("PSA of the third", MRI + days(199), PSA),
     ]
     names: dict[str, str] = {}
-    news: list[Callable[[], object]] = [partial(daemon.deliver, *one) for one in days.items()]
+    news: list[Callable[[], object]] = [partial(daemon.deliver, *one) for one in dates.items()]
 
-    def observe(name: str, day: date, said: dict[str, Any]) -> None:
-        names[_observe(fhir, patient, day, **said)] = name
+    def observed(name: str, day: date, said: dict[str, Any]) -> None:
+        names[observe(fhir, patient, day, **said)] = name
         daemon.ledger.links.judge_again([patient])
 
-    news += [partial(observe, *one) for one in variables]
+    news += [partial(observed, *one) for one in variables]
     chance.shuffle(news)
     in_hand: list[tuple[Claim, Settlement]] = []
     for tell in news:
@@ -529,7 +375,7 @@ def test_whatever_the_order_the_end_is_the_same(
     for one in in_hand:
         daemon.ledger.settle(*one)
     daemon.work()
-    found = {uid: {names[reference] for reference in daemon.links(uid)} for uid in days}
+    found = {uid: {names[reference] for reference in daemon.links(uid)} for uid in dates}
     assert found == {
         STUDY: {"score of the first", "PSA of the first"},
         OTHER: {"score of the second", "PSA of the second"},
@@ -541,7 +387,7 @@ def test_whatever_the_order_the_end_is_the_same(
 def test_one_request_finds_what_may_be_linked(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
-    _observe(fhir, patient, MRI - _days(5), **PSA)
+    observe(fhir, patient, MRI - days(5), **PSA)
     daemon.deliver(STUDY)
     daemon.work()
     asked: list[str] = []
