@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from uuid import NAMESPACE_URL, uuid5
 
 from flute_sync.fhir_errors import FhirServerError
-from flute_sync.terminology import DATA_OPERATION, PROVENANCE_PARTICIPANT
+from flute_sync.terminology import DATA_OPERATION, PROVENANCE_PARTICIPANT, URI
 
 Resource = dict[str, Any]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -138,7 +138,7 @@ class Account:
     """Why a resource is written as it is, for its Provenance.
 
     ``reasons`` are words that name nobody, ``policy`` is the URI of the rules that decided, and
-    ``sources`` are references, with their versions, of what they decided about.
+    ``sources`` are the addresses, with their versions, of what they decided about.
     """
 
     reasons: tuple[str, ...] = ()
@@ -173,7 +173,7 @@ def provenance(
     more: Resource = {}
     if account.reasons:
         more["reason"] = [{"text": reason} for reason in account.reasons]
-    entities = [{"role": "source", "what": _versioned(one)} for one in account.sources]
+    entities = [{"role": "source", "what": _source(one)} for one in account.sources]
     if revision_of is not None:
         entities.insert(0, {"role": "revision", "what": {"reference": revision_of}})
     if entities:
@@ -195,10 +195,14 @@ def provenance(
     }
 
 
-def _versioned(reference: str) -> Resource:
-    """Return a Reference that says its version in words too: HAPI drops it from what it stores."""
-    _, _, version = reference.partition("/_history/")
-    return {"reference": reference} | ({"display": f"version {version}"} if version else {})
+def _source(address: str) -> Resource:
+    """Refer to a version logically: a literal reference would let servers refuse its deletion.
+
+    HAPI would drop the version from it besides (FHIR R4 references.html#logical).
+    """
+    kind, resource_id, version = located(address)
+    words = f"{kind}/{resource_id}" + (f", version {version}" if version else "")
+    return {"type": kind, "identifier": {"system": URI, "value": address}, "display": words}
 
 
 def witnessed(

@@ -180,7 +180,8 @@ class Linker:
     def _said(self, reason: str, sources: tuple[str, ...] = ()) -> Account:
         """Account for a change: the rules as an URI, and in words."""
         words = f"{reason}; rules {rules_version(self.settings)}."
-        return Account((words,), rule_set(self.settings), sources)
+        addresses = tuple(f"{self.base_url}/{one}" for one in sources)
+        return Account((words,), rule_set(self.settings), addresses)
 
     def _none(
         self, resource: Resource, current: Resource | None, known: PatientLinks, uid: str

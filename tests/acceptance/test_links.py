@@ -64,8 +64,9 @@ def test_an_mri_is_linked_to_its_variables_and_tells_why(site: Site, clinic: Cli
     assert said["policy"][0].startswith("urn:uuid:")
     assert said["agent"][0]["type"]["coding"][0]["code"] == "assembler"
     sources = [one["what"] for one in said["entity"] if one["role"] == "source"]
-    assert {one["reference"].partition("/_history/")[0] for one in sources} == linked.keys()
-    assert {one["display"] for one in sources} == {"version 1"}
+    assert {one["display"] for one in sources} == {f"{one}, version 1" for one in linked}
+    addresses = {one["identifier"]["value"] for one in sources}
+    assert addresses == {f"{clinic.base_url}/{one}/_history/1" for one in linked}
     assert clinic.faults(clinic.study(upload.uid)) == clinic.faults(said) == []
     before = clinic.study(upload.uid)["meta"]["versionId"]
     again(site, upload.uid)

@@ -293,7 +293,14 @@ def test_each_change_is_accounted_for_with_what_was_judged(
     (said,) = _provenances(fhir, daemon.resource(STUDY)["id"])
     assert said["policy"] == [rule_set(LinkSettings())]
     assert said["reason"][0]["text"].endswith(f"; rules {rules_version(LinkSettings())}.")
-    judged = {"reference": f"{psa}/_history/1", "display": "version 1"}
+    judged = {
+        "type": "Observation",
+        "identifier": {
+            "system": "urn:ietf:rfc:3986",
+            "value": f"{daemon.base_url}/{psa}/_history/1",
+        },
+        "display": f"{psa}, version 1",
+    }
     assert said["entity"] == [{"role": "source", "what": judged}]
     put(fhir, psa, status="entered-in-error")
     daemon.ledger.links.judge_again([patient])
@@ -303,11 +310,9 @@ def test_each_change_is_accounted_for_with_what_was_judged(
     )
     assert first == said
     assert ": 0 added, 1 removed, 0 in other words;" in second["reason"][0]["text"]
-    roles = {one["role"]: one["what"]["reference"] for one in second["entity"]}
-    assert roles == {
-        "revision": f"ImagingStudy/{daemon.resource(STUDY)['id']}/_history/1",
-        "source": f"{psa}/_history/2",
-    }
+    revision, source = (one["what"] for one in second["entity"])
+    assert revision == {"reference": f"ImagingStudy/{daemon.resource(STUDY)['id']}/_history/1"}
+    assert source["identifier"]["value"] == f"{daemon.base_url}/{psa}/_history/2"
 
 
 @pytest.mark.parametrize("provenance", [True, False])
