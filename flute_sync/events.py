@@ -113,6 +113,10 @@ class Event(StrEnum):
         "fhir.endpoint_written",
         "An Endpoint was created, or follows a changed address.",
     )
+    FHIR_SUBSCRIBED = (
+        "fhir.subscribed",
+        "Subscriptions were made, renewed or deleted on the FHIR server.",
+    )
     PATIENT_ARRIVED = "patient.arrived", "A Patient for whom studies waited has arrived or changed."
     CLINICAL_CHANGED = (
         "clinical.changed",

@@ -1,6 +1,7 @@
 """The composition root: sources, ledger, FHIR and workers of one site are joined here."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp
 from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config, ConsoleSettings
+from flute_sync.daemon.hints import INTERVAL as HINTS_INTERVAL
+from flute_sync.daemon.hints import SubscriptionKeeper
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.daemon.link_sweep import LinkSweep
 from flute_sync.daemon.link_watch import LinkAlarm
@@ -31,6 +34,7 @@ from flute_sync.events import Event, fields
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.clinical_watch import ClinicalWatch
 from flute_sync.fhir.patient_watch import PatientWatch
+from flute_sync.fhir.subscriptions import Subscriptions
 from flute_sync.fhir_errors import FhirCapabilityMissing
 from flute_sync.ledger import Ledger
 from flute_sync.sources.poller import Poller
@@ -86,6 +90,7 @@ class Daemon:
         self._notifier = SystemdNotifier.from_environment()
         self._console = console
         self._capable = False
+        self._hinted = threading.Event()
 
     @property
     def console_settings(self) -> ConsoleSettings:
@@ -167,7 +172,10 @@ class Daemon:
         )
         self.ledger.recover_intents()
         self.ledger.rejudge(self._pipeline.rules)
-        http = [*receivers(config, self.ledger, self.stats), *self._console_listener()]
+        http = [
+            *receivers(config, self.ledger, self.stats, self._hinted.set),
+            *self._console_listener(),
+        ]
         self._server = Servers(HttpServer(http), associations(config, self.ledger, self.stats))
         self._server.start()
         self._warn()
@@ -268,6 +276,7 @@ class Daemon:
             lambda: self._pipeline.subjects.patients,
             self.fhir_pause,
             self.stats,
+            self._hinted,
         )
         yield Periodic("link_watch", lambda: watch.interval, watch.step)
         sweep = LinkSweep(
@@ -279,6 +288,13 @@ class Daemon:
             self.stats,
         )
         yield Periodic("link_sweep", lambda: sweep.interval, sweep.step)
+        keeper = SubscriptionKeeper(
+            self._config.subscription,
+            lambda: self._config.links,
+            Subscriptions(self._fhir),
+            self.fhir_pause,
+        )
+        yield Periodic("subscription", lambda: HINTS_INTERVAL, keeper.step)
 
     def _keep_leases(self, _now: datetime, _stop: Callable[[], bool]) -> None:
         self._workers.renew()

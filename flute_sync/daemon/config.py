@@ -41,6 +41,7 @@ from flute_sync.sources.orthanc_changes import OrthancChangesSettings
 from flute_sync.sources.qido_rs import QidoRsSettings
 from flute_sync.sources.store_settings import StoreScpSettings
 from flute_sync.sources.stow_rs import StowRsSettings
+from flute_sync.sources.subscription import SubscriptionSettings
 from flute_sync.sources.webhook import WebhookSettings
 
 
@@ -120,6 +121,7 @@ class Config(BaseSettings):
     stow_rs: StowRsSettings = StowRsSettings()
     store_scp: StoreScpSettings = StoreScpSettings()
     webhook: WebhookSettings = WebhookSettings()
+    subscription: SubscriptionSettings = SubscriptionSettings()
     qido_rs: QidoRsSettings = QidoRsSettings()
     find_scu: FindScuSettings = FindScuSettings()
     orthanc_changes: OrthancChangesSettings = OrthancChangesSettings()
@@ -143,13 +145,23 @@ class Config(BaseSettings):
         if not (heard or any(entry.is_watched for entry in self.every_archive)):
             raise ValueError("no source is enabled: set enabled = true in [stow_rs] or another")
         own, console = self.stow_rs, self.console
-        both = told and console.enabled and own.port != 0
+        listens = told or self.subscription.enabled
+        both = listens and console.enabled and own.port != 0
         if both and (own.host, own.port) == (console.host, console.port):
             raise ValueError("stow_rs.port and console.port are the same")
         if own.enabled and any(map(self._leads_back, self._behind_uploads())):
             raise ValueError("archive.dicomweb_url is the address of [stow_rs] itself")
-        if own.enabled and self.webhook.path.startswith(f"{own.path}/studies"):
-            raise ValueError("webhook.path is an address of [stow_rs]")
+        return self
+
+    @model_validator(mode="after")
+    def _paths_differ(self) -> "Config":
+        own, webhook, subscription = self.stow_rs, self.webhook, self.subscription
+        for name, section in (("webhook", webhook), ("subscription", subscription)):
+            if own.enabled and section.path.startswith(f"{own.path}/studies"):
+                raise ValueError(f"{name}.path is an address of [stow_rs]")
+        both = webhook.enabled and subscription.enabled
+        if both and f"{webhook.path}/".startswith(f"{subscription.path}/"):
+            raise ValueError("webhook.path is an address of [subscription]")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """The sources that are told: which HTTP applications listen, and where."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from starlette.types import ASGIApp
@@ -12,12 +12,21 @@ from flute_sync.intake import Intake
 from flute_sync.sources.header import HeaderReader
 from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.stow_rs import StowRs
+from flute_sync.sources.subscription import SubscriptionHook
 from flute_sync.sources.webhook import Webhook, mounted
 from flute_sync.transport.secret import secret_path
 
 
-def receivers(config: Config, intake: Intake, stats: Stats) -> Iterator[Listener]:
-    """Make the listener that takes uploads, notices, or both."""
+def receivers(
+    config: Config, intake: Intake, stats: Stats, hinted: Callable[[], None]
+) -> Iterator[Listener]:
+    """Make the listener that takes uploads, notices and hints of the FHIR server, or some of them.
+
+    Parameters
+    ----------
+    hinted
+        Called when the FHIR server tells that clinical data changed.
+    """
     stow, webhook = config.stow_rs, config.webhook
     application: ASGIApp | None = None
     if stow.enabled:
@@ -28,6 +37,9 @@ def receivers(config: Config, intake: Intake, stats: Stats) -> Iterator[Listener
         names = [entry.name for entry in config.every_archive]
         notices = counted(Webhook(webhook, intake, names), stats.notice)
         application = mounted(webhook.path, notices, application)
+    if config.subscription.enabled:
+        hook = counted(SubscriptionHook(config.subscription, hinted), stats.notice)
+        application = mounted(config.subscription.path, hook, application, below=True)
     if application is not None:
         yield listener("stow_rs", application, stow, stow.header_timeout)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from flute_sync.bundle import Resource, version_of
+from flute_sync.bundle import Resource, search_url, version_of
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.watch import Pages, Seen, Watch, history, updated
 from flute_sync.fhir_elements import local_reference, members, names_type, own_reference
@@ -124,6 +124,13 @@ class ClinicalWatch:
             for page in self._client.pages("Patient", asked):
                 found |= {f"Patient/{one['id']}" for one in page if replaced_by(one)}
         return frozenset(found) & frozenset(references)
+
+
+def criteria(types: Collection[str] | None) -> tuple[str, ...]:
+    """Return searches for what concerns links most often, of those types that a server has."""
+    return tuple(
+        search_url(one, _narrowed(one)) for one in _FOLLOWED if types is None or one in types
+    )
 
 
 def touched(resources: Sequence[Resource], base_url: str) -> Touched:

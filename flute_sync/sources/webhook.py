@@ -115,7 +115,7 @@ class Webhook:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server (ASGI 3.0)."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await live(receive, send)
         elif scope["type"] == "http":
             request = Request(scope)
             try:
@@ -123,7 +123,9 @@ class Webhook:
             except UploadInterrupted:
                 return  # nobody is there to be answered
             except FluteSyncError as error:
-                await respond_early(_refusal(error, request, self._access), request, receive, send)
+                await respond_early(
+                    refusal(error, request, self._access, SOURCE), request, receive, send
+                )
             else:
                 await respond(reply, send)
 
@@ -197,14 +199,20 @@ class Webhook:
         return reply
 
 
-def mounted(path: str, webhook: ASGIApp, rest: ASGIApp | None) -> ASGIApp:
-    """Serve the webhook at its path, and another application at all others where there is one."""
-    if rest is None:
-        return webhook
+def mounted(path: str, webhook: ASGIApp, rest: ASGIApp | None, *, below: bool = False) -> ASGIApp:
+    """Serve the webhook at its path, and another application at all others where there is one.
+
+    Parameters
+    ----------
+    below
+        Whether the webhook is served also at what is below its path.
+    """
+    here, under = path.encode(), f"{path}/".encode()
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
-        notified = scope["type"] == "http" and Request(scope).raw_path == path.encode()
-        await (webhook if notified else rest)(scope, receive, send)
+        asked = Request(scope).raw_path if scope["type"] == "http" else b""
+        notified = asked == here or (below and asked.startswith(under))
+        await (webhook if notified or rest is None else rest)(scope, receive, send)
 
     return both
 
@@ -218,7 +226,8 @@ def _check_media_type(request: Request) -> None:
         raise NoticeMediaType
 
 
-def _refusal(error: FluteSyncError, request: Request, access: Access) -> Reply:
+def refusal(error: FluteSyncError, request: Request, access: Access, source: str) -> Reply:
+    """Say, and log, why a notice is not taken."""
     reply = status_report(error, request, as_json=True)
     if reply.status == 401:
         reply = reply.with_header(b"www-authenticate", access.challenge)
@@ -228,7 +237,7 @@ def _refusal(error: FluteSyncError, request: Request, access: Access) -> Reply:
         error.sentence,
         extra=fields(
             Event.NOTICE_REFUSED,
-            source=SOURCE,
+            source=source,
             status=reply.status,
             code=error.code,
             hint=error.hint,
@@ -241,7 +250,8 @@ def _answer(status: int, content: Mapping[str, object]) -> Reply:
     return Reply(status, orjson.dumps(content), "application/json")
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def live(receive: Receive, send: Send) -> None:
+    """Live as long as the server, without anything to begin or to end (ASGI 3.0)."""
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await receive()

@@ -1,0 +1,114 @@
+"""What the FHIR server sends when something changed: a hint to look, and nothing more.
+
+Its content is not read. So a forged one, which needs the token, costs a few searches, and a lost
+one some seconds: clinical data are looked at every ``links.watch_interval`` in any case.
+
+References
+----------
+FHIR R4 subscription.html (rest-hook); RFC 6750.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import Field, model_validator
+from starlette.types import Receive, Scope, Send
+
+from flute_sync.errors import FluteSyncError
+from flute_sync.events import Event, fields
+from flute_sync.settings import HttpUrl, PositiveDuration, SecretFile, Settings
+from flute_sync.sources.http_access import Access
+from flute_sync.sources.http_messages import Reply, Request, body_chunks, respond, respond_early
+from flute_sync.sources.webhook import live, refusal
+from flute_sync.transport import BearerAuth
+from flute_sync.upload_errors import RequestRefused, UploadInterrupted
+
+log = logging.getLogger(__name__)
+
+SOURCE: Final = "subscription"
+_LARGEST_BYTES: Final = 16 << 20
+_PATIENCE: Final = timedelta(seconds=20)
+
+
+class SubscriptionSettings(Settings):
+    """``[subscription]``: the FHIR server tells that clinical data changed, on the address of
+    ``[stow_rs]``."""
+
+    enabled: bool = False
+    """Whether Subscriptions are kept on the FHIR server (R4, rest-hook), where it offers them, and
+    what it sends is taken, also where STOW-RS is off. ``url`` and ``token_file`` must be set."""
+
+    url: HttpUrl | None = None
+    """Where the FHIR server reaches ``path``, such as "https://flute-sync.example:8104/notify/fhir".
+    While it is set and ``enabled`` is false, Subscriptions with this address are deleted."""
+
+    path: Annotated[str, Field(pattern=r"^(?:/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])+$")] = "/notify/fhir"
+    """Where it is taken; also what is below."""
+
+    token_file: SecretFile | None = None
+    """File that holds a bearer token of its own: it stands in the Subscriptions, for the server to
+    show."""
+
+    lifetime: PositiveDuration = timedelta(days=7)
+    """For how long a Subscription is asked for; it is renewed when half of that is over."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "SubscriptionSettings":
+        if self.enabled and (self.url is None or self.token_file is None):
+            raise ValueError("subscription.url and subscription.token_file must be set")
+        return self
+
+
+class SubscriptionHook:
+    """The application that takes hints.
+
+    Parameters
+    ----------
+    told
+        Called for each of them; it must not block.
+
+    Raises
+    ------
+    ValueError
+        When the settings name no token.
+    """
+
+    def __init__(self, settings: SubscriptionSettings, told: Callable[[], None]) -> None:
+        if settings.token_file is None:
+            raise ValueError("hints are taken with a token alone")
+        self._access = Access(BearerAuth(method="bearer", token_file=settings.token_file))
+        self._told = told
+        self._path = settings.path.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live as long as the server (ASGI 3.0)."""
+        if scope["type"] == "lifespan":
+            await live(receive, send)
+        elif scope["type"] == "http":
+            request = Request(scope)
+            try:
+                await self._take(request, receive)
+            except UploadInterrupted:
+                return  # nobody is there to be answered
+            except FluteSyncError as error:
+                reply = refusal(error, request, self._access, SOURCE)
+                await respond_early(reply, request, receive, send)
+            else:
+                await respond(Reply(200, b"", "text/plain"), send)
+
+    async def _take(self, request: Request, receive: Receive) -> None:
+        if not (request.raw_path + b"/").startswith(self._path + b"/"):
+            raise RequestRefused("nothing is served at this address", status=404)
+        if not self._access.admits(request.headers.get(b"authorization")):
+            raise RequestRefused("a valid bearer token is needed", status=401)
+        if request.method not in {"POST", "PUT", "DELETE"}:
+            raise RequestRefused("this method is not served", status=405)
+        body = body_chunks(receive, largest_bytes=_LARGEST_BYTES, idle=_PATIENCE, longest=_PATIENCE)
+        async with aclosing(body) as chunks:
+            async for _ in chunks:
+                pass  # what is true is read from the server
+        self._told()
+        log.debug("The FHIR server gave a hint.", extra=fields(Event.NOTICE_TAKEN, source=SOURCE))
