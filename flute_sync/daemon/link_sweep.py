@@ -166,7 +166,7 @@ class LinkSweep:
         settings: LinkSettings,
         stop: Callable[[], bool],
     ) -> None:
-        began = time.monotonic()
+        began, begun = time.monotonic(), sweep
         failures: list[FluteSyncError] = []
         try:
             for reviewed in review(self.linker(), patients, settings.sweep_requests):
@@ -175,6 +175,9 @@ class LinkSweep:
                     failures.append(reviewed.error)
                 if stop():
                     break
+            if len(failures) == len(patients) > 1:
+                sweep = begun
+                raise failures[-1]  # it is not the patients who are at fault
         finally:
             self.ledger.set_cursor(sweep.written)
         self._say(failures)

@@ -337,10 +337,35 @@ def test_the_patient_who_cannot_be_read_does_not_stop_the_others(
             return super().of(patient_reference, studies)
 
     broken = replace(linker, candidates=Broken(daemon.client))
+    watcher.sweep = replace(watcher.sweep, linker=lambda: broken)
+    watcher.night()
+    assert watcher.stats.swept == {"same": 1}
     asked = [patient, "Patient/broken", patient, patient]
     found = list(review(broken, asked, 2))
     assert [one.patient for one in found] == asked
     assert [one.error is None for one in found] == [True, False, True, True]
+
+
+def test_a_sweep_in_which_everybody_fails_does_not_go_on(
+    watcher: Watcher, fhir: httpx.Client, linked: str
+) -> None:
+    daemon = watcher.daemon
+    create(fhir, new_patient(SYSTEM, "p2"))
+    daemon.deliver(OTHER, patient="p2")
+    daemon.work()
+
+    class Broken(Candidates):
+        def of(self, patient_reference: str, studies: Collection[str] = ()) -> Evidence:
+            raise FhirServerError("HTTP 500 on bundle")
+
+    linker = daemon.pipeline.linker
+    broken = replace(linker, candidates=Broken(daemon.client))
+    watcher.sweep = replace(watcher.sweep, linker=lambda: broken)
+    with pytest.raises(FhirServerError):
+        watcher.sweep.step(NIGHT, never)
+    watcher.sweep = replace(watcher.sweep, linker=lambda: linker)
+    watcher.night(NIGHT + timedelta(minutes=1))
+    assert watcher.stats.swept == {"failed": 2, "same": 2}
 
 
 def test_nothing_is_asked_of_a_server_that_is_down(watcher: Watcher, linked: str) -> None:

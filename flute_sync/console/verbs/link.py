@@ -1,7 +1,7 @@
 """A person's word on a link, and a look at what a changed rule would do."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,6 +11,7 @@ import click
 from flute_sync.console.opening import load_config, open_ledger
 from flute_sync.console.output import config_option, json_option, show_json
 from flute_sync.console.verbs.explain import as_dict, line, link_as_dict
+from flute_sync.daemon.link_sweep import review
 from flute_sync.daemon.linking import Difference, Linker
 from flute_sync.fhir.candidates import Candidates
 from flute_sync.fhir.client import FhirClient
@@ -93,12 +94,15 @@ def relink(
     with open_ledger(config) as ledger, FhirClient(config.fhir) as fhir:
         fhir.capabilities()
         linker = Linker(ledger, Candidates(fhir), config.links, fhir.base_url)
-        for reference in _named(patient) if patient is not None else _everybody(ledger):
-            changed = linker.review(reference)
+        asked = _named(patient) if patient is not None else _everybody(ledger)
+        for reviewed in review(linker, asked, config.links.sweep_requests):
+            if reviewed.error is not None:
+                raise reviewed.error
+            changed = reviewed.differences
             found.patients += 1
             found.studies += len(changed)
             if changed and not dry_run:
-                found.woken += ledger.links.judge_again([reference])
+                found.woken += ledger.links.judge_again([reviewed.patient])
             if as_json:
                 differences += [_as_dict(one) for one in changed]
             else:
@@ -149,7 +153,7 @@ def _as_dict(one: Difference) -> dict[str, Any]:
     }
 
 
-def _show(differences: list[Difference]) -> None:
+def _show(differences: Iterable[Difference]) -> None:
     for one in differences:
         click.secho(one.study_instance_uid, bold=True)
         for before, after in one.changes:
