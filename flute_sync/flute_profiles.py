@@ -127,11 +127,19 @@ def _biopsy(resource: Resource) -> Iterator[Rule]:
         yield from _site_rules(site, only=True)
     if not _is_of(resource.get("category"), SNOMED_CT, _BIOPSY_TYPES):
         yield Rule.CATEGORY
-    if "performedAge" not in resource:
+    if not _is_age(resource.get("performedAge")):
         yield Rule.PERFORMED
 
 
 def _dre(resource: Resource) -> Iterator[Rule]:
+def _is_age(age: object) -> bool:
+    """Tell whether this is an Age as FHIR wants it (FHIR R4 datatypes.html#Age, age-1)."""
+    if not isinstance(age, dict) or "code" not in age or age.get("system", UCUM) != UCUM:
+        return False
+    value = age.get("value")
+    return _is_positive(value) and bool(value)
+
+
     for site in members(resource.get("bodySite")):
         yield from _site_rules(site)
     if not _is_of(resource.get("outcome"), SNOMED_CT, _DRE_OUTCOMES):

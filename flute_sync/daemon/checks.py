@@ -16,6 +16,7 @@ from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
+from flute_sync.fhir.capability import Capabilities
 from flute_sync.fhir.client import FhirClient
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
@@ -212,11 +213,16 @@ def _fhir(config: Config) -> Verdict:
         found = required(client, config)
     software = found.software or "a server that does not say its name"
     said = f"FHIR {found.fhir_version}, {software}."
-    missing = sorted(LINKED_TYPES - found.searchable) if config.links.enabled else []
+    lacks = [*_lacking_for_links(found)] if config.links.enabled else []
+    return Verdict("fhir", "warning" if lacks else "ok", " ".join([said, *lacks]))
+
+
+def _lacking_for_links(found: Capabilities) -> Iterator[str]:
+    missing = sorted(LINKED_TYPES - found.searchable)
     if missing:
-        more = f"{said} It offers no search of {', '.join(missing)}: no such links are made."
-        return Verdict("fhir", "warning", more)
-    return Verdict("fhir", "ok", said)
+        yield f"It offers no search of {', '.join(missing)}: no such links are made."
+    if "create" not in found.interactions.get("Provenance", frozenset()):
+        yield "It takes no Provenance: why links are as they are is kept in the ledger alone."
 
 
 def _archive(entry: ArchiveEntry, config: Config) -> Verdict:

@@ -22,6 +22,7 @@ from tests.contract.fhir_rest import (
     new_study,
     reference,
     search,
+    update,
 )
 
 SITE = "urn:test:site"
@@ -89,15 +90,19 @@ def test_studies_are_found_by_what_they_are_linked_to(client, fhir, patient, sys
     assert included == {psa, score}
 
 
-def test_a_linked_resource_is_then_held_on_the_server(client, fhir, patient, system, site):
-    """A server that keeps references whole refuses to delete what a study is linked to."""
+def test_a_linked_resource_may_still_be_deleted(client, fhir, patient, system, site):
+    """HAPI does so where it is told to: the documentation of the command says how."""
     install(client, site)
     assert becomes_usable(client, looks=60)
     psa = reference(created(fhir, new_observation(reference(patient))))
-    study = reference(created(fhir, linked(patient, system, "held", psa)))
-    assert fhir.delete(f"/{psa}").status_code == 409
-    assert fhir.delete(f"/{study}").status_code in {200, 204}
+    study = created(fhir, linked(patient, system, "held", psa))
+    assert found(fhir, "ImagingStudy", supporting__info=psa) == [reference(study)]
     assert fhir.delete(f"/{psa}").status_code in {200, 204}
+    assert fhir.get(f"/{psa}").status_code == 410
+    del study["extension"]
+    version = f'W/"{study["meta"]["versionId"]}"'
+    assert update(fhir, study, **{"If-Match": version}).status_code == 200
+    assert found(fhir, "ImagingStudy", supporting__info=psa) == []
 
 
 def test_again_writes_nothing_and_a_dry_run_neither(client, fhir, site):

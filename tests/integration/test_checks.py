@@ -1,12 +1,18 @@
-"""What ``flute-sync check`` says of secrets and certificates."""
+"""What ``flute-sync check`` says of secrets, certificates, and what links need."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from flute_sync.daemon.checks import Verdict, every_check
 from flute_sync.daemon.config import Config
+from flute_sync.sandbox.fhir_server.capability import capability_statement
 from tests.acceptance.site import free_port
 from tests.integration.tls import Authority
 
@@ -19,6 +25,62 @@ def checked(folder: Path, **sections: Any) -> dict[str, Verdict]:
     }
     config = Config.model_validate({**common, **sections})
     return {verdict.check: verdict for verdict in every_check(config)}
+
+
+@contextmanager
+def fhir_server(without: set[str], reads_only: set[str]) -> Iterator[str]:
+    """A server that offers no interaction with some types, and no more than reading of others."""
+    statement = capability_statement("http://fhir.example", "2026-01-01", {})
+    (rest,) = statement["rest"]
+    rest["resource"] = [one for one in rest["resource"] if one["type"] not in without]
+    for one in rest["resource"]:
+        if one["type"] in reads_only:
+            one["interaction"] = [{"code": "read"}]
+
+    class Metadata(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = orjson.dumps(statement)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/fhir+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/fhir"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("without", "reads_only", "said"),
+    [
+        (set(), set(), []),
+        ({"Procedure", "FamilyMemberHistory"}, set(), ["FamilyMemberHistory, Procedure: no such"]),
+        (set(), {"Observation"}, ["no search of Observation: no such links"]),
+        ({"Provenance"}, set(), ["It takes no Provenance"]),
+        ({"Observation"}, {"Provenance"}, ["no search of Observation", "It takes no Provenance"]),
+    ],
+)
+def test_what_links_need_of_the_server(
+    tmp_path: Path, without: set[str], reads_only: set[str], said: list[str]
+) -> None:
+    with fhir_server(without, reads_only) as url:
+        found = checked(tmp_path, fhir={"base_url": url})["fhir"]
+        off = checked(tmp_path, fhir={"base_url": url}, links={"enabled": False})["fhir"]
+    assert found.level == ("warning" if said else "ok")
+    assert found.exit_code == 0
+    assert [one for one in said if one not in found.sentence] == []
+    assert ("Provenance" in found.sentence) == any("Provenance" in one for one in said)
+    assert (off.level, off.sentence) == ("ok", "FHIR 4.0.1, flute-sync sandbox.")
 
 
 def test_secrets_of_several_archives_are_read(tmp_path: Path) -> None:

@@ -37,7 +37,16 @@ CREATE INDEX IF NOT EXISTS entry_target ON entry (system, value) WHERE value <> 
 """
 _FIRST_ID: Final = 1000
 _SEARCH_PARAMETER: Final = "SearchParameter"
-_IS_REFERENCE: Final = "parameter IN (SELECT value FROM json_each(?))"
+_REFERENCES: Final = sorted(
+    {
+        name
+        for known in PARAMETERS.values()
+        for name, one in known.items()
+        if one.kind is Kind.REFERENCE
+    }
+)
+"""Only these keep their targets from being deleted: not those that clients install."""
+_IS_REFERENCE: Final = f"parameter IN ({', '.join('?' * len(_REFERENCES))})"
 _TARGETS: Final = f"SELECT DISTINCT system, value FROM entry WHERE rid = ? AND {_IS_REFERENCE}"  # noqa: S608
 _REFERRERS: Final = f"""SELECT 1 FROM entry
     WHERE system = ? AND value = ? AND value <> '' AND {_IS_REFERENCE} LIMIT 1"""  # noqa: S608
@@ -95,7 +104,6 @@ class ResourceStore:
         self._db.executescript(_SCHEMA)
         self.installed: Installed = {}
         """Search parameters that clients installed."""
-        self._references = ""
         self._learn_parameters()
 
     def close(self) -> None:
@@ -203,13 +211,6 @@ class ResourceStore:
     def _learn_parameters(self) -> None:
         rids = self.select("SELECT rid FROM resource WHERE type = ?", [_SEARCH_PARAMETER])
         self.installed = installed(one.resource for one in self.load(rids))
-        names = {
-            name
-            for known in (*PARAMETERS.values(), *self.installed.values())
-            for name, one in known.items()
-            if one.kind is Kind.REFERENCE
-        }
-        self._references = orjson.dumps(sorted(names)).decode()
 
     def _next(self, resource_type: str, resource_id: str) -> tuple[int, int]:
         """Find or make the row of a resource; give its row id and its next version."""
@@ -254,7 +255,7 @@ class ResourceStore:
                 self._check_targets(rid)
 
     def _check_targets(self, rid: int) -> None:
-        for entry in self._db.execute(_TARGETS, (rid, self._references)).fetchall():
+        for entry in self._db.execute(_TARGETS, (rid, *_REFERENCES)).fetchall():
             if not entry["system"]:
                 raise FhirError(400, "invalid", "a reference is not of the form Type/id")
             target = self.read(entry["system"], entry["value"])
@@ -262,7 +263,7 @@ class ResourceStore:
                 raise FhirError(400, "not-found", "a referenced resource does not exist")
 
     def _check_unreferenced(self, resource_type: str, resource_id: str) -> None:
-        if self._db.execute(_REFERRERS, (resource_type, resource_id, self._references)).fetchone():
+        if self._db.execute(_REFERRERS, (resource_type, resource_id, *_REFERENCES)).fetchone():
             raise FhirError(409, "conflict", "another resource refers to this one")
 
 

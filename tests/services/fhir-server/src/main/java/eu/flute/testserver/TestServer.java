@@ -1,11 +1,13 @@
 package eu.flute.testserver;
 
+import ca.uhn.fhir.batch2.api.IJobMaintenanceService;
 import ca.uhn.fhir.batch2.jobs.bulkmodify.reindex.ReindexProvider;
 import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.interceptor.api.IInterceptorService;
 import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
 import ca.uhn.fhir.jpa.api.dao.DaoRegistry;
 import ca.uhn.fhir.jpa.api.dao.IFhirSystemDao;
+import ca.uhn.fhir.jpa.interceptor.OverridePathBasedReferentialIntegrityForDeletesInterceptor;
 import ca.uhn.fhir.jpa.interceptor.UserRequestRetryVersionConflictsInterceptor;
 import ca.uhn.fhir.jpa.provider.IJpaSystemProvider;
 import ca.uhn.fhir.jpa.provider.JpaCapabilityStatementProvider;
@@ -19,6 +21,9 @@ import ca.uhn.fhir.rest.server.util.ISearchParamRegistry;
 import ca.uhn.fhir.validation.IInstanceValidatorModule;
 import ca.uhn.fhir.validation.ResultSeverityEnum;
 import java.util.List;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
 import org.eclipse.jetty.ee10.servlet.ServletContextHandler;
 import org.eclipse.jetty.ee10.servlet.ServletHolder;
 import org.eclipse.jetty.server.Server;
@@ -47,12 +52,25 @@ public final class TestServer {
     connector.setPort(options.port());
     jetty.addConnector(connector);
     ServletContextHandler web = new ServletContextHandler("/");
+    hurryJobs(beans.getBean(IJobMaintenanceService.class));
     web.addServlet(new ServletHolder(fhirServlet(beans, options)), "/fhir/*");
     jetty.setHandler(web);
     jetty.setStopAtShutdown(true);
     jetty.start();
     System.out.println("READY http://127.0.0.1:" + connector.getLocalPort() + "/fhir");
     jetty.join();
+  }
+
+  /** Jobs such as $reindex take a step a minute otherwise: a test would wait for four of them. */
+  private static void hurryJobs(IJobMaintenanceService jobs) {
+    ScheduledExecutorService clock =
+        Executors.newSingleThreadScheduledExecutor(
+            work -> {
+              Thread thread = new Thread(work, "hurry-jobs");
+              thread.setDaemon(true);
+              return thread;
+            });
+    clock.scheduleWithFixedDelay(jobs::runMaintenancePass, 2, 2, TimeUnit.SECONDS);
   }
 
   private static RestfulServer fhirServlet(
@@ -73,6 +91,8 @@ public final class TestServer {
             beans.getBean(ISearchParamRegistry.class),
             beans.getBean(IValidationSupport.class)));
     server.registerInterceptor(new UserRequestRetryVersionConflictsInterceptor());
+    server.registerInterceptor(
+        beans.getBean(OverridePathBasedReferentialIntegrityForDeletesInterceptor.class));
     if (options.staleIfMatch() == 412) {
       server.registerInterceptor(new StaleIfMatch());
     }
