@@ -6,7 +6,7 @@ intervals; what holds for every day of them is certain, what holds for some is p
 
 References
 ----------
-FHIR R4 datatypes.html (date, dateTime, instant, Period, Age).
+FHIR R4 datatypes.html (date, dateTime, instant, Period, Timing, Age).
 """
 
 import calendar
@@ -26,6 +26,7 @@ _DATE_TIME: Final = re.compile(
 _DAYS_OF: Final = {"d": 1, "wk": 7}
 _MONTHS_OF: Final = {"a": 12, "mo": 1}
 _DAYS_A_MONTH: Final = Decimal("30.436875")
+_MOST_DIGITS: Final = 18  # of a decimal (FHIR R4 datatypes.html#decimal)
 _DAY: Final = timedelta(days=1)
 
 
@@ -111,6 +112,21 @@ def period(value: object) -> Interval | None:
     return Interval(low, high) if low <= high else None
 
 
+def timing(value: object) -> Interval | None:
+    """Read a Timing: from its first event to its last, else the period that bounds it."""
+    if not isinstance(value, dict):
+        return None
+    stated = value.get("event")
+    events = [date_time(one) for one in stated] if isinstance(stated, list) else []
+    known = [one for one in events if one is not None]
+    if len(known) == 1:
+        return known[0]
+    if known:
+        return Interval(min(one.low for one in known), max(one.high for one in known))
+    repeat = value.get("repeat")
+    return period(repeat.get("boundsPeriod")) if isinstance(repeat, dict) else None
+
+
 def age(value: object, birth: Interval | None) -> Interval | None:
     """Read an Age of a person born in ``birth``: the days on which the age was that.
 
@@ -121,22 +137,29 @@ def age(value: object, birth: Interval | None) -> Interval | None:
         return None
     if value.get("system", UCUM) != UCUM:
         return None
-    unit = value.get("code")
-    try:
-        number = Decimal(str(value.get("value")))
-    except InvalidOperation:
+    unit, number = str(value.get("code")), _number(value.get("value"))
+    if number is None:
         return None
-    if not number.is_finite() or not 0 <= number <= 150 * 366:
-        return None
-    exponent = number.as_tuple().exponent
-    whole = isinstance(exponent, int) and exponent >= 0
-    least = Decimal(1).scaleb(exponent) if isinstance(exponent, int) else Decimal(1)
+    exponent = int(number.as_tuple().exponent)
+    whole = exponent >= 0
+    least = Decimal(1).scaleb(exponent)
     low, high = (number, number + 1) if whole else (max(number - least, Decimal(0)), number + least)
     if unit in _DAYS_OF:
         return _days_after(birth, low * _DAYS_OF[unit], high * _DAYS_OF[unit], whole=whole)
     if unit in _MONTHS_OF:
         return _months_after(birth, low * _MONTHS_OF[unit], high * _MONTHS_OF[unit], whole=whole)
     return None
+
+
+def _number(value: object) -> Decimal | None:
+    """Return a number that may be an age in some unit; an absurd exponent is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    if not number.is_finite() or not 0 <= number <= 150 * 366:
+        return None
+    return number if abs(int(number.as_tuple().exponent)) <= _MOST_DIGITS else None
 
 
 def _days_after(birth: Interval, low: Decimal, high: Decimal, *, whole: bool) -> Interval:
@@ -204,6 +227,7 @@ _READERS: Final[tuple[tuple[str, Callable[[object], Interval | None]], ...]] = (
     ("effectiveDateTime", date_time),
     ("effectiveInstant", date_time),
     ("effectivePeriod", period),
+    ("effectiveTiming", timing),
     ("performedDateTime", date_time),
     ("performedPeriod", period),
     ("date", date_time),

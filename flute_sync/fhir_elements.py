@@ -68,14 +68,27 @@ def local_reference(reference: object, base_url: str) -> str | None:
 
 def names_type(reference: Resource, resource_type: str) -> bool:
     """Tell whether a Reference says that it leads to a resource of this type, wherever it is."""
-    stated = reference.get("reference")
-    literal = isinstance(stated, str) and resource_type in stated.split("/")[:-1]
-    return literal or reference.get("type") == resource_type or uid_named(reference) is not None
+    return _type_named(reference) == resource_type or uid_named(reference) is not None
 
 
 def uid_named(reference: Resource) -> str | None:
-    """Return the Study Instance UID by which a Reference names a study logically."""
+    """Return the Study Instance UID by which a Reference names a study logically.
+
+    A Reference that says that it leads to another type names none: other numbers look like UIDs.
+    """
+    if _type_named(reference) not in ("ImagingStudy", None):
+        return None
     return next(_uids(reference.get("identifier")), None)
+
+
+def _type_named(reference: Resource) -> str | None:
+    """Return the type to which a Reference leads, by its address or in words."""
+    stated = reference.get("reference")
+    parts = stated.split("/") if isinstance(stated, str) else []
+    if len(parts) > 3 and parts[-2] == "_history":
+        parts = parts[:-2]
+    kind = parts[-2] if len(parts) > 1 else reference.get("type")
+    return kind if isinstance(kind, str) else None
 
 
 def study_uid(study: Resource) -> str | None:

@@ -162,12 +162,9 @@ def _pi_rads(resource: Resource) -> Iterator[Rule]:
 
 def _family_history(resource: Resource) -> Iterator[Rule]:
     for one in members(resource.get("condition")):
-        for coding in codings(one.get("code")):
-            if coding.get("system") != SNOMED_CT or coding.get("code") not in CARCINOMA:
-                yield Rule.CONDITION
-    for coding in codings(resource.get("relationship")):
-        if coding.get("system") != _ROLE_CODE or coding.get("code") not in _FAMILY:
-            yield Rule.RELATIONSHIP
+        yield from _list_rules(one.get("code"), SNOMED_CT, CARCINOMA, Rule.CONDITION)
+    relationship = resource.get("relationship")
+    yield from _list_rules(relationship, _ROLE_CODE, _FAMILY, Rule.RELATIONSHIP)
 
 
 def _psa(resource: Resource) -> Iterator[Rule]:
@@ -215,6 +212,18 @@ def _site_rules(site: Resource, *, only: bool = False) -> Iterator[Rule]:
             yield Rule.DISPLAY
         if only and len(matching) < len(stated):
             yield Rule.LOCAL_CODING
+
+
+def _list_rules(
+    concept: object, system: str, allowed: frozenset[str], unlisted: Rule
+) -> Iterator[Rule]:
+    """Compare with a list that every coding must be of; beside one that is, others are local."""
+    stated = codings(concept)
+    listed = [one for one in stated if one.get("system") == system and one["code"] in allowed]
+    if stated and not listed:
+        yield unlisted
+    elif len(listed) < len(stated):
+        yield Rule.LOCAL_CODING
 
 
 def _is_of(concept: object, system: str, allowed: frozenset[str]) -> bool:

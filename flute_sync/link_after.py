@@ -86,13 +86,14 @@ def _chosen(
     follows: Follows,
 ) -> dict[str, Placed]:
     """Leave to an MRI one of those that surely follow it, before those that perhaps do."""
-    chosen = {}
-    for one in group:
-        others = [other for other in group if other is not one]
-        placed = found[one.reference]
-        chosen[one.reference] = _alone(one, mri, placed, others, perhaps, question, follows)
+    leader = _leader(group, follows.preferred)
+    if mri.uid in question.occupied:
+        reason = f"{mri.words} has one that was stated to be its own"
+        chosen = {one.reference: Placed(follows.rule, reason) for one in group}
+    else:
+        chosen = _contest(leader, found[leader.reference], mri, group, perhaps, follows)
     for one in perhaps:
-        if any(follows.preferred(other, one) for other in group):
+        if follows.preferred(leader, one):
             placed = found[one.reference]
             chosen[one.reference] = placed._replace(possible=placed.possible - {mri.uid})
     return chosen
@@ -138,28 +139,42 @@ def _distance(mri: Imaging, day: Interval) -> str:
     return f"{days(count)} after {mri.words}" if count else f"on the day of {mri.words}"
 
 
-def _alone(
-    one: Candidate,
-    mri: Imaging,
+def _leader(group: Iterable[Candidate], preferred: _Preferred) -> Candidate:
+    """Return whom nobody is preferred to; whoever another is preferred to, he is too."""
+    by_end = sorted(group, key=_end)
+    leader = by_end[0]
+    for one in by_end:
+        if preferred(one, leader):
+            leader = one
+    return leader
+
+
+def _end(one: Candidate) -> tuple[bool, int, int]:
+    """Return a key by which the first comes that ends before, or of amended ones, begins after."""
+    low, high = one.span.low.toordinal(), one.span.high.toordinal()
+    return (False, -low, high) if _is_amended(one) else (True, high, -low)
+
+
+def _contest(
+    leader: Candidate,
     placed: Placed,
-    others: list[Candidate],
+    mri: Imaging,
+    group: list[Candidate],
     perhaps: list[Candidate],
-    question: Question,
     follows: Follows,
-) -> Placed:
-    """Say whether a variable is the one that its MRI takes."""
-    if mri.uid in question.occupied:
-        reason = f"{mri.words} has one that was stated to be its own"
-        return Placed(follows.rule, reason)
-    ahead = [other for other in others if follows.preferred(other, one)]
-    if ahead:
-        first = min(ahead, key=lambda other: (other.span.low, other.reference))
-        reason = f"{mri.words} has {first.reference} of {first.day}, which comes before this"
-        return Placed(follows.rule, reason)
-    if all(follows.preferred(one, other) for other in (*others, *perhaps)):
-        return placed
-    reason = f"{mri.words} may have another one that comes before this"
-    return Placed(follows.rule, reason, None, frozenset({mri.uid}))
+) -> dict[str, Placed]:
+    """Say of each of those that follow an MRI whether it is the one that the MRI takes."""
+    before = f"{mri.words} has {leader.reference} of {leader.day}, which comes before this"
+    doubt = f"{mri.words} may have another one that comes before this"
+    undecided_one = Placed(follows.rule, doubt, None, frozenset({mri.uid}))
+    beaten = Placed(follows.rule, before)
+    found = {
+        one.reference: beaten if follows.preferred(leader, one) else undecided_one for one in group
+    }
+    rivals = (other for other in (*group, *perhaps) if other is not leader)
+    if all(follows.preferred(leader, other) for other in rivals):
+        found[leader.reference] = placed
+    return found
 
 
 def _first(one: Candidate, other: Candidate) -> bool:
@@ -169,15 +184,16 @@ def _first(one: Candidate, other: Candidate) -> bool:
         return True
     if not a.low == a.high == b.low == b.high:
         return False
-    if a.instant is not None and b.instant is not None and a.instant != b.instant:
-        return a.instant < b.instant
+    if a.instant != b.instant:
+        # What states no time comes last: were it compared by version, none might be the first.
+        return b.instant is None or (a.instant is not None and a.instant < b.instant)
     return one.tie[1:] > other.tie[1:]
 
 
 def _amended_or_first(one: Candidate, other: Candidate) -> bool:
     """Tell whether one is surely taken before the other: the latest amended, else the earliest."""
-    is_amended = one.resource.get("status") in _AMENDED
-    if is_amended is not (other.resource.get("status") in _AMENDED):
+    is_amended = _is_amended(one)
+    if is_amended is not _is_amended(other):
         return is_amended
     if not is_amended:
         return _first(one, other)
@@ -185,6 +201,10 @@ def _amended_or_first(one: Candidate, other: Candidate) -> bool:
     if a.low == a.high == b.low == b.high:
         return one.tie > other.tie
     return a.low > b.high
+
+
+def _is_amended(one: Candidate) -> bool:
+    return one.resource.get("status") in _AMENDED
 
 
 # -- by the biopsy ---------------------------------------------------------------------------
@@ -209,11 +229,15 @@ def place_outcomes(
     dated = [biopsy for biopsy in biopsies if biopsy.day is not None]
     dated.sort(key=lambda one: (one.span.low, one.span.high, one.reference))
     follows = of_report(limit)
-    return {
-        one.reference: _with_biopsy(one.day, dated, follows, homes, open_to)
-        for one in outcomes
-        if one.day is not None
-    }
+    found: dict[str, Placed] = {}
+    of_day: dict[Interval, Placed] = {}
+    for one in outcomes:
+        if one.day is not None:
+            day = Interval(one.day.low, one.day.high)
+            if day not in of_day:
+                of_day[day] = _with_biopsy(day, dated, follows, homes, open_to)
+            found[one.reference] = of_day[day]
+    return found
 
 
 def _with_biopsy(

@@ -154,10 +154,14 @@ class _Shares:
 
 def _first(free: list[Candidate], pool: list[Candidate], closer: _Closer) -> Candidate | None:
     """Return the value that is surely free and surely closer than every other, if there is one."""
-    for one in free:
-        if all(other is one or closer(one, other) for other in pool):
-            return one
-    return None
+    if not free:
+        return None
+    first = pool[0]
+    for one in pool:  # if one is closer than every other, it is found so
+        if closer(one, first):
+            first = one
+    found = first in free and all(other is first or closer(first, other) for other in pool)
+    return first if found else None
 
 
 def _before(mri: Interval, count: int) -> Window:

@@ -1,6 +1,7 @@
 """The judgement of one patient: each rule in its turn, and what is said of every candidate."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Final
 
 from flute_sync.fhir_dates import Verdict
@@ -96,15 +97,22 @@ class Judgement:
             if uid in sheet.barred or (rule != _NAMED and uid not in sheet.only):
                 continue
             named += 1
-            why_not = self._imaging[uid].why_never if uid is not None else None
+            why_not = self._why_unfit(sheet, rule, uid) if uid is not None else None
             if uid is not None and why_not is None:
                 fit[uid] = words
             elif uid is not None:
                 sheet.refuse(uid, rule, Verdict.CONTRADICTED, f"{words}, but {why_not}")
         if fit:
             self._choose(sheet, rule, fit)
-        elif named:
+        elif named and rule == _NAMED:
             sheet.close(rule, "it names another study, to which it cannot be linked here")
+
+    def _why_unfit(self, sheet: Sheet, rule: str, uid: str) -> str | None:
+        """Say why a study does not fit; dates undo what a request says, not a reference."""
+        study = self._imaging[uid]
+        if rule == _NAMED or study.why_never is not None:
+            return study.why_never
+        return contradiction(sheet.one, study, self._settings)
 
     def _choose(self, sheet: Sheet, rule: str, fit: Mapping[str, str]) -> None:
         mris = frozenset(uid for uid in fit if self._imaging[uid].is_mr)
@@ -119,7 +127,8 @@ class Judgement:
     def _state(self, sheet: Sheet, study: Imaging, rule: str, words: str) -> None:
         against = contradiction(sheet.one, study, self._settings)
         if against is None:
-            sheet.link(study.uid, rule, Verdict.CERTAIN, words)
+            verdict = Verdict.CERTAIN if rule == _NAMED else _sureness(study)
+            sheet.link(study.uid, rule, verdict, words)
         else:
             sheet.link(study.uid, rule, Verdict.CONTRADICTED, f"{words}, although {against}")
 
@@ -228,12 +237,19 @@ class Judgement:
 
     def _verdict(self, sheet: Sheet, uid: str) -> Verdict:
         """Say how sure a link by time is: no surer than the MRI, or than the biopsy's own link."""
-        if sheet.one.kind is Kind.OUTCOME:
-            for other in self._of_kind[Kind.BIOPSY]:
-                link = other.links.get(uid)
-                if link and link.verdict is Verdict.POSSIBLE:
-                    return Verdict.POSSIBLE
+        if sheet.one.kind is Kind.OUTCOME and uid in self._with_unsure_biopsy:
+            return Verdict.POSSIBLE
         return _sureness(self._imaging[uid])
+
+    @cached_property
+    def _with_unsure_biopsy(self) -> frozenset[str]:
+        """Studies to which a biopsy is linked that may be another's; known when all are placed."""
+        return frozenset(
+            uid
+            for biopsy in self._of_kind[Kind.BIOPSY]
+            for uid, link in biopsy.links.items()
+            if link.verdict is Verdict.POSSIBLE
+        )
 
     def _is_sole(self, sheet: Sheet, place: Placed) -> bool:
         wanted = self._settings.sole_candidate

@@ -6,6 +6,7 @@ FHIR R4 observation.html (derivedFrom, partOf, focus, hasMember, basedOn, encoun
 diagnosticreport.html (imagingStudy, result), procedure.html (report, reasonReference).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -53,6 +54,11 @@ class StatedLinks:
         }
         self._explicit = self._closure()
         self._shared = {uid: self._asked(one.resource) for uid, one in case.imaging.items()}
+        self._holders = Counter(
+            number
+            for shared in self._shared.values()
+            for number in {value for _, value in shared.numbers}
+        )
 
     def explicit(self, one: Candidate) -> Named:
         """Return the studies that a candidate, a report or a panel names for it."""
@@ -74,13 +80,13 @@ class StatedLinks:
         if one.kind not in WITH_ITS_STUDY or "encounter" not in one.resource:
             return {}
         day = one.span
+        if day.low != day.high:
+            return {}
         encounter = self._encounter(one.resource)
         return {
             mri.uid: "both are of one encounter and one day"
             for mri in self._case.mris
-            if day.low == day.high
-            and encounter & self._encounter(mri.resource)
-            and (mri.span.low, mri.span.high) == (day.low, day.high)
+            if mri.span[:2] == day[:2] and encounter & self._encounter(mri.resource)
         }
 
     # -- explicit ----------------------------------------------------------------------------
@@ -159,17 +165,9 @@ class StatedLinks:
             return "both bear one accession number"
         for system, value in one.numbers:
             for scheme, number in other.numbers:
-                if value == number and None in (system, scheme) and self._is_unique(value):
+                if value == number and None in (system, scheme) and self._holders[value] == 1:
                     return "both bear one accession number, which no other study of the patient has"
         return None
-
-    def _is_unique(self, number: str) -> bool:
-        holders = [
-            uid
-            for uid, shared in self._shared.items()
-            if any(value == number for _, value in shared.numbers)
-        ]
-        return len(holders) == 1
 
     def _encounter(self, resource: Resource) -> set[_Key]:
         reference = resource.get("encounter")

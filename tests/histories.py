@@ -21,6 +21,7 @@ UCUM = "http://unitsofmeasure.org"
 PROSTATE = {"system": SNOMED_CT, "code": "41216001"}
 KNEE = {"system": SNOMED_CT, "code": "72696002", "display": "Knee"}
 PELVIS = {"system": SNOMED_CT, "code": "816092008", "display": "Pelvis"}
+LOCAL_ICD = {"system": "http://hl7.org/fhir/sid/icd-10", "code": "C61"}
 SITE = {**PROSTATE, "display": "Prostatic structure (body structure)"}
 ROOT = "1.2.826.0.1.3680043.8.498.5"
 PATIENT = "Patient/p1"

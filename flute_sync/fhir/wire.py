@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -155,7 +155,7 @@ class Wire:
 def _json(data: bytes, *, exact: bool) -> dict[str, Any] | None:
     try:
         body = _loads(data, exact=exact) if data else None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, InvalidOperation):  # the last: 1e99999999999999999999
         return None
     if not isinstance(body, dict) or not isinstance(body.get("resourceType"), str):
         return None
