@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from flute_sync.completeness import StudySettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
+from flute_sync.daemon.deriving import DerivedSettings
 from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.identity import PatientSettings
@@ -132,6 +133,7 @@ class Config(BaseSettings):
     patient: PatientSettings = PatientSettings()
     imaging_study: ImagingStudySettings = ImagingStudySettings()
     links: LinkSettings = LinkSettings()
+    derived: DerivedSettings = DerivedSettings()
     removal: RemovalSettings = RemovalSettings()
     retry: RetrySettings = RetrySettings()
     sync: SyncSettings = SyncSettings()

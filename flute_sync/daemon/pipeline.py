@@ -15,6 +15,7 @@ import orjson
 from flute_sync.coding import issuer_system
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
+from flute_sync.daemon.deriving import Derived, Deriver
 from flute_sync.daemon.linking import Linker, news_of
 from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
 from flute_sync.daemon.pauses import ArchivePauses
@@ -24,13 +25,20 @@ from flute_sync.daemon.subject import Last, Subjects, wake_key
 from flute_sync.daemon.withdrawal import Removals
 from flute_sync.fhir.candidates import Candidates
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.derived_observations import DerivedObservations
 from flute_sync.fhir.endpoints import Endpoints
-from flute_sync.fhir.imaging_studies import Found, ImagingStudies, Key, literal_order
+from flute_sync.fhir.imaging_studies import (
+    IMAGING_STUDY,
+    Found,
+    ImagingStudies,
+    Key,
+    literal_order,
+)
 from flute_sync.fhir.patients import Patients
 from flute_sync.fhir_errors import FhirRejected
 from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
-from flute_sync.ledger import Claim, Ledger, Settlement
+from flute_sync.ledger import Claim, FhirRow, Ledger, Settlement
 from flute_sync.link_settings import UNJUDGED
 from flute_sync.own_resources import agent
 from flute_sync.patient import Subject
@@ -70,6 +78,7 @@ class Pipeline:
     archives: Mapping[str, ArchiveReader]
     removals: Removals
     linker: Linker
+    deriver: Deriver
     patients: Mapping[str, PatientSettings]
     strangers: PatientSettings
 
@@ -120,6 +129,9 @@ class Pipeline:
                 brake or Brake(ledger, lambda: config.removal, tuple(archives)),
             ),
             linker=linker,
+            deriver=Deriver(
+                config.derived, archives, pauses, DerivedObservations(fhir, agent(system))
+            ),
             patients=patients,
             strangers=_of_strangers(config.patient, patients.values()),
         )
@@ -225,6 +237,10 @@ class Pipeline:
     ) -> Settlement:
         context = self._context(study, subject, found, orders)
         mapped = map_study(study, context, self.config.imaging_study)
+        derived = Derived()
+        if found.study is not None:
+            reference = f"{IMAGING_STUDY}/{found.study['id']}"
+            derived = self.deriver.keep_true(study, mapped.resource, reference)
         last_digest = claim.fhir.digest if claim.fhir else None
         plan = self.linker.plan(claim, mapped.resource, found.study, last_digest=last_digest)
         try:
@@ -241,8 +257,19 @@ class Pipeline:
         except FhirRejected:
             self.endpoints.forget()  # one of them may be gone: the next attempt looks again
             raise
+        if found.study is None:
+            reference = f"{IMAGING_STUDY}/{written.resource_id}"
+            derived = self.deriver.keep_true(study, mapped.resource, reference)
+            if derived.changed:  # now there is something to link it to
+                made = FhirRow(written.resource_id, written.version_id, written.digest)
+                there = self.studies.find(study.study_instance_uid, known_id=made.resource_id)
+                again = replace(found, study=there.study)
+                return self._write(
+                    replace(claim, fhir=made), study, again, subject, orders, remarks
+                )
         settlement = synced(study, mapped, written, subject, remarks, plan.size)
-        return replace(settlement, links=news_of(plan, written))
+        sentence = settlement.sentence + derived.sentence
+        return replace(settlement, sentence=sentence, links=news_of(plan, written))
 
     def _context(
         self, study: Study, subject: Subject, found: Found, orders: Mapping[Accession, Key]
@@ -316,6 +343,7 @@ def _rules(config: Config) -> str:
         config.patient.model_dump(mode="json"),
         config.imaging_study.model_dump(mode="json"),
         RULES_VERSION,
+        config.derived.model_dump(mode="json"),
         config.links.model_dump(mode="json", exclude={*UNJUDGED}),
         config.site.timezone,
         config.identifier_system,

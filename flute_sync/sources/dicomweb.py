@@ -27,7 +27,7 @@ from flute_sync.sources.peer import Json, Peer
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import Search, StudyRow
 from flute_sync.sources.study_reading import ABSENT, Reading, gather, require_legal
-from flute_sync.study import StudyInstanceUID
+from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
 
 _OTHER_WAY: Final = (
     ArchiveRefused,
@@ -154,6 +154,29 @@ class Archive:
                 return ReadResult(received, refused, row, started_at, way.service)
         _confirm_absence(row, failure, searched=searched)
         return None
+
+    def content(
+        self,
+        study_instance_uid: StudyInstanceUID,
+        series_instance_uid: SeriesInstanceUID,
+        sop_instance_uid: SOPInstanceUID,
+    ) -> Json | None:
+        """Return all that the metadata of one instance say; None where it is not there.
+
+        Raises
+        ------
+        ArchiveUnavailable, ArchiveServerError
+            Worth another try.
+        ArchiveUnauthorized, ArchiveRefused, ArchiveAnswerTooLarge
+            Not so.
+        """
+        series = f"/studies/{study_instance_uid}/series/{series_instance_uid}"
+        try:
+            return self._first(f"{series}/instances/{sop_instance_uid}/metadata")
+        except ArchiveRefused as refusal:
+            if refusal.status in ABSENT:
+                return None
+            raise
 
     def _looked_up(
         self, study_instance_uid: StudyInstanceUID, at: datetime

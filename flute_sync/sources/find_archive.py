@@ -29,7 +29,7 @@ from flute_sync.sources.peer import Json
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import StudyRow, count
 from flute_sync.sources.study_reading import Attributes, gather, of_every_patient, require_legal
-from flute_sync.study import StudyInstanceUID
+from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
 
 _OUT_OF_RESOURCES: Final = 0xA7
 _ROUND: Final = 100
@@ -83,6 +83,14 @@ class FindArchive:
         """Look up what the archive says of a study; None when it does not find it."""
         require_legal(study_instance_uid)
         return study_row(self._client.answers, study_instance_uid, self._clock())
+
+    def content(
+        self,
+        study_instance_uid: StudyInstanceUID,
+        series_instance_uid: SeriesInstanceUID,
+        sop_instance_uid: SOPInstanceUID,
+    ) -> None:
+        """Tell nothing: C-FIND has no sequences of an instance; see `ArchiveReader`."""
 
     def read(self, study_instance_uid: StudyInstanceUID) -> ReadResult | None:
         """Read a study, of each series the instances where they are told; see `ArchiveReader`.

@@ -6,9 +6,10 @@ from typing import Protocol
 
 from flute_sync.intake import Received, Refused, Stated
 from flute_sync.sources.archive_settings import ArchiveSettings
+from flute_sync.sources.peer import Json
 from flute_sync.sources.search import StudyRow
 from flute_sync.sources.study_reading import Service
-from flute_sync.study import StudyInstanceUID
+from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,17 @@ class ArchiveReader(Protocol):
             Not so.
         HeaderUidInvalid
             When nothing can be asked about the UID.
+        """
+
+    def content(
+        self,
+        study_instance_uid: StudyInstanceUID,
+        series_instance_uid: SeriesInstanceUID,
+        sop_instance_uid: SOPInstanceUID,
+    ) -> Json | None:
+        """Return all that the metadata of one instance say, such as what a report states.
+
+        None where the archive does not hold it, or tells no metadata. Raises as `read`.
         """
 
     def close(self) -> None:

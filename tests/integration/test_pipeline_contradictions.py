@@ -67,6 +67,9 @@ class Shelf:
         now = datetime.now(UTC)
         return ReadResult(self.received, (), None, now, self.service, self.stated)
 
+    def content(self, study: str, series: str, sop_instance: str) -> None:
+        """Nothing is a report."""
+
     def close(self) -> None:
         """Nothing is open."""
 

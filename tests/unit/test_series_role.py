@@ -228,7 +228,8 @@ def frame(b_value: float | None) -> Dataset:
 def enhanced(**said: Any) -> Instance:
     absent = ("ScanningSequence", "EchoTime", "RepetitionTime", "SequenceName")
     defaults: dict[str, Any] = {"SOPClassUID": ENHANCED_MR, "NumberOfFrames": 3}
-    return image(**(dict.fromkeys(absent) | defaults | said))
+    merged: dict[str, Any] = {**dict.fromkeys(absent), **defaults, **said}
+    return image(**merged)
 
 
 DIFFUSION = ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
