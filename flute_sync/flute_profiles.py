@@ -29,6 +29,7 @@ _DRE_OUTCOMES: Final = frozenset({"17621005", "131196009"})
 _INFINITY: Final = float("inf")
 _NUMBERS: Final = (int, float, Decimal)
 _ONE_DECIMAL: Final = re.compile(r"(0|[1-9]\d*)(.\d?)?")
+_PATTERNS: Final = {kind: {"coding": [code._asdict()]} for kind, (_, code) in CODES.items()}
 _FAMILY: Final = frozenset(
     {
         "ADOPTF", "ADOPTM", "ADOPTP", "AUNT", "BRO", "BROINLAW", "CHILD", "CHLDADOPT", "CHLDFOST",
@@ -60,7 +61,7 @@ class Rule(StrEnum):
     """The value has more than one decimal."""
 
     PERFORMED = "performed"
-    """The biopsy is not dated by an Age."""
+    """The biopsy is not dated by an Age, or by one without a code of UCUM."""
 
     VALUE_TYPE = "value-type"
     """The PI-RADS score is coded or text, not an integer."""
@@ -99,15 +100,15 @@ without being wrong."""
 
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
-    found = [*_CHECKS[kind](resource), *_code_rules(resource, kind)]
-    return tuple(sorted(set(found))) if found else ()
+    found = {*_CHECKS[kind](resource), *_code_rules(resource.get("code"), kind)}
+    return tuple(sorted(found)) if found else ()
 
 
-def _code_rules(resource: Resource, kind: Kind) -> list[Rule]:
-    if kind is Kind.FAMILY_HISTORY:
+def _code_rules(concept: object, kind: Kind) -> list[Rule]:
+    if kind is Kind.FAMILY_HISTORY or concept == _PATTERNS[kind]:
         return []
     pattern = CODES[kind][1]
-    stated = codings(resource.get("code"))
+    stated = codings(concept)
     worded = [
         one.get("display") == pattern.display
         for one in stated
@@ -131,7 +132,6 @@ def _biopsy(resource: Resource) -> Iterator[Rule]:
         yield Rule.PERFORMED
 
 
-def _dre(resource: Resource) -> Iterator[Rule]:
 def _is_age(age: object) -> bool:
     """Tell whether this is an Age as FHIR wants it (FHIR R4 datatypes.html#Age, age-1)."""
     if not isinstance(age, dict) or "code" not in age or age.get("system", UCUM) != UCUM:
@@ -140,6 +140,7 @@ def _is_age(age: object) -> bool:
     return _is_positive(value) and bool(value)
 
 
+def _dre(resource: Resource) -> Iterator[Rule]:
     for site in members(resource.get("bodySite")):
         yield from _site_rules(site)
     if not _is_of(resource.get("outcome"), SNOMED_CT, _DRE_OUTCOMES):
@@ -195,8 +196,8 @@ def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
 def _is_positive(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return False
-    if isinstance(value, Decimal) and not value.is_finite():
-        return False
+    if isinstance(value, Decimal):
+        return value.is_finite() and value >= 0
     return 0 <= value < _INFINITY
 
 
