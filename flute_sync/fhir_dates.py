@@ -12,7 +12,7 @@ FHIR R4 datatypes.html (date, dateTime, instant, Period, Timing, Age).
 import calendar
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -27,7 +27,7 @@ _DAYS_OF: Final = {"d": 1, "wk": 7}
 _MONTHS_OF: Final = {"a": 12, "mo": 1}
 _DAYS_A_MONTH: Final = Decimal("30.436875")
 _MOST_DIGITS: Final = 18  # of a decimal (FHIR R4 datatypes.html#decimal)
-_DAY: Final = timedelta(days=1)
+_UNKNOWN: Final = frozenset({date.min, date.max})
 
 
 class Verdict(StrEnum):
@@ -85,14 +85,13 @@ ALWAYS: Final = Interval(date.min, date.max)
 
 def date_time(value: object) -> Interval | None:
     """Read a date, dateTime or instant; None where it is none."""
-    found = _DATE_TIME.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    if not isinstance(value, str) or (found := _DATE_TIME.fullmatch(value)) is None:
         return None
     year, month, day, time = found.groups()
     try:
         if day is not None:
-            first = date.fromisoformat(found[0][:10])
-            return Interval(first, first, _instant(found[0], time) if time else None)
+            first = date.fromisoformat(value[:10])
+            return Interval(first, first, _instant(value, time) if time else None)
         first = date(int(year), int(month or 1), 1)
     except ValueError:
         return None
@@ -198,11 +197,11 @@ def add_months(day: date, months: int, *, late: bool = False) -> date:
 
 
 def _plus(day: date, days: int) -> date:
-    if day in (date.min, date.max):
+    if day in _UNKNOWN:
         return day
     try:
-        return day + days * _DAY
-    except OverflowError:
+        return date.fromordinal(day.toordinal() + days)
+    except (ValueError, OverflowError):
         return date.max if days > 0 else date.min
 
 

@@ -19,12 +19,11 @@ _TEXT_OR_NONE: Final = (str, type(None))
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
-def members(value: object) -> Iterator[Resource]:
-    """Yield the members of a list, or the one value, that are objects."""
+def members(value: object) -> list[Resource]:
+    """Return the members of a list, or the one value, that are objects."""
     if isinstance(value, dict):
-        yield value
-    elif isinstance(value, list):
-        yield from (one for one in value if isinstance(one, dict))
+        return [value]
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def codings(concept: object) -> list[Resource]:
@@ -32,15 +31,15 @@ def codings(concept: object) -> list[Resource]:
     if isinstance(concept, list):
         return [coding for one in members(concept) for coding in codings(one)]
     stated = concept.get("coding") if isinstance(concept, dict) else None
-    return [one for one in stated if _is_coding(one)] if isinstance(stated, list) else []
-
-
-def _is_coding(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("code"), str)
-        and isinstance(value.get("system"), _TEXT_OR_NONE)
-    )
+    if not isinstance(stated, list):
+        return []
+    return [
+        one
+        for one in stated
+        if isinstance(one, dict)
+        and isinstance(one.get("code"), str)
+        and isinstance(one.get("system"), _TEXT_OR_NONE)
+    ]
 
 
 def own_reference(resource: Resource) -> str | None:
@@ -62,8 +61,8 @@ def local_reference(reference: object, base_url: str) -> str | None:
     parts = stated.split("/")
     if len(parts) == 4 and parts[2] == "_history":
         parts = parts[:2]
-    known = len(parts) == 2 and parts[0].isalpha() and parts[1]
-    return f"{parts[0]}/{parts[1]}" if known else None
+        stated = "/".join(parts)
+    return stated if len(parts) == 2 and parts[0].isalpha() and parts[1] else None
 
 
 def names_type(reference: Resource, resource_type: str) -> bool:

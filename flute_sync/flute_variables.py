@@ -105,10 +105,10 @@ def kind_of(resource: Resource) -> Kind | None:
 
 def is_accepted(resource: Resource, *, preliminary: bool = False) -> bool:
     """Tell whether the status of a resource lets it be used at all."""
-    resource_type, status = resource.get("resourceType"), resource.get("status")
-    if preliminary and resource_type == "Observation" and status == "preliminary":
+    resource_type, status = str(resource.get("resourceType")), str(resource.get("status"))
+    if status in ACCEPTED_STATUSES.get(resource_type, ()):
         return True
-    return str(status) in ACCEPTED_STATUSES.get(str(resource_type), ())
+    return preliminary and resource_type == "Observation" and status == "preliminary"
 
 
 def score(resource: Resource) -> int | None:

@@ -4,17 +4,16 @@ Each belongs to the latest MRI of the prostate before it, if that is near enough
 of each kind. An ISUP grade belongs where its biopsy does.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, timedelta
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import NamedTuple
 
 from flute_sync.fhir_dates import Interval, Verdict, add_months
 from flute_sync.link_case import Candidate, Imaging
-from flute_sync.link_place import Placed, Question, days, undecided
+from flute_sync.link_place import Dated, Placed, Question, days, undecided
 
 _CERTAIN, _POSSIBLE, _CONTRADICTED = Verdict.CERTAIN, Verdict.POSSIBLE, Verdict.CONTRADICTED
 _AMENDED = frozenset({"amended", "corrected"})
-_T = TypeVar("_T", Imaging, Candidate)
 _Order = Callable[[Interval, Interval], Verdict]
 _Preferred = Callable[[Candidate, Candidate], bool]
 
@@ -101,7 +100,7 @@ def _chosen(
 
 def _latest(one: Candidate, day: Interval, question: Question, follows: Follows) -> Placed:
     # Of several that may be the latest, none surely is.
-    rivals = _latest_of(question.mris_for(one), day, follows.order)
+    rivals = question.mris_for(one).latest(day, follows.order)
     if not rivals:
         return Placed(follows.rule, f"no MRI of the prostate precedes {day}")
     near = [(mri, follows.window(mri.span, day)) for mri in rivals]
@@ -113,25 +112,6 @@ def _latest(one: Candidate, day: Interval, question: Question, follows: Follows)
         possible = frozenset(mri.uid for mri in open_to if mri.uid not in question.occupied)
         return Placed(follows.rule, undecided(one, rivals), None, possible)
     return Placed(follows.rule, _distance(rivals[0], day), rivals[0].uid)
-
-
-def _latest_of(dated: Sequence[_T], day: Interval, order: _Order) -> list[_T]:
-    """Return what may be the latest before a day, of things sorted by their dates.
-
-    The first that surely is before it rules out all that surely were before that one.
-    """
-    found = []
-    newest = date.min
-    for one in reversed(dated):
-        span = one.span
-        if span.low > day.high or span.high < newest:
-            continue
-        verdict = order(span, day)
-        if verdict is not _CONTRADICTED:
-            found.append(one)
-        if verdict is _CERTAIN:
-            newest = max(newest, span.low)
-    return found
 
 
 def _distance(mri: Imaging, day: Interval) -> str:
@@ -226,8 +206,7 @@ def place_outcomes(
     open_to
         Reference of a biopsy -> studies that it may belong to.
     """
-    dated = [biopsy for biopsy in biopsies if biopsy.day is not None]
-    dated.sort(key=lambda one: (one.span.low, one.span.high, one.reference))
+    dated = Dated((biopsy, biopsy.day) for biopsy in biopsies if biopsy.day is not None)
     follows = of_report(limit)
     found: dict[str, Placed] = {}
     of_day: dict[Interval, Placed] = {}
@@ -242,15 +221,13 @@ def place_outcomes(
 
 def _with_biopsy(
     day: Interval,
-    biopsies: list[Candidate],
+    biopsies: Dated[Candidate],
     follows: Follows,
     homes: Mapping[str, str],
     open_to: Mapping[str, frozenset[str]],
 ) -> Placed:
     rule = "time/outcome"
-    latest = [
-        (one, follows.window(one.span, day)) for one in _latest_of(biopsies, day, follows.order)
-    ]
+    latest = [(one, follows.window(one.span, day)) for one in biopsies.latest(day, follows.order)]
     near = [one for one, verdict in latest if verdict is not _CONTRADICTED]
     if not near:
         return Placed(rule, f"no biopsy on the day, or in the {follows.limit} before {day}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from flute_sync.fhir_dates import Interval, Verdict
 from flute_sync.link_case import Candidate, Imaging
-from flute_sync.link_place import Placed, Question, days, undecided
+from flute_sync.link_place import Dated, Placed, Question, days, undecided
 
 _CERTAIN, _POSSIBLE, _CONTRADICTED = Verdict.CERTAIN, Verdict.POSSIBLE, Verdict.CONTRADICTED
 _Closer = Callable[[Candidate, Candidate], bool]
@@ -45,62 +45,53 @@ def place_around(
     question: Question, around: Around, biopsies: Iterable[Candidate]
 ) -> dict[str, Placed]:
     """Give each MRI a value of its own, as far as the dates let it."""
-    return _Shares(question, around, [one.span for one in biopsies if one.day]).placed()
+    return _Shares(question, around).placed(Dated((one, one.day) for one in biopsies if one.day))
 
 
 class _Shares:
-    def __init__(self, question: Question, around: Around, biopsies: list[Interval]) -> None:
+    def __init__(self, question: Question, around: Around) -> None:
         self._question = question
         self._around = around
-        self._values = [
-            (one, one.day.low, one.day.high) for one in question.candidates if one.day is not None
-        ]
+        self._values = Dated((one, one.day) for one in question.candidates if one.day)
         self._mris = [mri for mri in question.mris if mri.uid not in question.occupied]
-        self._before = {mri.uid: _before(mri.span, around.before.days) for mri in self._mris}
-        self._after = {mri.uid: _after(mri.span, around.after.days, biopsies) for mri in self._mris}
-        self._unordered = {
-            mri.uid: [
-                other for other in self._mris if _overlap(other.span, mri.span) and other is not mri
-            ]
-            for mri in self._mris
-        }
-        self._near = [
-            (mri, _near(mri.span, around.before.days, around.after.days)) for mri in question.mris
-        ]
+        self._dated_mris = Dated((mri, mri.span) for mri in self._mris)
         self._settled: dict[str, Placed] = {}
         self._doubts: dict[str, set[str]] = {}
         self._served: set[str] = set()
         self._unserved: dict[str, bool] = {}  # false: perhaps served, by a value before it
 
-    def placed(self) -> dict[str, Placed]:
+    def placed(self, biopsies: Dated[Candidate]) -> dict[str, Placed]:
+        before = {mri.uid: _before(mri.span, self._around.before.days) for mri in self._mris}
         for mri in self._mris:
-            self._share(mri, self._before, "before", _closer_before)
-        for mri in reversed(self._mris):
-            if mri.uid in self._unserved:
-                self._share(mri, self._after, "after", _closer_after)
-        left = (one for one, _, _ in self._values if one.reference not in self._settled)
-        return self._settled | {one.reference: self._left_over(one) for one in left}
+            self._share(mri, before, "before", _closer_before)
+        if self._unserved:
+            days_after = self._around.after.days
+            after = {mri.uid: _after(mri.span, days_after, biopsies) for mri in self._mris}
+            for mri in reversed(self._mris):
+                if mri.uid in self._unserved:
+                    self._share(mri, after, "after", _closer_after)
+        return self._settled | self._left_over()
 
     def _share(self, mri: Imaging, windows: dict[str, Window], phase: str, closer: _Closer) -> None:
         """Let an MRI take the closest of what is in its window, or note that it may take some."""
         window = windows[mri.uid]
-        first_day, _, _, last_day = window
         pool = [
             one
-            for one, low, high in self._values
-            if low <= last_day
-            and high >= first_day
-            and one.reference not in self._settled
-            and self._allows(one, mri)
+            for one in self._values.of_days(window.first, window.last)
+            if one.reference not in self._settled and self._allows(one, mri)
         ]
         if not pool:
             if phase == "before":
                 self._unserved[mri.uid] = True
             return
+        of_its_days = self._dated_mris.of_days(mri.span.low, mri.span.high)
+        rivals = [
+            other for other in of_its_days if other is not mri and other.uid not in self._served
+        ]
         free = [
             one
             for one in pool
-            if window.holds(one.span) is _CERTAIN and self._is_free(one, mri, windows)
+            if window.holds(one.span) is _CERTAIN and self._is_free(one, rivals, windows)
         ]
         first = _first(free, pool, closer)
         if first is not None and self._unserved.get(mri.uid, True):
@@ -117,13 +108,11 @@ class _Shares:
         only = self._question.only.get(one.reference)
         return only is None or mri.uid in only
 
-    def _is_free(self, one: Candidate, mri: Imaging, windows: dict[str, Window]) -> bool:
-        """Tell whether surely no other MRI takes a value before this one does."""
+    def _is_free(self, one: Candidate, rivals: list[Imaging], windows: dict[str, Window]) -> bool:
+        """Tell whether surely no other MRI takes a value first."""
         return one.reference not in self._doubts and not any(
-            other.uid not in self._served
-            and windows[other.uid].holds(one.span) is not _CONTRADICTED
-            and self._allows(one, other)
-            for other in self._unordered[mri.uid]
+            windows[other.uid].holds(one.span) is not _CONTRADICTED and self._allows(one, other)
+            for other in rivals
         )
 
     def _said(self, one: Candidate, mri: Imaging, phase: str) -> Placed:
@@ -137,19 +126,28 @@ class _Shares:
             reason = f"after-MRI: none before it, this is {days(count)} after {mri.words}"
         return Placed(rule, reason, mri.uid)
 
-    def _left_over(self, one: Candidate) -> Placed:
-        rule = f"time/{self._around.name}"
-        open_to = self._doubts.get(one.reference)
-        if open_to:
-            mris = [mri for mri in self._mris if mri.uid in open_to]
-            return Placed(rule, undecided(one, mris), None, frozenset(open_to))
+    def _left_over(self) -> dict[str, Placed]:
+        """Say of each value that no MRI surely takes why that is so."""
         before, after = self._around.before.days, self._around.after.days
-        low, high = one.span.low, one.span.high
-        for mri, window in self._near:
-            if high >= window.first and low <= window.last:
-                return Placed(rule, f"another value is taken for {mri.words}")
-        reason = f"no MRI of the prostate in the {days(before)} after, or {days(after)} before, it"
-        return Placed(rule, reason)
+        reach = Dated(
+            (mri, Interval(mri.span.shifted(-before).low, mri.span.shifted(after).high))
+            for mri in self._question.mris
+        )
+        far = f"no MRI of the prostate in the {days(before)} after, or {days(after)} before, it"
+        rule = f"time/{self._around.name}"
+        found = {}
+        for one in self._question.candidates:
+            if one.day is None or one.reference in self._settled:
+                continue
+            if open_to := self._doubts.get(one.reference):
+                reason = undecided(one, [mri for mri in self._mris if mri.uid in open_to])
+                found[one.reference] = Placed(rule, reason, None, frozenset(open_to))
+            elif near := reach.of_days(one.day.low, one.day.high):
+                reason = f"another value is taken for {near[-1].words}"
+                found[one.reference] = Placed(rule, reason)
+            else:
+                found[one.reference] = Placed(rule, far)
+        return found
 
 
 def _first(free: list[Candidate], pool: list[Candidate], closer: _Closer) -> Candidate | None:
@@ -169,28 +167,18 @@ def _before(mri: Interval, count: int) -> Window:
     return Window(early.low, early.high, mri.low, mri.high)
 
 
-def _after(mri: Interval, count: int, biopsies: list[Interval]) -> Window:
+def _after(mri: Interval, count: int, biopsies: Dated[Candidate]) -> Window:
     """Return the window after an MRI, which ends with the next biopsy."""
     late, next_day = mri.shifted(count), mri.shifted(1)
     surely_to, last = late.low, late.high
-    for biopsy in biopsies:
-        if biopsy.high < mri.low or biopsy.low > late.high:
-            continue
+    for one in biopsies.of_days(mri.low, late.high):
+        biopsy = one.span
         order = mri.before(biopsy)
         if order is not _CONTRADICTED:
             surely_to = min(surely_to, biopsy.low)
         if order is _CERTAIN:
             last = min(last, biopsy.high)
     return Window(next_day.low, next_day.high, surely_to, last)
-
-
-def _near(mri: Interval, before: int, after: int) -> Window:
-    early, late = mri.shifted(-before), mri.shifted(after)
-    return Window(early.low, early.high, late.low, late.high)
-
-
-def _overlap(one: Interval, other: Interval) -> bool:
-    return one.low <= other.high and other.low <= one.high
 
 
 def _closer_before(one: Candidate, other: Candidate) -> bool:

@@ -131,7 +131,9 @@ class Candidate(NamedTuple):
 
     def link(self, rule: str, verdict: Verdict, reason: str) -> Link:
         """Say what became of it."""
-        return Link(self.reference, self.kind, rule, verdict, reason, self.waived, self.day)
+        said = (self.reference, self.kind, rule, verdict, reason, self.waived, self.day)
+        # Each study has one for every candidate, and Link(...) takes several times as long.
+        return tuple.__new__(Link, said)
 
 
 @dataclass(frozen=True)
@@ -190,25 +192,21 @@ class Case:
         if len(known) > 1:
             known = sorted(known, key=lambda one: (*newest(one), str(one)), reverse=True)
             known.sort(key=lambda one: str(one.get("status")) not in TOOK_PLACE)
-        pairs = [one.partition("|") for one in self.settings.prostate_procedures]
-        codes = [(system, code) for system, _, code in pairs]
-        names = (own_reference(one) for one in known)
-        return Imaging(
-            uid,
-            known[0],
-            prostate(known[0], codes, self.settings.prostate_description),
-            frozenset(name for name in names if name is not None),
-            self._started(known[0]),
-        )
+        part = prostate(known[0], self._procedures, self.settings.prostate_description)
+        names = frozenset(name for one in known if (name := own_reference(one)) is not None)
+        return Imaging(uid, known[0], part, names, self._started(known[0]))
+
+    @cached_property
+    def _procedures(self) -> frozenset[tuple[str, str]]:
+        pairs = (one.partition("|") for one in self.settings.prostate_procedures)
+        return frozenset((system, code) for system, _, code in pairs)
 
     def _started(self, study: Resource) -> Interval | None:
         meta = study.get("meta")
-        untrusted = any(
-            one.get("system") == FLUTE_SYNC_TAG and one.get("code") == "date-untrusted"
-            for one in members(meta.get("tag") if isinstance(meta, dict) else None)
-        )
-        if untrusted and not self.settings.untrusted_dates:
-            return None
+        for tag in members(meta.get("tag")) if isinstance(meta, dict) else ():
+            untrusted = tag.get("system") == FLUTE_SYNC_TAG and tag.get("code") == "date-untrusted"
+            if untrusted and not self.settings.untrusted_dates:
+                return None
         return date_time(study.get("started"))
 
     @cached_property

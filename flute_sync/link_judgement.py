@@ -196,9 +196,7 @@ class Judgement:
         waiting = self._open(kind)
         if not waiting:
             return
-        occupied = frozenset(
-            uid for sheet in self._sheets.values() if sheet.one.kind is kind for uid in sheet.links
-        )
+        occupied = frozenset(uid for sheet in self._of_kind[kind] for uid in sheet.links)
         narrowed = {
             sheet.one.reference: sheet.only
             for sheet in waiting
@@ -227,9 +225,10 @@ class Judgement:
 
     def _leave(self, sheet: Sheet, place: Placed) -> None:
         """Refuse what no rule places: where dates leave it open, and everywhere else."""
-        open_to = place.possible if place.study is None else frozenset({place.study})
-        for uid in open_to - sheet.barred:
-            sheet.refuse(uid, place.rule, Verdict.POSSIBLE, place.reason)
+        open_to = place.possible if place.study is None else {place.study}
+        for uid in open_to:
+            if uid not in sheet.barred:
+                sheet.refuse(uid, place.rule, Verdict.POSSIBLE, place.reason)
         if open_to and sheet.one.day is not None:
             sheet.close(place.rule, f"its date {sheet.one.day} does not fit this MRI")
         else:
@@ -253,14 +252,16 @@ class Judgement:
 
     def _is_sole(self, sheet: Sheet, place: Placed) -> bool:
         wanted = self._settings.sole_candidate
-        if "sole-candidate" not in self._settings.rules or wanted == "never":
+        if len(self._mris) != 1 or wanted == "never":
+            return False
+        if "sole-candidate" not in self._settings.rules:
             return False
         dated = sheet.one.day is not None and not sheet.one.is_age_dated
         if dated and wanted == "undated":
             return False
         alike = [other for other in self._of_kind[sheet.one.kind] if not other.gone]
         open_to = place.possible | {place.study}
-        return len(alike) == len(self._mris) == 1 and self._case.mris[0].uid in open_to
+        return len(alike) == 1 and self._case.mris[0].uid in open_to
 
     # -- writing down ---------------------------------------------------------------------------
 
@@ -278,7 +279,7 @@ class Judgement:
         for uid, study in self._imaging.items():
             reason = self._why_not(study)
             if reason not in shared:
-                shared[reason] = [_elsewhere(sheet, reason) for sheet in self._sheets.values()]
+                shared[reason] = self._elsewhere(reason)
             rest = shared[reason].copy()
             for index, link in refused[uid].items():
                 rest[index] = link
@@ -286,6 +287,16 @@ class Judgement:
                 del rest[index]
             found[uid] = StudyLinks(tuple(linked[uid].values()), tuple(rest))
         return found
+
+    def _elsewhere(self, why_never: str | None) -> list[Link]:
+        """Say why candidates are not linked to studies of which nothing else is said."""
+        against = Verdict.CONTRADICTED
+        return [
+            sheet.one.link(sheet.rule, against, sheet.reason)
+            if why_never is None or sheet.gone
+            else sheet.one.link("study", against, why_never)
+            for sheet in self._sheets.values()
+        ]
 
     def _why_not(self, study: Imaging) -> str | None:
         """Say why no rule of time links anything to a study."""
@@ -297,13 +308,6 @@ class Judgement:
             "this MRI does not say that it shows the prostate, and the patient has others: "
             "only a reference or a person can link it"
         )
-
-
-def _elsewhere(sheet: Sheet, why_never: str | None) -> Link:
-    """Say why a candidate is not linked to studies of which nothing else is said."""
-    if why_never is not None and not sheet.gone:
-        return sheet.one.link("study", Verdict.CONTRADICTED, why_never)
-    return sheet.one.link(sheet.rule, Verdict.CONTRADICTED, sheet.reason)
 
 
 def _open_to(sheet: Sheet) -> frozenset[str]:

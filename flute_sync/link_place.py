@@ -6,11 +6,18 @@ instead of choosing. What has no date at all takes no part, but an MRI without o
 any day.
 """
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from datetime import date
+from functools import cached_property
+from itertools import accumulate
+from typing import Generic, NamedTuple, TypeVar
 
+from flute_sync.fhir_dates import Interval, Verdict
 from flute_sync.link_case import Candidate, Imaging
+
+_T = TypeVar("_T")
 
 
 class Placed(NamedTuple):
@@ -24,6 +31,46 @@ class Placed(NamedTuple):
     reason: str
     study: str | None = None
     possible: frozenset[str] = frozenset()
+
+
+class Dated(Generic[_T]):
+    """Things in the order of their dates, of which few are of the days asked for."""
+
+    def __init__(self, things: Iterable[tuple[_T, Interval]]) -> None:
+        self._things = sorted(things, key=lambda one: one[1].low)
+        self._begins = [span.low for _, span in self._things]
+        self._ended = list(accumulate((span.high for _, span in self._things), max))
+
+    def of_days(self, first: date, last: date) -> list[_T]:
+        """Return what may be of these days, the latest first."""
+        found = []
+        index = bisect_right(self._begins, last)
+        while index and self._ended[index - 1] >= first:
+            index -= 1
+            one, span = self._things[index]
+            if span.high >= first:
+                found.append(one)
+        return found
+
+    def latest(self, day: Interval, order: Callable[[Interval, Interval], Verdict]) -> list[_T]:
+        """Return what may be the latest before a day.
+
+        The first that surely is before it rules out all that surely were before that one.
+        """
+        found = []
+        newest = date.min
+        index = bisect_right(self._begins, day.high)
+        while index and self._ended[index - 1] >= newest:
+            index -= 1
+            one, span = self._things[index]
+            if span.high < newest:
+                continue
+            verdict = order(span, day)
+            if verdict is not Verdict.CONTRADICTED:
+                found.append(one)
+            if verdict is Verdict.CERTAIN:
+                newest = max(newest, span.low)
+        return found
 
 
 @dataclass(frozen=True)
@@ -45,12 +92,17 @@ class Question:
     occupied: frozenset[str] = frozenset()
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def mris_for(self, one: Candidate) -> tuple[Imaging, ...]:
+    @cached_property
+    def dated_mris(self) -> Dated[Imaging]:
+        """The MRIs by their dates."""
+        return Dated((mri, mri.span) for mri in self.mris)
+
+    def mris_for(self, one: Candidate) -> Dated[Imaging]:
         """Return the MRIs that a variable may belong to."""
         if one.reference not in self.only:
-            return self.mris
+            return self.dated_mris
         allowed = self.only[one.reference]
-        return tuple(mri for mri in self.mris if mri.uid in allowed)
+        return Dated((mri, mri.span) for mri in self.mris if mri.uid in allowed)
 
 
 def undecided(one: Candidate, mris: Iterable[Imaging]) -> str:

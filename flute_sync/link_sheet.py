@@ -15,7 +15,7 @@ from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import Candidate, Case, Link
 
 
-@dataclass
+@dataclass(slots=True)
 class Sheet:
     """What is judged of one candidate.
 
@@ -60,9 +60,9 @@ class Sheet:
 
 
 def sheets(case: Case, resources: Mapping[str, Resource]) -> dict[str, Sheet]:
-    """Return a sheet for each candidate, sorted by kind and reference; unfit ones are closed."""
+    """Return a sheet for each candidate, sorted by kind; unfit ones are closed."""
     mris = frozenset(mri.uid for mri in case.mris)
-    found = sorted(_candidates(case, resources), key=lambda one: (one.kind, one.reference))
+    found = sorted(_candidates(case, resources), key=lambda one: one.kind)
     return {one.reference: _admitted(Sheet(one, mris), case) for one in found}
 
 
@@ -75,13 +75,13 @@ def _candidates(case: Case, resources: Mapping[str, Resource]) -> Iterator[Candi
 
 
 def _admitted(sheet: Sheet, case: Case) -> Sheet:
-    unfit = why_unfit(sheet.one, case)
-    strict = case.settings.conformance == "strict"
-    lasting = [rule for rule in sheet.one.waived if strict or rule not in RELAXED]
-    if unfit is not None:
+    broken = sheet.one.waived
+    if broken and case.settings.conformance == "relaxed":
+        broken = tuple(rule for rule in broken if rule not in RELAXED)
+    if unfit := why_unfit(sheet.one, case):
         sheet.close(*unfit)
-    elif lasting:
-        sheet.close("conformance", f"it breaks rules of its profile: {', '.join(lasting)}")
+    elif broken:
+        sheet.close("conformance", f"it breaks rules of its profile: {', '.join(broken)}")
     sheet.gone = sheet.done
     return sheet
 

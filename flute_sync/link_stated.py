@@ -20,6 +20,8 @@ from flute_sync.terminology import IDENTIFIER_TYPE
 WITH_ITS_STUDY: Final = frozenset({Kind.PI_RADS, Kind.VOLUME})
 """Kinds that are read off the images: a common request or encounter is enough for them."""
 _ELEMENTS: Final = ("derivedFrom", "partOf", "focus")
+_REPORTS: Final = ("report", "reasonReference")
+_NAMING: Final = frozenset({*_ELEMENTS, *_REPORTS})
 _WITHDRAWN: Final = frozenset({"entered-in-error", "cancelled"})
 _Key = tuple[str | None, str]
 _REQUEST: Final = "ServiceRequest"
@@ -98,7 +100,11 @@ class StatedLinks:
             for name, resource in self._resources.items()
             if str(resource.get("status")) not in _WITHDRAWN
         }
-        found = {name: self._named_by(resource) for name, resource in standing.items()}
+        found = {
+            name: self._named_by(resource)
+            for name, resource in standing.items()
+            if not _NAMING.isdisjoint(resource)
+        }
         for report, studies in self._of_reports.items():
             for result in self._case.locals(self._reports[report].get("result")):
                 for uid in studies:
@@ -125,7 +131,7 @@ class StatedLinks:
             if element in resource:
                 for uid in self._studies(resource[element]):
                     found.setdefault(uid, f"{element} names this study")
-        for element in ("report", "reasonReference"):
+        for element in _REPORTS:
             if element in resource:
                 for report in self._case.locals(resource[element]):
                     for uid in self._of_reports.get(report, ()):
