@@ -10,9 +10,11 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from flute_sync.archive_errors import ArchiveAnswerTooLarge, ArchiveRefused
 from flute_sync.bundle import Resource
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.fhir.derived_observations import IN_ERROR, DerivedObservations
+from flute_sync.fhir_errors import FhirAmbiguous, FhirRejected
 from flute_sync.rejection import standing
 from flute_sync.settings import Settings
 from flute_sync.sources.reading import ArchiveReader
@@ -21,6 +23,9 @@ from flute_sync.sr_variables import Silence, Stated, observation, stated_by
 from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, Study
 
 _UNREAD: Final = "Reports are not all readable, so that what they state stays as it was"
+
+
+_REFUSED: Final = "The FHIR server refuses an Observation of its reports"
 
 
 class DerivedSettings(Settings):
@@ -79,7 +84,7 @@ class Deriver:
         Raises
         ------
         FluteSyncError
-            When the archive or the FHIR server does not do its part.
+            When archive or FHIR server are not to be had. What they refuse keeps no study back.
         """
         if not self.settings.enabled:
             return Derived()
@@ -95,7 +100,10 @@ class Deriver:
             for one in found
             if isinstance(one, Stated)
         ]
-        changed = self.observations.keep_true(reference, wanted)
+        try:
+            changed = self.observations.keep_true(reference, wanted)
+        except (FhirAmbiguous, FhirRejected):
+            return Derived(silences=(_REFUSED,))
         silences = (one for one in found if isinstance(one, Silence))
         return Derived(changed, tuple(f"No {one.kind}: {one.reason}" for one in silences))
 
@@ -115,17 +123,16 @@ class Deriver:
     def _read(
         self, study: Study, holders: frozenset[str], series: SeriesInstanceUID, sop: SOPInstanceUID
     ) -> Document | None:
-        """Read a report from the first archive that holds it."""
+        """Read a report from the first archive that gives it out."""
         for name in (one for one in self.archives if one in holders):
-            with self.pauses.asking(name):
-                found = self.archives[name].content(study.study_instance_uid, series, sop)
-            if found is None:
-                continue
             try:
-                document = document_of(found)
-            except Unreadable:
-                return None
-            return document if document.sop_instance_uid == sop else None
+                with self.pauses.asking(name):
+                    found = self.archives[name].content(study.study_instance_uid, series, sop)
+                document = None if found is None else document_of(found)
+            except (ArchiveRefused, ArchiveAnswerTooLarge, Unreadable):
+                continue
+            if document is not None and document.sop_instance_uid == sop:
+                return document
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flute_sync.archive_errors import ArchiveServerError
+from flute_sync.archive_errors import ArchiveRefused, ArchiveServerError
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.pipeline import Pipeline
@@ -22,7 +22,7 @@ from flute_sync.sources.search import StudyRow
 from flute_sync.study import Header, PatientAttributes, PatientId, StudyAttributes, StudyInstanceUID
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from flute_sync.valuerep import Moment
-from tests.contract.fhir_rest import JSON, create, new_patient
+from tests.contract.fhir_rest import JSON, create, created, found, new_observation, new_patient
 from tests.contract.fhir_site import new_uid
 from tests.contract.ledger_site import HEADER, received
 from tests.reports import FINDING, PROSTATE, VOLUME, Json, coded, group, number, report, score
@@ -46,7 +46,7 @@ class Shelf:
         self.settings = settings
         self.received: tuple[Received, ...] = ()
         self.reports: dict[str, Json] = {}
-        self.is_down = False
+        self.is_down = self.is_refusing = False
 
     @property
     def name(self) -> str:
@@ -64,6 +64,8 @@ class Shelf:
     def content(self, study: str, series: str, sop_instance: str) -> Json | None:
         if self.is_down:
             raise ArchiveServerError("it gives out no instance")
+        if self.is_refusing:
+            raise ArchiveRefused(status=400)
         return self.reports.get(sop_instance)
 
     def close(self) -> None:
@@ -307,3 +309,34 @@ def test_a_step_that_fails_between_study_and_observations_is_repaired(site: Site
     site.ledger.release("test")
     site.work()
     assert len(site.links()) == len(site.observations()) == 1
+
+
+def test_what_the_archive_refuses_keeps_no_study_back(site: Site) -> None:
+    site.hold(site.report(HIGH))
+    site.shelf.is_refusing = True
+    assert "not all readable" in site.work().sentence
+    assert site.study()["status"] == "available"
+    assert site.observations() == {}
+
+
+def test_what_the_server_refuses_keeps_no_study_back(site: Site) -> None:
+    value = f"urn:oid:{site.uid}.2.1#1.1"
+    patient = found(site.fhir, "Patient", identifier=f"{site.system}|p1")[0]
+    for _ in range(2):
+        identifier = [{"system": "urn:ietf:rfc:3986", "value": value}]
+        create(site.fhir, new_observation(patient, identifier=identifier))
+    site.hold(site.report(HIGH))
+    assert "refuses an Observation" in site.work().sentence
+    assert site.study()["status"] == "available"
+    assert site.links() == set()
+
+
+def test_what_others_hold_under_the_identifier_is_not_touched(site: Site) -> None:
+    value = f"urn:oid:{site.uid}.2.1#1.1"
+    patient = found(site.fhir, "Patient", identifier=f"{site.system}|p1")[0]
+    identifier = [{"system": "urn:ietf:rfc:3986", "value": value}]
+    other = created(site.fhir, new_observation(patient, identifier=identifier))
+    site.hold(site.report(HIGH))
+    site.work()
+    assert site.observations() == {}
+    assert site.fhir.get(f"/{reference(other)}").json()["meta"]["versionId"] == "1"
