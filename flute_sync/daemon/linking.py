@@ -175,13 +175,16 @@ class Linker:
             f"Links to clinical variables: {len(added)} added, {len(removed)} removed,"
             f" {len(changed)} in other words"
         )
-        return self._said(reason, case.versioned({*wanted, *removed}))
+        decided = case.decided({*added, *removed, *changed})
+        return self._said(reason, case.versioned({*wanted, *removed}), decided)
 
-    def _said(self, reason: str, sources: tuple[str, ...] = ()) -> Account:
-        """Account for a change: the rules as an URI, and in words."""
+    def _said(
+        self, reason: str, sources: tuple[str, ...] = (), decided: tuple[str, ...] = ()
+    ) -> Account:
+        """Account for a change: the rules as an URI, and in words; then what people decided."""
         words = f"{reason}; rules {rules_version(self.settings)}."
         addresses = tuple(f"{self.base_url}/{one}" for one in sources)
-        return Account((words,), rule_set(self.settings), addresses)
+        return Account((words, *decided), rule_set(self.settings), addresses)
 
     def _none(
         self, resource: Resource, current: Resource | None, known: PatientLinks, uid: str

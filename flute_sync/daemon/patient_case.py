@@ -157,6 +157,14 @@ class PatientCase:
                 return display(link, self.studies[uid])
         return None
 
+    def decided(self, references: Collection[str]) -> tuple[str, ...]:
+        """Return what people decided on some links of the study to be written, in words."""
+        return tuple(
+            f"A person decided to {one.verb} {one.reference}: {one.why}"
+            for one in self.known.decisions
+            if one.study_instance_uid == self.own_uid and one.reference in references
+        )
+
     def versioned(self, references: Collection[str]) -> tuple[str, ...]:
         """Return references with the versions that were judged; who is gone is left out."""
         found = ((one, self.evidence.resources.get(one)) for one in sorted(references))

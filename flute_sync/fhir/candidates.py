@@ -83,6 +83,15 @@ class Candidates:
                 break
             self._ask(found, patient_reference, people, images)
             asked |= {*people, *images}
+        return self._without_strangers(found)
+
+    def _without_strangers(self, found: Evidence) -> Evidence:
+        """Leave out ImagingStudies of others: of those it is not asked again whose they are."""
+        base_url, references = self._client.base_url, found.references
+        for name, one in list(found.resources.items()):
+            is_study = one["resourceType"] == "ImagingStudy"
+            if is_study and local_reference(one.get("subject"), base_url) not in references:
+                del found.resources[name]
         return found
 
     def _ask(

@@ -60,6 +60,35 @@ def test_a_patient_who_is_not_there(client: FhirClient) -> None:
     assert Candidates(client).of("Patient/never-was").patient is None
 
 
+def test_a_study_that_the_server_finds_is_left_out_where_it_is_of_somebody_else() -> None:
+    """An index that lags, or a server that leaves a criterion out, must not lend MRIs."""
+
+    def stale(request: httpx.Request) -> httpx.Response:
+        def searchset(url: str) -> Resource:
+            named = [("own", "Patient/p1"), ("strange", "Patient/p2"), ("nobodys", None)]
+            found = [
+                {"resourceType": "ImagingStudy", "id": name, "subject": {"reference": whose}}
+                for name, whose in named
+            ]
+            entries = [{"resource": one, "search": {"mode": "match"}} for one in found]
+            is_studies = url.startswith("ImagingStudy?")
+            bundle = {"resourceType": "Bundle", "type": "searchset"}
+            return bundle | ({"entry": entries} if is_studies else {})
+
+        asked = [one["request"]["url"] for one in json.loads(request.content)["entry"]]
+        answers = [
+            {"resourceType": "Patient", "id": "p1"} if url == "Patient/p1" else searchset(url)
+            for url in asked
+        ]
+        entry = [{"response": {"status": "200 OK"}, "resource": one} for one in answers]
+        answer = {"resourceType": "Bundle", "type": "batch-response", "entry": entry}
+        return httpx.Response(200, json=answer, headers={"Content-Type": "application/fhir+json"})
+
+    settings = FhirSettings(base_url="https://fhir.example/base")
+    with FhirClient(settings, transport=httpx.MockTransport(stale)) as client:
+        assert Candidates(client).of("Patient/p1").resources.keys() == {"ImagingStudy/own"}
+
+
 def test_all_kinds_are_found_whatever_their_status_date_and_profile(
     fhir: httpx.Client, client: FhirClient, subject: str
 ) -> None:

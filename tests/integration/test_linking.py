@@ -281,6 +281,29 @@ def test_other_words_are_a_change_that_is_accounted_for(
     }
 
 
+def test_a_persons_decision_is_stated_with_the_change_that_it_makes(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    psa, far = (observe(fhir, patient, MRI - days(count), **PSA) for count in (5, 900))
+    daemon.deliver(STUDY)
+    daemon.work()
+    daemon.ledger.links.decide(STUDY, psa, "remove", "a mixed-up sample")
+    daemon.ledger.links.decide(STUDY, far, "add", "dated wrongly")
+    daemon.work()
+    assert daemon.links(STUDY) == {far}
+    said = [
+        [one["text"] for one in provenance["reason"][1:]]
+        for provenance in _provenances(fhir, daemon.resource(STUDY)["id"])
+    ]
+    assert sorted(said) == [
+        [],
+        [
+            f"A person decided to remove {psa}: a mixed-up sample",
+            f"A person decided to add {far}: dated wrongly",
+        ],
+    ]
+
+
 def test_each_change_is_accounted_for_with_what_was_judged(
     daemon: Daemon, fhir: httpx.Client, patient: str
 ) -> None:
