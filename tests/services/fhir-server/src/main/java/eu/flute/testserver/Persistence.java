@@ -10,7 +10,6 @@ import ca.uhn.fhir.jpa.binstore.DatabaseBinaryContentStorageSvcImpl;
 import ca.uhn.fhir.jpa.config.HapiJpaConfig;
 import ca.uhn.fhir.jpa.config.r4.JpaR4Config;
 import ca.uhn.fhir.jpa.config.util.HapiEntityManagerFactoryUtil;
-import ca.uhn.fhir.jpa.interceptor.OverridePathBasedReferentialIntegrityForDeletesInterceptor;
 import ca.uhn.fhir.jpa.model.config.PartitionSettings;
 import ca.uhn.fhir.jpa.model.config.SubscriptionSettings;
 import ca.uhn.fhir.jpa.model.dialect.HapiFhirH2Dialect;
@@ -88,17 +87,6 @@ class Persistence {
   @Bean
   PartitionSettings partitionSettings() {
     return new PartitionSettings();
-  }
-
-  /** Clinical data stay free to be deleted though a study is linked to them and found by that. */
-  @Bean
-  OverridePathBasedReferentialIntegrityForDeletesInterceptor freeLinks() {
-    OverridePathBasedReferentialIntegrityForDeletesInterceptor interceptor =
-        new OverridePathBasedReferentialIntegrityForDeletesInterceptor();
-    interceptor.addPath(
-        "ImagingStudy.extension.where(url = 'http://hl7.eu/fhir/ig/flute/StructureDefinition/"
-            + "resource-supportingInfo').value");
-    return interceptor;
   }
 
   @Bean

@@ -91,8 +91,7 @@ public final class TestServer {
             beans.getBean(ISearchParamRegistry.class),
             beans.getBean(IValidationSupport.class)));
     server.registerInterceptor(new UserRequestRetryVersionConflictsInterceptor());
-    server.registerInterceptor(
-        beans.getBean(OverridePathBasedReferentialIntegrityForDeletesInterceptor.class));
+    server.registerInterceptor(freeLinks(beans));
     if (options.staleIfMatch() == 412) {
       server.registerInterceptor(new StaleIfMatch());
     }
@@ -102,6 +101,17 @@ public final class TestServer {
       server.registerInterceptor(refuseInvalid(beans.getBean(IInstanceValidatorModule.class)));
     }
     return server;
+  }
+
+  /** Clinical data stay free to be deleted though a study is linked to them and found by that. */
+  private static OverridePathBasedReferentialIntegrityForDeletesInterceptor freeLinks(
+      AnnotationConfigApplicationContext beans) {
+    OverridePathBasedReferentialIntegrityForDeletesInterceptor interceptor =
+        beans.getBean(OverridePathBasedReferentialIntegrityForDeletesInterceptor.class);
+    interceptor.addPath(
+        "ImagingStudy.extension.where(url = 'http://hl7.eu/fhir/ig/flute/StructureDefinition/"
+            + "resource-supportingInfo').value");
+    return interceptor;
   }
 
   private static RequestValidatingInterceptor refuseInvalid(IInstanceValidatorModule validator) {
