@@ -94,3 +94,27 @@ def test_what_happens_during_a_restart_or_an_outage_is_made_up_for(
     send(site, nearer)
     eventually(lambda: score in clinic.links(nearer.uid), what="the nearer MRI", every=0.3)
     assert score not in clinic.links(upload.uid)
+
+
+def test_a_hint_of_the_fhir_server_is_followed_at_once(
+    clinic: Clinic, sandbox: Sandbox, make_site: Callable[[str, str | None], Site]
+) -> None:
+    site = make_site(clinic.base_url, sandbox.dicomweb_url)
+    token = site.folder / "token"
+    token.write_text("hinting\n")
+    site.settings["patient"]["watch_interval"] = "1h"
+    site.settings["links"] = {"watch_interval": "1h", "sweep": False}
+    url = f"http://127.0.0.1:{site.port}/notify/fhir"
+    site.settings["subscription"] = {"enabled": True, "url": url, "token_file": str(token)}
+    upload = Upload(slices=1)
+    subject = create_patient(clinic.base_url, upload.patient)
+    with running(site):
+        eventually(lambda: site.logged("fhir.subscribed"), what="the Subscriptions")
+        send(site, upload)
+        psa = clinic.psa(subject, DAY - timedelta(days=5))
+        answer = httpx.get(f"{clinic.base_url}/Subscription", params={"url": url}, timeout=60)
+        for entry in answer.json()["entry"]:
+            (header,) = entry["resource"]["channel"]["header"]
+            name, _, value = header.partition(": ")
+            assert httpx.post(url, headers={name: value}, timeout=60).status_code == 200
+        linked_to(clinic, upload, psa)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import orjson
 from starlette.applications import Starlette
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from flute_sync.sandbox.fhir_server.capability import capability_statement
-from flute_sync.sandbox.fhir_server.interactions import Done, Interactions
+from flute_sync.sandbox.fhir_server.interactions import Done, Interactions, page_of
 from flute_sync.sandbox.fhir_server.outcome import FhirError
 from flute_sync.sandbox.fhir_server.parameters import Resource
 from flute_sync.sandbox.fhir_server.store import ResourceStore, Stored
@@ -44,6 +44,7 @@ def fhir_app(store: ResourceStore, stale_status: int = 409) -> Starlette:
         Route("/$reindex", _reindex, methods=["POST"]),
         Route("/{type}", _type, methods=["GET", "POST"]),
         Route("/{type}/_search", _search, methods=["GET", "POST"]),
+        Route("/{type}/_history", _type_history),
         Route("/{type}/{id}", _instance, methods=["DELETE", "GET", "POST", "PUT"]),
         Route("/{type}/{id}/_history", _history),
         Route("/{type}/{id}/_history/{version}", _vread),
@@ -130,9 +131,25 @@ async def _history(request: Request) -> Response:
     resource_type, resource_id = request.path_params["type"], request.path_params["id"]
     history = _interactions(request).history
     versions = await _run(request, lambda: history(resource_type, resource_id))
-    shown = [_past(_base(request), one) for one in versions]
-    bundle = {"resourceType": "Bundle", "type": "history", "total": len(shown), "entry": shown}
+    return _json({**_versions(request, versions), "total": len(versions)})
+
+
+async def _type_history(request: Request) -> Response:
+    resource_type, parameters = request.path_params["type"], dict(request.query_params)
+    count, offset = page_of(parameters)
+    history = _interactions(request).type_history
+    versions = await _run(request, lambda: history(resource_type, parameters))
+    bundle = _versions(request, versions[:count])
+    if len(versions) > count:
+        query = urlencode({**parameters, "_offset": str(offset + count)})
+        url = f"{_base(request)}/{resource_type}/_history?{query}"
+        bundle["link"] = [{"relation": "next", "url": url}]
     return _json(bundle)
+
+
+def _versions(request: Request, versions: list[Stored]) -> Resource:
+    shown = [_past(_base(request), one) for one in versions]
+    return {"resourceType": "Bundle", "type": "history", "entry": shown}
 
 
 def _past(base: str, stored: Stored) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _INTERACTIONS: Final = (
     "update",
     "delete",
     "history-instance",
+    "history-type",
     "search-type",
 )
 

@@ -7,8 +7,9 @@ FHIR R4 http.html.
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -23,6 +24,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _ETAG: Final = re.compile(r'(?:W/)?"?(\d+)"?')
 _SERVER_META: Final = frozenset({"versionId", "lastUpdated"})
 _SEARCHES_KEPT: Final = 200
+_MOST_VERSIONS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,24 @@ class Interactions:
         if not versions:
             raise FhirError(404, "not-found", "there is no such resource")
         return versions
+
+    def type_history(self, resource_type: str, parameters: Mapping[str, str]) -> list[Stored]:
+        """Read a page of a type's versions since ``_since``, newest first, and one version more.
+
+        Raises
+        ------
+        FhirError
+            400 for an unfit value, 404 for an unknown type.
+        """
+        check_type(resource_type)
+        try:
+            since = datetime.fromisoformat(parameters.get("_since", "0001-01-02T00:00:00Z"))
+        except ValueError:
+            raise FhirError(400, "invalid", "_since is no instant") from None
+        if since.tzinfo is None:
+            raise FhirError(400, "invalid", "_since is no instant")
+        count, offset = page_of(parameters)
+        return self.store.type_history(resource_type, since, count + 1, offset)
 
     def create(self, resource_type: str, body: Any, condition: str | None) -> Done:
         """Create; with a condition only where nothing matches it.
@@ -244,6 +264,20 @@ class Interactions:
             raise FhirError(400, "invalid", "If-Match is not a version")
         if current is None or current.version != int(version[1]):
             raise FhirError(self._stale_status, "conflict", "this is not the current version")
+
+
+def page_of(parameters: Mapping[str, str]) -> tuple[int, int]:
+    """Return how many versions a page of a history has, and after how many it begins.
+
+    Raises
+    ------
+    FhirError
+        400 for what is no number.
+    """
+    count, offset = parameters.get("_count", "100"), parameters.get("_offset", "0")
+    if not all(one.isascii() and one.isdigit() and len(one) < 10 for one in (count, offset)):
+        raise FhirError(400, "invalid", "_count is no number")
+    return min(max(int(count), 1), _MOST_VERSIONS), int(offset)
 
 
 def _present(stored: Stored) -> Stored:

@@ -151,6 +151,19 @@ class ResourceStore:
         """Return all versions, newest first."""
         return self._versions(resource_type, resource_id, "TRUE")
 
+    def type_history(
+        self, resource_type: str, since: datetime, count: int, offset: int
+    ) -> list[Stored]:
+        """Return versions of a type that were written since then, newest first."""
+        at = since.astimezone(UTC).isoformat(timespec="milliseconds")
+        rows = self._db.execute(
+            "SELECT resource.type, resource.id, version.* FROM resource JOIN version USING (rid)"
+            " WHERE type = ? AND at >= ? ORDER BY at DESC, rid DESC, version.version DESC"
+            " LIMIT ? OFFSET ?",
+            (resource_type, at, count, offset),
+        )
+        return [_stored(row) for row in rows]
+
     def select(self, query: str, values: Sequence[Any]) -> list[int]:
         """Return the row ids that a query selects."""
         return [row["rid"] for row in self._db.execute(query, values)]
