@@ -1,5 +1,6 @@
 """The judgement of one patient: each rule in its turn, and what is said of every candidate."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Final
@@ -41,6 +42,7 @@ class Judgement:
         self._of_kind: dict[Kind, list[Sheet]] = {kind: [] for kind in Kind}
         for sheet in self._sheets.values():
             self._of_kind[sheet.one.kind].append(sheet)
+        self._fit = Counter(one.one.kind for one in self._sheets.values() if not one.gone)
         # A biopsy took place, and limits what follows, whether or not it meets its profile.
         self._biopsies = [
             sheet.one
@@ -259,9 +261,8 @@ class Judgement:
         dated = sheet.one.day is not None and not sheet.one.is_age_dated
         if dated and wanted == "undated":
             return False
-        alike = [other for other in self._of_kind[sheet.one.kind] if not other.gone]
         open_to = place.possible | {place.study}
-        return len(alike) == 1 and self._case.mris[0].uid in open_to
+        return self._fit[sheet.one.kind] == 1 and self._case.mris[0].uid in open_to
 
     # -- writing down ---------------------------------------------------------------------------
 

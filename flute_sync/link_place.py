@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from itertools import accumulate
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from flute_sync.fhir_dates import Interval, Verdict
 from flute_sync.link_case import Candidate, Imaging
 
 _T = TypeVar("_T")
+_MOST_NAMED: Final = 5
 
 
 class Placed(NamedTuple):
@@ -107,8 +108,10 @@ class Question:
 
 def undecided(one: Candidate, mris: Iterable[Imaging]) -> str:
     """Say which dates leave a doubt."""
-    named = " and ".join(mri.words for mri in mris)
-    return f"its date {one.day} and {named} do not settle it"
+    words = list(dict.fromkeys(mri.words for mri in mris))
+    named = " and ".join(words[:_MOST_NAMED])
+    more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
+    return f"its date {one.day} and {named}{more} do not settle it"
 
 
 def days(count: int) -> str:

@@ -18,6 +18,8 @@ PROSTATE: Final = "41216001"
 PELVIC: Final = frozenset({"816092008", "12921003", "63337009", "818982008"})
 """Pelvis, pelvic structure, lower trunk, abdomen and pelvis (SNOMED CT): the prostate lies in them,
 so that they contradict nothing."""
+_DCM_FORMS: Final = (DCM, "urn:oid:1.2.840.10008.2.16.4", "DCM")
+"""As studies of others write it: by its OID (PS3.16 8, 2026b), or by the designator of DICOM."""
 _PROSTATE_WORD: Final = re.compile(r"prosta", re.IGNORECASE)
 
 
@@ -37,7 +39,7 @@ def has_modality(study: Resource, code: str) -> bool:
         for modality in members(series.get("modality"))
     ]
     return any(
-        one.get("code") == code and one.get("system", DCM) == DCM
+        one.get("code") == code and one.get("system", DCM) in _DCM_FORMS
         for one in stated or members(study.get("modality"))
     )
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from flute_sync.console.verbs.explain import line
 from flute_sync.fhir_dates import Interval, Verdict, age, date_time, effective, timing
 from flute_sync.flute_profiles import Rule, broken_rules
 from flute_sync.flute_variables import Kind
+from flute_sync.ledger import LinkRow
 from flute_sync.link_case import Case, Link
 from flute_sync.supporting_info import judge
 from tests.histories import (
@@ -148,6 +150,43 @@ def test_a_refusal_names_the_one_that_was_taken() -> None:
     assert links(known) == [("late", "time/after-mri", Verdict.CERTAIN)]
     for name in ("first", "second", "early"):
         assert "Observation/late" in refusal(known, "a", name).reason
+
+
+def test_of_many_mris_that_a_date_leaves_open_a_few_are_named() -> None:
+    mris = [study(f"m{n}", f"2024-01-{n + 1:02}") for n in range(20)]
+    undated = [study(f"u{n}", None) for n in range(20)]
+    value = psa("x", "2024-01")
+    for studies in (mris, undated, [*mris, *undated]):
+        reason = judge(case(studies, [value]))[uid(studies[0]["id"])].refused[0].reason
+        assert "do not settle it" in reason
+        assert reason.count(" and ") < 8
+        assert reason.count("an undated MRI") < 2
+
+
+@pytest.mark.parametrize("system", ["DCM", "urn:oid:1.2.840.10008.2.16.4"])
+def test_an_mri_of_another_system_is_one_however_it_names_its_codes(system: str) -> None:
+    foreign = study("b", "2024-02-10")
+    foreign["series"][0]["modality"] = {"system": system, "code": "MR"}
+    known = case([A, foreign], [pi_rads("x", "2024-02-12")])
+    assert (links(known), links(known, "b")) == ([], [("x", "time/after-mri", Verdict.CERTAIN)])
+
+
+@pytest.mark.parametrize(
+    ("period", "words"),
+    [
+        ({"start": "2024-01-05"}, "of 2024-01-05 or after: "),
+        ({"end": "2024-01-05"}, "of 2024-01-05 or before: "),
+        ({"start": "2024-01-05", "end": "2024-02"}, "of 2024-01-05 to 2024-02-29: "),
+    ],
+)
+def test_people_do_not_read_of_the_ends_of_time(period: Resource, words: str) -> None:
+    value = psa("x", None, effectivePeriod=period)
+    found = judge(case([B], [value]))[uid("b")]
+    (told,) = (*found.links, *found.refused)
+    assert told.when is not None
+    low, high = (one.isoformat() for one in told.when[:2])
+    row = LinkRow(told.reference, told.kind, told.rule, told.verdict, told.reason, (), low, high)
+    assert words in line(row)
 
 
 def many(count: int) -> list[tuple[str, list[Resource], list[Resource]]]:

@@ -1,6 +1,6 @@
 """How links are told: to people in sentences, to programs in the documented shape."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import click
@@ -59,7 +59,11 @@ def line(row: LinkRow) -> str:
 
 
 def _day(row: LinkRow) -> str:
-    return str(row.low) if row.low == row.high else f"{row.low} to {row.high}"
+    if row.low == row.high:
+        return str(row.low)
+    if row.low == date.min.isoformat():
+        return f"{row.high} or before"
+    return f"{row.low} or after" if row.high == date.max.isoformat() else f"{row.low} to {row.high}"
 
 
 def _decision(one: LinkDecision) -> dict[str, Any]:
