@@ -14,7 +14,7 @@ from flute_sync.archive_errors import ArchiveAnswerTooLarge, ArchiveRefused
 from flute_sync.bundle import Resource
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.fhir.derived_observations import IN_ERROR, DerivedObservations
-from flute_sync.fhir_errors import FhirAmbiguous, FhirRejected
+from flute_sync.fhir_errors import FhirAmbiguous, FhirCapabilityMissing, FhirRejected
 from flute_sync.rejection import standing
 from flute_sync.settings import Settings
 from flute_sync.sources.reading import ArchiveReader
@@ -102,7 +102,7 @@ class Deriver:
         ]
         try:
             changed = self.observations.keep_true(reference, wanted)
-        except (FhirAmbiguous, FhirRejected):
+        except (FhirAmbiguous, FhirCapabilityMissing, FhirRejected):
             return Derived(silences=(_REFUSED,))
         silences = (one for one in found if isinstance(one, Silence))
         return Derived(changed, tuple(f"No {one.kind}: {one.reason}" for one in silences))

@@ -19,7 +19,16 @@ from flute_sync.ledger import Ledger, Settlement
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.reading import ReadResult, Verdict
 from flute_sync.sources.search import StudyRow
-from flute_sync.study import Header, PatientAttributes, PatientId, StudyAttributes, StudyInstanceUID
+from flute_sync.study import (
+    Code,
+    Header,
+    KeyObjects,
+    PatientAttributes,
+    PatientId,
+    Reference,
+    StudyAttributes,
+    StudyInstanceUID,
+)
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from flute_sync.valuerep import Moment
 from tests.contract.fhir_rest import JSON, create, created, found, new_observation, new_patient
@@ -27,6 +36,7 @@ from tests.contract.fhir_site import new_uid
 from tests.contract.ledger_site import HEADER, received
 from tests.reports import FINDING, PROSTATE, VOLUME, Json, coded, group, number, report, score
 
+KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 PROFILES = {
     "valueInteger": "http://hl7.eu/fhir/ig/flute/StructureDefinition/PR-PIRADSScore",
@@ -340,3 +350,21 @@ def test_what_others_hold_under_the_identifier_is_not_touched(site: Site) -> Non
     site.work()
     assert site.observations() == {}
     assert site.fhir.get(f"/{reference(other)}").json()["meta"]["versionId"] == "1"
+
+
+def test_a_study_that_was_taken_back_takes_back_what_its_reports_stated(site: Site) -> None:
+    site.hold(site.report(HIGH))
+    site.work()
+    title = Code("113037", "DCM")  # Rejected for Patient Safety Reasons
+    taken_back = tuple(
+        Reference(site.uid, one.series_instance_uid, one.instance.sop_instance_uid)
+        for one in site.shelf.received
+    )
+    said = site.shelf.received[0].instance.header
+    note = Header(KEY_OBJECTS, said.patient, said.study, key_objects=KeyObjects(title, taken_back))
+    site.shelf.received += received([1], series=3, study=site.uid, said=note)
+    site.work()
+    assert site.study()["status"] == "entered-in-error"
+    (one,) = site.observations().values()
+    assert one["status"] == "entered-in-error"
+    assert site.links() == set()
