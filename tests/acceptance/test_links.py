@@ -35,10 +35,11 @@ def site(
 ) -> Iterator[Site]:
     """A site between the sandbox's archive and the FHIR server, running.
 
-    Its watch on Patients is slow: it would let studies be judged again of which a test says when.
+    Its watches are slow: they would let studies be judged again of which a test says when.
     """
     made = make_site(clinic.base_url, sandbox.dicomweb_url)
     made.settings["patient"]["watch_interval"] = "1h"
+    made.settings["links"] = {"watch_interval": "1h", "sweep": False}
     with running(made):
         yield made
 
