@@ -1,0 +1,103 @@
+"""``flute-sync fhir install``: studies are then found by what they are linked to."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from flute_sync.sandbox.server import Sandbox
+from flute_sync.sandbox.studies import DEFAULT_WHEN
+from tests.acceptance.clinic import Clinic, send
+from tests.acceptance.conftest import Upload, create_patient
+from tests.acceptance.site import Site, eventually, running
+
+KINDS = ["StructureDefinition", "SearchParameter", "Device"]
+
+
+@pytest.fixture(params=["sandbox", "hapi"])
+def clinic(request: pytest.FixtureRequest) -> Clinic:
+    server = request.getfixturevalue(request.param)
+    if isinstance(server, Sandbox):
+        return Clinic(server.fhir_url, validates=False)
+    return Clinic(server.base_url, validates=True)
+
+
+@pytest.fixture
+def site(
+    clinic: Clinic, sandbox: Sandbox, make_site: Callable[[str, str | None], Site]
+) -> Iterator[Site]:
+    made = make_site(clinic.base_url, sandbox.dicomweb_url)
+    with running(made):
+        yield made
+
+
+def found(clinic: Clinic, reference: str) -> set[str]:
+    """Return the studies that are linked to a resource, as anybody would ask for them."""
+    answer = httpx.get(
+        f"{clinic.base_url}/ImagingStudy",
+        params={"supporting-info": reference},
+        headers={"Cache-Control": "no-cache"},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    return {one["resource"]["id"] for one in answer.json().get("entry", [])}
+
+
+def test_linked_studies_are_found_after_it_and_again_writes_nothing(
+    site: Site, clinic: Clinic
+) -> None:
+    upload = Upload(slices=1)
+    subject = create_patient(clinic.base_url, upload.patient)
+    psa = clinic.psa(subject, DEFAULT_WHEN.date())
+    send(site, upload)
+    assert set(clinic.links(upload.uid)) == {psa}
+    looked = site.ask("fhir", "install", "--dry-run")
+    assert (looked["dry_run"], [one["type"] for one in looked["resources"]]) == (True, KINDS)
+    outcomes = {one["type"]: one["outcome"] for one in looked["resources"]}
+    assert outcomes["Device"] == "created"
+    done = site.ask("fhir", "install", "--reindex")
+    assert {one["type"]: one["outcome"] for one in done["resources"]} == outcomes
+    assert done["search"] | {"code": None} == {
+        "usable": True,
+        "reindex": "requested",
+        "code": None,
+        "sentence": None,
+        "hint": None,
+    }
+    study = clinic.study(upload.uid)["id"]
+    eventually(lambda: found(clinic, psa) == {study}, within=180, every=1, what="indexed")
+    again = site.ask("fhir", "install")
+    assert {one["outcome"] for one in again["resources"]} <= {"unchanged", "foreign"}
+    assert again["search"]["reindex"] == "not-needed"
+    assert [one["reference"] for one in again["resources"]] == [
+        one["reference"] for one in done["resources"]
+    ]
+    (said,) = clinic.provenances(upload.uid)
+    named = said["agent"][0]["who"]["identifier"]
+    (device,) = [one for one in done["resources"] if one["type"] == "Device"]
+    assert named in device["resource"]["identifier"]
+    for one in done["resources"]:
+        if one["type"] != "StructureDefinition":
+            assert clinic.faults(one["resource"]) == []
+    words = site.run("fhir", "install").stdout
+    assert "supporting-info=Observation/ID works" in words
+
+
+def test_the_definition_of_the_extension_is_valid(clinic: Clinic, site: Site) -> None:
+    """Its context is left out: to judge that, HAPI's validator loads FHIR's packages."""
+    (extension,) = [
+        one["resource"]
+        for one in site.ask("fhir", "install", "--dry-run")["resources"]
+        if one["type"] == "StructureDefinition"
+    ]
+    assert extension["context"] == [{"type": "element", "expression": "ImagingStudy"}]
+    anywhere = [{"type": "fhirpath", "expression": "ImagingStudy"}]
+    assert clinic.faults(extension | {"context": anywhere}) == []
+
+
+def test_a_server_that_cannot_be_reached_is_told(
+    make_site: Callable[[str, str | None], Site],
+) -> None:
+    site = make_site("http://127.0.0.1:9/fhir", "http://127.0.0.1:9/dicom-web")
+    refused = site.ask("fhir", "install", code=69)
+    assert refused["error"]["code"] == "FHIR-UNAVAILABLE"
