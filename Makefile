@@ -13,7 +13,8 @@
 IN_PARALLEL := --numprocesses=$(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 ))) \
 	--dist=loadscope --no-loadscope-reorder
 
-# Installed without compiling, what is used is compiled on its first use; then it must be kept.
+# Installed without compiling, what is used is compiled on its first use; then it must be kept. The
+# first use is the help on all verbs, so that later ones find it compiled where nothing is kept.
 unexport PYTHONDONTWRITEBYTECODE
 
 fingerprint = $(shell cat pyproject.toml $(1) | cksum | tr ' ' '-')
@@ -30,6 +31,7 @@ define set_up
 	test -x $(1)/bin/python || "$$(scripts/find-python)" -m venv $(1)
 	$(1)/bin/python $(PIP_INSTALL) --require-hashes --requirement $(2)
 	$(1)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	$(1)/bin/flute-sync --help > /dev/null
 	rm -f $(1)/.ready-*
 	touch $@
 endef

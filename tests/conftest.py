@@ -25,6 +25,9 @@ from tests.services.shared import shared
 hypothesis.settings.register_profile("flute-sync", deadline=None)  # two busy cores tell no time
 hypothesis.settings.load_profile("flute-sync")
 
+# The program is started hundreds of times: half of each start would be compiling anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 MISSING = re.compile(r"missing (?P<service>[\w-]+): ")
 
 
