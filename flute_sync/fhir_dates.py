@@ -21,7 +21,7 @@ from flute_sync.terminology import UCUM
 
 _DATE_TIME: Final = re.compile(
     r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01])"
-    r"(T(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d))?)?)?"
+    r"(T(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:\.\d+)?)?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)?)?)?)?"
 )
 _DAYS_OF: Final = {"d": 1, "wk": 7}
 _MONTHS_OF: Final = {"a": 12, "mo": 1}
@@ -84,14 +84,18 @@ ALWAYS: Final = Interval(date.min, date.max)
 
 
 def date_time(value: object) -> Interval | None:
-    """Read a date, dateTime or instant; None where it is none."""
+    """Read a date, dateTime or instant; None where it is none.
+
+    FHIR wants a zone with every time. Where servers let one pass without, its day counts alone:
+    as good as undated, it might be linked to what is years away.
+    """
     if not isinstance(value, str) or (found := _DATE_TIME.fullmatch(value)) is None:
         return None
-    year, month, day, time = found.groups()
+    year, month, day, time, zone = found.groups()
     try:
         if day is not None:
             first = date.fromisoformat(value[:10])
-            return Interval(first, first, _instant(value, time) if time else None)
+            return Interval(first, first, _instant(value, time) if zone else None)
         first = date(int(year), int(month or 1), 1)
     except ValueError:
         return None

@@ -33,9 +33,16 @@ def test_dates(text: str, low: str, high: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["2024-06-10T10:00:00", "2024-06-10T10:00", "2024-06-10T10:00:59.5"]
+)
+def test_a_time_without_a_zone_counts_as_its_day_alone(text: str) -> None:
+    assert date_time(text) == Interval(date(2024, 6, 10), date(2024, 6, 10))
+
+
+@pytest.mark.parametrize(
     "value",
-    ["", "24", "2023-02-29", "2024-13", "2024-00-10", "0000", "2024-06-10T10:00", "2024-6-1", 2024,
-     "2024-06-10T10:00:00", "2024-06-10T25:00:00Z", None, ["2024"], {"x": 1}],
+    ["", "24", "2023-02-29", "2024-13", "2024-00-10", "0000", "2024-06-10T10", "2024-6-1", 2024,
+     "2024-06-10T", "2024-06-10T25:00:00Z", "2024-06-10Z", None, ["2024"], {"x": 1}],
 )  # fmt: skip
 def test_what_is_no_date(value: object) -> None:
     assert date_time(value) is None
