@@ -198,7 +198,7 @@ def test_the_guides_own_examples(
     assert {kind: row.kind for kind, row in rows.items()} == {kind: kind for kind in EXAMPLES}
     assert {kind for kind, row in rows.items() if row.taken} == linked
     waived = {kind: row.waived for kind, row in rows.items() if row.taken and row.waived}
-    others = {"PR_ProstateSpecificAntigen": ("display",)}
+    others: dict[str, tuple[str, ...]] = {"PR_ProstateSpecificAntigen": ("display",)}
     expected: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         ("extracted", "relaxed"): others,
         ("undated", "relaxed"): {

@@ -145,7 +145,10 @@ def test_a_dry_run_writes_nothing(definition: Definition) -> None:
 
 @pytest.mark.parametrize("definition", definitions(SITE), ids=lambda one: one.kind)
 def test_what_we_wrote_earlier_follows_and_keeps_what_others_added(definition: Definition) -> None:
-    changed = {"status": "inactive", "text": {"status": "generated", "div": "<div/>"}}
+    changed: Resource = {
+        "status": "inactive",
+        "text": {"status": "generated", "div": "<div/>"},
+    }
     server = Server(held(definition.resource, **changed))
     told = install(server, definition)
     assert (told.outcome, told.reference) == ("updated", f"{definition.kind}/7")
