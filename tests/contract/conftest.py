@@ -14,6 +14,19 @@ from tests.contract.fhir_rest import create, new_patient
 from tests.contract.ledger_site import Site
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what the sandbox does not stand in for: it has no DIMSE services."""
+    items[:] = [item for item in items if not _needs_dimse_of_the_sandbox(item)]
+
+
+def _needs_dimse_of_the_sandbox(item: pytest.Item) -> bool:
+    if not (isinstance(item, pytest.Function) and hasattr(item, "callspec")):
+        return False
+    chosen = item.callspec.params
+    needs_dimse = "find_client" in item.fixturenames or chosen.get("source") == "find_scu"
+    return needs_dimse and chosen.get("archive_url") == "sandbox"
+
+
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """The sandbox, answering a stale If-Match as HAPI does."""
