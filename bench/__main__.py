@@ -9,6 +9,7 @@ from bench import (
     header,
     import_archive,
     ledger,
+    link_sweep,
     links,
     mapping,
     resident,
@@ -28,6 +29,7 @@ BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "resident": resident.figures,
     "watch": watch.figures,
     "sync": sync.figures,
+    "link_sweep": link_sweep.figures,
     "import": import_archive.figures,
 }
 

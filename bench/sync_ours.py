@@ -116,14 +116,15 @@ class Ours:
         )
         self.tally = Tally()
         self._threads = workers
-        self._ledger = Ledger.open(config.ledger, config.study, create=True)
-        self._ledger.bind_target(base_url)
+        self.config = config
+        self.ledger = Ledger.open(config.ledger, config.study, create=True)
+        self.ledger.bind_target(base_url)
         self._client = FhirClient(config.fhir, transport=transport, on_request=self._count)
         self._client.capabilities()
         pauses = ArchivePauses([])
-        pipeline = Pipeline.build(config, self._ledger, self._client, {}, pauses)
+        pipeline = Pipeline.build(config, self.ledger, self._client, {}, pauses)
         self._workers = Workers(
-            ledger=self._ledger,
+            ledger=self.ledger,
             owner="bench",
             pipeline=lambda: pipeline,
             fhir_pause=Pause("fhir"),
@@ -141,7 +142,7 @@ class Ours:
         _trace: TracebackType | None,
     ) -> None:
         self._client.close()
-        self._ledger.close()
+        self.ledger.close()
 
     def _count(self, interaction: str, status: int | None) -> None:
         self.tally.request(interaction, str(status))
@@ -150,11 +151,11 @@ class Ours:
         """Fill the ledger with some of one study."""
         for start in range(0, len(received), DELIVERY_INSTANCES):
             some = tuple(received[start : start + DELIVERY_INSTANCES])
-            self._ledger.deliver(Delivery("bench", "bench", datetime.now(UTC), some))
+            self.ledger.deliver(Delivery("bench", "bench", datetime.now(UTC), some))
 
     def ask_again(self, number: int) -> None:
         """Let a study be looked at again although nothing is new."""
-        self._ledger.replay(study_uid(number))
+        self.ledger.replay(study_uid(number))
 
     def work_off(self, studies: int, event: Event = Event.STUDY_SYNCED) -> float:
         """Work until that many steps had that outcome; return the seconds."""

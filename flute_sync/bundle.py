@@ -137,8 +137,9 @@ def version_of_etag(text: str) -> str | None:
 class Account:
     """Why a resource is written as it is, for its Provenance.
 
-    ``reasons`` are words that name nobody, or a person's own, ``policy`` is the URI of the rules that decided, and
-    ``sources`` are the addresses, with their versions, of what they decided about.
+    ``reasons`` are words that name nobody, or a person's own, ``policy`` is the URI of the rules
+    that decided, and ``sources`` are the addresses, with their versions, of what they decided
+    about.
     """
 
     reasons: tuple[str, ...] = ()
