@@ -236,7 +236,10 @@ class Part10Parser:
         if self._inflater is None:
             return
         inflated = b""
-        while not self.done and (chunk or len(inflated) == _INFLATED_AT_ONCE_BYTES):
+        # What stands behind the end is none of it, and would never be used up.
+        while not (self.done or self._inflater.eof) and (
+            chunk or len(inflated) == _INFLATED_AT_ONCE_BYTES
+        ):
             try:
                 inflated = self._inflater.decompress(chunk, _INFLATED_AT_ONCE_BYTES)
             except zlib.error as error:

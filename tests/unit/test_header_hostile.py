@@ -2,6 +2,7 @@
 
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from itertools import repeat
@@ -15,6 +16,7 @@ from pydicom import uid
 
 from flute_sync.dicom_errors import HeaderError, HeaderTooLarge
 from flute_sync.sources.header import HeaderReader, HeaderSettings
+from flute_sync.sources.header_part10 import Part10Parser
 from tests.headers import element, example, part10, pieces, real_files
 
 READER = HeaderReader()
@@ -109,6 +111,28 @@ def test_a_deflated_file_is_inflated_no_further_than_needed():
     header = DATA[144 + int.from_bytes(DATA[140:144], "little") :]
     bomb = deflated(header + element(0x7FE0_0010, "OW", bytes(30_000_000)))
     assert READER.read(bomb) == EXPECTED
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [1000, 65_536, 10_000_000])
+def test_what_stands_behind_deflated_data_without_images_is_passed_over(size: int):
+    """More of it than is inflated at once, and something behind its end."""
+    header = DATA[144 + int.from_bytes(DATA[140:144], "little") :]
+    noise = element(0x0009_1001, "UN", bytes(_noise(100_000)))
+    data = deflated(noise + header) + bytes(8)
+    parser = Part10Parser(HeaderSettings())
+    for start in range(0, len(data), size):
+        parser.feed(data[start : start + size])
+    parser.finish()
+    assert READER.read(data) == READER.read(deflated(noise + header))
+
+
+def _noise(count: int) -> Iterator[int]:
+    """Yield bytes that deflate little."""
+    value = 1
+    for _ in range(count):
+        value = value * 75 % 65_537
+        yield value & 0xFF
 
 
 def nested(depth: int, tag: bytes, *, undefined: bool) -> bytes:
