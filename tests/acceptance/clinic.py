@@ -8,18 +8,20 @@ from typing import Any
 import httpx
 
 from flute_sync.sandbox.clinical import flute_variables
+from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import part10, prostate_mpmri
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from tests.acceptance.conftest import Upload, imaging_studies
 from tests.acceptance.site import Site, eventually, store
+from tests.services.hapi import Hapi
 
 
 class Clinic:
     """The FHIR server as the people at the hospital write to it."""
 
-    def __init__(self, base_url: str, *, validates: bool) -> None:
-        self.base_url = base_url
-        self.validates = validates
+    def __init__(self, server: Sandbox | Hapi) -> None:
+        self.validates = isinstance(server, Hapi)
+        self.base_url = server.base_url if isinstance(server, Hapi) else server.fhir_url
 
     def create(self, resource: dict[str, Any]) -> str:
         kind = resource["resourceType"]

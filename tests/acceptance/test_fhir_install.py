@@ -16,10 +16,7 @@ KINDS = ["StructureDefinition", "SearchParameter", "Device"]
 
 @pytest.fixture(params=["sandbox", "hapi"])
 def clinic(request: pytest.FixtureRequest) -> Clinic:
-    server = request.getfixturevalue(request.param)
-    if isinstance(server, Sandbox):
-        return Clinic(server.fhir_url, validates=False)
-    return Clinic(server.base_url, validates=True)
+    return Clinic(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ DAY = DEFAULT_WHEN.date()
 
 @pytest.fixture
 def clinic(hapi: Hapi) -> Clinic:
-    return Clinic(hapi.base_url, validates=True)
+    return Clinic(hapi)
 
 
 @pytest.fixture

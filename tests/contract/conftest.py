@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.sandbox.server import Sandbox
 from tests.contract.dicomweb import Study, new_mpmri, store
 from tests.contract.fhir_rest import create, new_patient
@@ -111,3 +112,17 @@ def mpmri(web: httpx.Client) -> Study:
     study = new_mpmri()
     assert store(web, study.parts).status_code == 200
     return study
+
+
+@pytest.fixture
+def subject(patient: dict[str, Any]) -> str:
+    """The reference of that patient."""
+    return f"Patient/{patient['id']}"
+
+
+@pytest.fixture
+def client(fhir_url: str) -> Iterator[FhirClient]:
+    """Our client of the server, which knows what that can."""
+    with FhirClient(FhirSettings(base_url=fhir_url)) as made:
+        made.capabilities()
+        yield made

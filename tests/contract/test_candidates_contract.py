@@ -1,12 +1,10 @@
 """Finding what may be linked, on the sandbox and on HAPI."""
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import httpx
-import pytest
 
 from flute_sync.fhir.candidates import Candidates
 from flute_sync.fhir.client import FhirClient, FhirSettings
@@ -15,18 +13,6 @@ from tests.contract.fhir_rest import JSON, create, new_patient
 PSA = ("http://loinc.org", "2857-1")
 SCORE = ("http://snomed.info/sct", "719178004")
 Resource = dict[str, Any]
-
-
-@pytest.fixture
-def client(fhir_url: str) -> Iterator[FhirClient]:
-    with FhirClient(FhirSettings(base_url=fhir_url)) as made:
-        made.capabilities()
-        yield made
-
-
-@pytest.fixture
-def subject(patient: Resource) -> str:
-    return f"Patient/{patient['id']}"
 
 
 def observation(subject: str, code: tuple[str, str] = PSA, **elements: Any) -> Resource:

@@ -1,28 +1,14 @@
 """Following clinical data, on the sandbox and on HAPI."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import httpx
-import pytest
 
-from flute_sync.fhir.client import FhirClient, FhirSettings
+from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.clinical_watch import ClinicalWatch
 from tests.contract.fhir_rest import JSON, Resource, create, new_observation, new_patient
 
 OVERLAP = timedelta(minutes=5)
-
-
-@pytest.fixture
-def client(fhir_url: str) -> Iterator[FhirClient]:
-    with FhirClient(FhirSettings(base_url=fhir_url)) as made:
-        made.capabilities()
-        yield made
-
-
-@pytest.fixture
-def subject(patient: Resource) -> str:
-    return f"Patient/{patient['id']}"
 
 
 class Follower:

@@ -2,14 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from flute_sync.fhir.client import FhirClient, FhirSettings
+from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.installing import Installed, Installer
 from flute_sync.fhir.link_search import becomes_usable, reindex
 from flute_sync.own_resources import Definition, agent, definitions
@@ -26,12 +26,6 @@ from tests.contract.fhir_rest import (
 )
 
 SITE = "urn:test:site"
-
-
-@pytest.fixture
-def client(fhir_url: str) -> Iterator[FhirClient]:
-    with FhirClient(FhirSettings(base_url=fhir_url)) as made:
-        yield made
 
 
 @pytest.fixture
