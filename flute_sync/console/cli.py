@@ -29,6 +29,7 @@ VERBS: Final = {
     "import": "import_studies",
     "reconcile": "reconcile",
     "convert": "convert",
+    "criteria": "criteria",
     "ledger": "ledger",
     "demo": "demo",
     "sandbox": "sandbox",

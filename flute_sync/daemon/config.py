@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from flute_sync.completeness import StudySettings
+from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
 from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.fhir.client import FhirSettings
@@ -130,6 +131,7 @@ class Config(BaseSettings):
     patient: PatientSettings = PatientSettings()
     imaging_study: ImagingStudySettings = ImagingStudySettings()
     links: LinkSettings = LinkSettings()
+    criteria: CriteriaSettings = CriteriaSettings()
     removal: RemovalSettings = RemovalSettings()
     retry: RetrySettings = RetrySettings()
     sync: SyncSettings = SyncSettings()
