@@ -16,7 +16,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flute_sync import __version__
 from flute_sync.cohort import MEANINGS, Tally
-from flute_sync.criteria_evidence import History
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.eligibility import CRITERION, TEXT, Eligibility, Ground, Judged, Result
 from flute_sync.fhir_dates import Interval
@@ -73,7 +72,7 @@ class HtmlSink:
         self._drawn = 0
         self._days: Counter[int] = Counter()
 
-    def take(self, history: History, judged: Judged) -> None:
+    def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for number, one in enumerate(judged.results, 1):
             if one.study is not None and one.study.day is not None and one.biopsy.day is not None:

@@ -15,7 +15,6 @@ import orjson
 
 from flute_sync.cohort import MEANINGS, Tally
 from flute_sync.command_errors import InputUnreadable, LibraryAbsent
-from flute_sync.criteria_evidence import History
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.eligibility import CRITERION, Eligibility, Judged, Result
 from flute_sync.fhir_dates import Interval
@@ -30,7 +29,7 @@ _ROWS: Final = 10_000
 class Sink(Protocol):
     """Takes the results, patient after patient, and then the counts of all."""
 
-    def take(self, history: History, judged: Judged) -> None:
+    def take(self, judged: Judged) -> None:
         """Tell of one patient."""
 
     def end(self, tally: Tally) -> None:
@@ -49,7 +48,7 @@ class TextSink:
     def __init__(self, *, results: bool) -> None:
         self._results = results
 
-    def take(self, history: History, judged: Judged) -> None:
+    def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for one in judged.results if self._results else ():
             click.echo(f"{one.verdict:<8}  {one.patient}  {one.biopsy.name}  {one.reason}")
@@ -80,7 +79,7 @@ class JsonSink:
         self._is_first = True
         click.echo(f'{{\n  "criterion": "{CRITERION}",\n  "results": [', nl=False)
 
-    def take(self, history: History, judged: Judged) -> None:
+    def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for one in judged.results:
             separator = "\n    " if self._is_first else ",\n    "
@@ -101,7 +100,7 @@ class CsvSink:
     def __init__(self) -> None:
         self._row(COLUMNS)
 
-    def take(self, history: History, judged: Judged) -> None:
+    def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for one in judged.results:
             self._row(columns(one).values())
@@ -135,7 +134,7 @@ class ParquetSink:
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[dict[str, object]] = []
 
-    def take(self, history: History, judged: Judged) -> None:
+    def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         self._rows += map(columns, judged.results)
         if len(self._rows) >= _ROWS:

@@ -10,7 +10,7 @@ from typing import Final
 from flute_sync.cohort import Tally
 from flute_sync.cohort_resources import group, identifier, measure_report
 from flute_sync.command_errors import PatientsUnknown
-from flute_sync.criteria_evidence import History, name_of
+from flute_sync.criteria_evidence import name_of
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_reading import CohortReader, members_of
 from flute_sync.daemon.cohort_writing import Outcome, write
@@ -137,7 +137,7 @@ class Judging:
             CohortReader(client, workers=config.sync.workers).load(self._spool, tell, asked)
         return names
 
-    def results(self) -> Iterator[tuple[History, Judged]]:
+    def results(self) -> Iterator[Judged]:
         """Yield all patients, in the order of their names, and count them."""
         links = self.question.config.links if self.question.config else LinkSettings()
         for history in self._spool.histories(self._chosen):
@@ -145,7 +145,7 @@ class Judging:
             self.tally.add(history, judged)
             if any(one.verdict is Eligibility.INCLUDED for one in judged.results):
                 self.included.append(history.patient)
-            yield history, judged
+            yield judged
         if self._chosen is not None:
             self.tally.absent = len(self._chosen) - self.tally.patients
 

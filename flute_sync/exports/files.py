@@ -58,7 +58,7 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def cuts(paths: list[Path]) -> Iterator[Cut]:
+def cuts(paths: list[Path], size_bytes: int = CUT_BYTES) -> Iterator[Cut]:
     """Cut files.
 
     Raises
@@ -75,8 +75,8 @@ def cuts(paths: list[Path]) -> Iterator[Cut]:
         if not whole.is_lines:
             yield whole
             continue
-        for start in range(0, size, CUT_BYTES):
-            yield Cut(path, start, min(start + CUT_BYTES, size))
+        for start in range(0, size, size_bytes):
+            yield Cut(path, start, min(start + size_bytes, size))
 
 
 def opened(path: Path) -> BinaryIO:

@@ -14,6 +14,7 @@ from flute_sync.fhir_elements import own_reference
 
 Resource = Mapping[str, Any]
 _MOST_NESTED: Final = 8
+_UNSURE: Final = object()
 
 
 class Named(NamedTuple):
@@ -75,12 +76,18 @@ def _line(file: BinaryIO, at: int) -> bytes:
 
 def _loads(line: bytes, where: str) -> object:
     try:
-        found = orjson.loads(line)
-        if isinstance(found, dict) and b"performedAge" in line:
-            found = DECODER.decode(line.decode("utf-8"))  # with every digit of the age
+        found = _fast(line)
+        return DECODER.decode(line.decode("utf-8")) if found is _UNSURE else found
     except (ValueError, RecursionError):
         raise _Unfit(InputMalformed, where, "it is not JSON in UTF-8") from None
-    return found
+
+
+def _fast(line: bytes) -> object:
+    """Read a line, unless its digits matter, or it may be JSON that orjson does not take."""
+    try:
+        return _UNSURE if b"performedAge" in line else orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _UNSURE
 
 
 def _texts(file: BinaryIO) -> Iterator[Named]:

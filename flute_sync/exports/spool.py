@@ -1,6 +1,7 @@
 """Pieces of many patients, put in order on disk: memory stays flat, however many there are.
 
-The file holds patient data, is readable by this user alone and gone with the process.
+The file holds patient data. It has no name once it is open, so that nobody else can read it and
+nothing of it is left, however the process ends.
 """
 
 import sqlite3
@@ -51,15 +52,13 @@ class Spool:
 
     def __enter__(self) -> "Spool":
         try:
-            self._folder = tempfile.TemporaryDirectory(prefix="flute-sync-")
-            self._db = sqlite3.connect(f"{self._folder.name}/spool.db", isolation_level=None)
-            for statement in (
-                "PRAGMA journal_mode = OFF",
-                "PRAGMA synchronous = OFF",
-                "CREATE TABLE piece (patient TEXT, name TEXT, resource BLOB)",
-                "BEGIN",
-            ):
-                self._db.execute(statement)
+            with tempfile.TemporaryDirectory(prefix="flute-sync-") as folder:
+                self._db = sqlite3.connect(f"{folder}/spool.db", isolation_level=None)
+                # Without a journal SQLite opens no further file by the name that is gone soon.
+                self._db.execute("PRAGMA journal_mode = OFF")
+                self._db.execute("PRAGMA synchronous = OFF")
+                self._db.execute("CREATE TABLE piece (patient TEXT, name TEXT, resource BLOB)")
+            self._db.execute("BEGIN")
         except (OSError, sqlite3.Error) as error:
             raise SpoolFailed(type(error).__name__) from error
         self._aliases: dict[str, str] = {}
@@ -72,7 +71,6 @@ class Spool:
         _trace: TracebackType | None,
     ) -> None:
         self._db.close()
-        self._folder.cleanup()
 
     def add(self, rows: Iterable[Row], aliases: Iterable[tuple[str, str]] = ()) -> None:
         """Add pieces, and other names of patients and resources."""

@@ -95,7 +95,7 @@ def without(resource: Resource, *names: str) -> Resource:
 
 
 IN, OUT, OPEN = "included", "excluded", "unknown"
-MR = {"modality": {"system": DCM, "code": "MR"}}
+MR = {"uid": "1.2.3", "modality": {"system": DCM, "code": "MR"}}
 
 WINDOW = [
     several("no MRI at all", "dates", [biopsy("b", DAY)], b=(OUT, None)),
@@ -205,7 +205,10 @@ def _not_counted(name: str, kind: str, **elements: Any) -> Case:
 
 
 def _series(*sites: Resource | None) -> list[Resource]:
-    return [MR | ({"bodySite": site} if site else {}) for site in sites]
+    return [
+        MR | {"uid": f"1.2.3.{number}"} | ({"bodySite": site} if site else {})
+        for number, site in enumerate(sites)
+    ]
 
 
 CERTAIN = {"prostate": "certain"}
@@ -215,7 +218,7 @@ IMAGES = [
     _not_counted("ultrasound only", "modality", modality="US"),
     _not_counted("CT only", "modality", modality="CT"),
     one("magnetic resonance beside another modality", "2024-05-01", DAY, IN, "modality",
-        series=[{"modality": {"system": DCM, "code": "SR"}}, *_series(PROSTATE)]),
+        series=[{"uid": "1.2.4", "modality": {"system": DCM, "code": "SR"}}, *_series(PROSTATE)]),
     _not_counted("an MRI of the knee", "body-site", site=KNEE),
     one("an MRI of the pelvis", "2024-05-01", DAY, IN, "body-site", site=PELVIS),
     one("an MRI that states no body site", "2024-05-01", DAY, IN, "body-site", site=None),

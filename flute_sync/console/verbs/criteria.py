@@ -87,9 +87,9 @@ def criteria(
         _read(judging)
         sinks = list(_sinks(opened, question.settings, parquet, html, references=references))
         sinks.append(_told(question.settings, as_csv, as_json, results=not sinks))
-        for history, judged in judging.results():
+        for judged in judging.results():
             for sink in sinks:
-                sink.take(history, judged)
+                sink.take(judged)
         for sink in sinks:
             sink.end(judging.tally)
     if write:
