@@ -19,8 +19,9 @@ from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import newest
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 
+# Ids that FHIR does not allow, such as with an underscore, are found in exports all the same.
 _REFERENCE: Final = re.compile(
-    r"(?:.*/)?([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?"
+    r"(?:.*/)?([A-Z][A-Za-z]{1,63})/([^/\s?#]{1,128})(?:/_history/[^/\s?#]{1,128})?"
 )
 _ORDER: Final = ("versionId", "lastUpdated")
 _STUDY: Final = ("status", "started", "modality", "procedureCode", "description")

@@ -49,7 +49,8 @@ class Asked(Judging):
             self.read(lambda done, total: None)
             results = [one for found in self.results() for one in found.results]
         self.said = {
-            one.biopsy.name: (one.verdict.value, one.study and one.study.name) for one in results
+            one.biopsy.name: (one.verdict.value, one.study.name if one.study else None)
+            for one in results
         }
 
 
@@ -87,7 +88,7 @@ def test_the_cases_on_a_server(fhir: httpx.Client, judge: Callable[..., Asked]) 
         prefix = f"{mark}-{number}-"
         text = json.dumps(case["bundle"]).replace("Patient/p", f"Patient/{prefix}p")
         people = [person(f"{prefix}{name}") for name in ("p1", "p2")]
-        rest = []
+        rest: list[Resource] = []
         for entry in json.loads(text)["entry"]:
             one = {**entry["resource"], "id": prefix + entry["resource"]["id"]}
             (people if one["resourceType"] == "Patient" else rest).append(one)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flute_sync.command_errors import InputMalformed, InputUnreadable, PatientsUnknown
+from flute_sync.criteria_evidence import name_of
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_judging import Judging, Question, listed
 from flute_sync.exports.files import CUT_BYTES, cuts
@@ -32,7 +33,8 @@ def judged(source: Path, **asked: Any) -> tuple[Answer, Judging]:
         judging.read(lambda done, total: None)
         results = [one for found in judging.results() for one in found.results]
     return {
-        one.biopsy.name: (one.verdict.value, one.study and one.study.name) for one in results
+        one.biopsy.name: (one.verdict.value, one.study.name if one.study else None)
+        for one in results
     }, judging
 
 
@@ -163,6 +165,27 @@ def test_bundles_within_bundles_and_lines(tmp_path: Path) -> None:
     file = tmp_path / "b.json"
     file.write_text(json.dumps(patient()) + json.dumps(bundle(inner)))
     assert judged(file)[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("Patient/p1", "Patient/p1"),
+        ("Patient/P/_history/3", "Patient/P"),
+        ("https://x.example/a/b/Patient/p_1", "Patient/p_1"),
+        ("http://Host/Patient/Pat/_history/1", "Patient/Pat"),
+        ("urn:uuid:1", "urn:uuid:1"),
+        ("#p", None),
+        ("Patient", None),
+        ("Patient/", None),
+        ("patient/p1", None),
+        ("Patient?identifier=x|1", None),
+        (5, None),
+        (None, None),
+    ],
+)
+def test_names_at_the_end_of_addresses(address: object, name: str | None) -> None:
+    assert name_of(address) == name
 
 
 HOSTILE = {
