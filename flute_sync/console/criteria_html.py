@@ -71,12 +71,17 @@ class HtmlSink:
         self._lines: list[tuple[bytes, int, Line]] = []
         self._drawn = 0
         self._days: Counter[int] = Counter()
+        self._beyond = 0
 
     def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for number, one in enumerate(judged.results, 1):
             if one.study is not None and one.study.day is not None and one.biopsy.day is not None:
-                self._days[_bin(one.study.day, one.biopsy.day)] += 1
+                between = _between(one.study.day, one.biopsy.day)
+                if FIRST_DAY <= between < LAST_DAY:
+                    self._days[between // BIN_DAYS * BIN_DAYS] += 1
+                else:
+                    self._beyond += 1
             if one.biopsy.day is not None and one.biopsy.day.low != date.min:
                 self._sample(one, number, judged)
 
@@ -144,6 +149,7 @@ class HtmlSink:
             "lines": lines,
             "drawn": self._drawn,
             "bars": self._histogram(),
+            "beyond": self._beyond,
             "ticks": [(_x(day), day) for day in range(FIRST_DAY, LAST_DAY + 1, 365)],
             "left": _LEFT,
             "width": _WIDTH,
@@ -181,12 +187,10 @@ def _relative(day: Interval, biopsy: Interval) -> str:
     return f"{low} days from the biopsy" if low == high else f"{low} to {high} days from the biopsy"
 
 
-def _bin(study: Interval, biopsy: Interval) -> int:
-    """Return the first day of the bin in which the days between two lie, in the middle of both."""
-    between = (study.low.toordinal() + study.high.toordinal()) // 2
-    between -= (biopsy.low.toordinal() + biopsy.high.toordinal()) // 2
-    within = min(max(between, FIRST_DAY), LAST_DAY - 1)
-    return within // BIN_DAYS * BIN_DAYS
+def _between(study: Interval, biopsy: Interval) -> int:
+    """Return the days from a biopsy to a study, from the middle of each."""
+    middles = [(day.low.toordinal() + day.high.toordinal()) // 2 for day in (study, biopsy)]
+    return middles[0] - middles[1]
 
 
 def _x(day: int) -> float:

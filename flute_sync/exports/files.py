@@ -14,8 +14,8 @@ from flute_sync.command_errors import InputUnreadable
 LINES: Final = frozenset({".ndjson", ".jsonl"})
 """Suffixes of files with a resource a line; all others are read as JSON texts."""
 _SUFFIXES: Final = LINES | {".json"}
-CUT_BYTES: Final = 8 * 1024 * 1024
-"""Lines are read in cuts of about this size."""
+CUT_BYTES: Final = 1024 * 1024
+"""Lines are read in cuts of about this size: of small resources it is some ten thousand."""
 
 
 class Cut(NamedTuple):

@@ -21,8 +21,10 @@ from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir_elements import members
 
 _ROWS: Final = 5000
-_ALONE_BYTES: Final = 4 * CUT_BYTES
+ALONE_BYTES: Final = 32 * 1024 * 1024
 """Below this more processes would cost more than they bring."""
+_WHOLE_BYTES: Final = 8 * CUT_BYTES
+"""What is larger is not read as a whole by another process, but here, bit by bit."""
 
 Tell = Callable[[int, int], None]
 """Called with how many bytes were read, and of how many."""
@@ -109,18 +111,18 @@ def load(path: Path, spool: Spool, tell: Tell, group: str | None = None) -> Batc
 
 def _read_all(work: list[Cut], total: int, group: str | None) -> Iterator[tuple[Cut | None, Batch]]:
     processes = len(os.sched_getaffinity(0))
-    if processes == 1 or total < _ALONE_BYTES:
+    if processes == 1 or total < ALONE_BYTES:
         for cut in work:
             yield from _read_here(cut, group)
         return
-    large = [one for one in work if one.bytes > _ALONE_BYTES]
+    large = [one for one in work if one.bytes > _WHOLE_BYTES]
     for cut in large:
         yield from _read_here(cut, group)
-    rest = [one for one in work if one.bytes <= _ALONE_BYTES]
+    rest = [one for one in work if one.bytes <= _WHOLE_BYTES]
     context = get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
     try:
-        yield from _in_order(pool, rest, partial(_whole, group=group), 2 * processes)
+        yield from _in_order(pool, rest, partial(_whole, group=group), 4 * processes)
     except BrokenProcessPool:
         raise FluteSyncError("a process that reads the input was ended") from None
     finally:

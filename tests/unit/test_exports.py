@@ -14,8 +14,9 @@ from flute_sync.command_errors import InputMalformed, InputUnreadable, PatientsU
 from flute_sync.criteria_evidence import name_of
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_judging import Judging, Question, listed
-from flute_sync.exports.files import CUT_BYTES, cuts
+from flute_sync.exports.files import cuts
 from flute_sync.exports.json_text import texts
+from flute_sync.exports.loading import ALONE_BYTES
 from flute_sync.exports.resources import resources
 from flute_sync.exports.spool import Spool
 from tests import criteria_cases
@@ -259,7 +260,7 @@ def test_many_processes_read_the_same(tmp_path: Path) -> None:
     file = ndjson(tmp_path / "x.ndjson", *found)
     with file.open("a", encoding="utf-8") as more:
         more.writelines(line.replace("NAME", f"n{number}") + "\n" for number in range(30))
-    assert file.stat().st_size > 4 * CUT_BYTES
+    assert file.stat().st_size > ALONE_BYTES
     assert judged(file)[0] == {
         f"Procedure/b{number}": ("included", f"ImagingStudy/n{number}") for number in range(30)
     }
