@@ -6,6 +6,7 @@ from typing import Final
 
 from bench import (
     c_store,
+    criteria,
     header,
     import_archive,
     ledger,
@@ -23,6 +24,7 @@ BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "header": header.figures,
     "mapping": mapping.figures,
     "links": links.figures,
+    "criteria": criteria.figures,
     "ledger": ledger.figures,
     "stow_rs": stow_rs.figures,
     "c_store": c_store.figures,

@@ -11,13 +11,15 @@
     │   ├── upload_errors       UploadInterrupted, UploadTooSlow, TooManyUploads
     │   ├── notice_errors       NoticeTooSlow
     │   ├── dimse_errors        StoreInterrupted, StoreTooSlow
-    │   └── auth_errors         TokenUnavailable
+    │   ├── auth_errors         TokenUnavailable
+    │   └── command_errors      SpoolFailed
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── dicom_errors        HeaderError: a DICOM header that cannot be read
     │   ├── dimse_errors        ProtocolViolated, InstanceMismatch, SopClassMismatch,
     │   │                       InstanceUidInvalid, DataSetAbsent
     │   ├── patient_errors      IdentityError: which patient is meant is not certain
-    │   ├── fhir_errors         MappingError, FhirRejected, FhirAmbiguous, FhirGone
+    │   ├── fhir_errors         MappingError, FhirRejected, FhirAmbiguous,
+    │   │                       FhirResultAmbiguous, FhirGone
     │   ├── archive_errors      ArchiveRefused, ArchiveAnswerTooLarge, ArchiveForeignInstance,
     │   │                       ArchiveContextRefused
     │   ├── ledger_errors       StudyUnknown, LedgerRefused
@@ -25,7 +27,8 @@
     │   │                       StudyUidMismatch, RequestRefused
     │   ├── notice_errors       NoticeNotJson, NoticeMalformed, NoticeArchiveUnknown,
     │   │                       NoticeTooLarge, NoticeMediaType
-    │   └── command_errors      InputUnreadable, DemoFailed
+    │   └── command_errors      InputUnreadable, InputMalformed, InputTooLarge, PatientsUnknown,
+    │                           DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
         ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
         ├── auth_errors         TokenRefused
@@ -33,6 +36,7 @@
         │                       FhirInstallClash
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected
+        ├── command_errors      LibraryAbsent
         └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
                                 LedgerUnauthorized, LedgerCorrupt
 

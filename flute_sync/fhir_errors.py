@@ -50,6 +50,13 @@ class FhirAmbiguous(PermanentError):
     hint = "Remove the surplus ImagingStudy on the FHIR server, then `flute-sync retry UID`."
 
 
+class FhirResultAmbiguous(PermanentError):
+    """The FHIR server holds a result of ours more than once."""
+
+    code = "FHIR-RESULT-AMBIGUOUS"
+    hint = "Remove the surplus Group or MeasureReport with our identifier, then run it again."
+
+
 class FhirGone(PermanentError):
     """The resource was deleted on the FHIR server."""
 

@@ -67,7 +67,7 @@ def prostate(
     ):
         return Prostate.YES
     told = {
-        _site(site)
+        body_site(site)
         for series in members(study.get("series"))
         for site in members(series.get("bodySite"))
     }
@@ -76,7 +76,8 @@ def prostate(
     return Prostate.NO if told == {Prostate.NO} else Prostate.POSSIBLE
 
 
-def _site(site: Resource) -> Prostate:
+def body_site(site: Resource) -> Prostate:
+    """Judge one Coding of a body site."""
     code, text = site.get("code"), site.get("display")
     if isinstance(text, str) and _PROSTATE_WORD.search(text):
         return Prostate.YES

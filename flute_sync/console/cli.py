@@ -30,6 +30,7 @@ VERBS: Final = {
     "reconcile": "reconcile",
     "convert": "convert",
     "fhir": "fhir",
+    "criteria": "criteria",
     "ledger": "ledger",
     "demo": "demo",
     "sandbox": "sandbox",

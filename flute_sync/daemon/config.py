@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from flute_sync.completeness import StudySettings
+from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
 from flute_sync.daemon.deriving import DerivedSettings
 from flute_sync.daemon.removal import RemovalSettings
@@ -134,6 +135,7 @@ class Config(BaseSettings):
     imaging_study: ImagingStudySettings = ImagingStudySettings()
     links: LinkSettings = LinkSettings()
     derived: DerivedSettings = DerivedSettings()
+    criteria: CriteriaSettings = CriteriaSettings()
     removal: RemovalSettings = RemovalSettings()
     retry: RetrySettings = RetrySettings()
     sync: SyncSettings = SyncSettings()

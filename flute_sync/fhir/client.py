@@ -125,16 +125,31 @@ class FhirClient:
         """
         return _few(self.pages(resource_type, parameters))
 
-    def pages(self, resource_type: str, parameters: Parameters) -> Iterator[list[Resource]]:
+    def total(self, resource_type: str, parameters: Parameters) -> int | None:
+        """Count by POST what a search matches; None where the server does not say."""
+        form = [*parameters, ("_summary", "count")]
+        body = self._wire.send("search", "POST", f"{resource_type}/_search", form=form).body
+        found = (body or {}).get("total")
+        return found if isinstance(found, int) else None
+
+    def pages(
+        self, resource_type: str, parameters: Parameters, *, exact: bool = False
+    ) -> Iterator[list[Resource]]:
         """Search by POST and yield what matched, page by page.
+
+        Parameters
+        ----------
+        exact
+            Whether decimals keep their precision.
 
         Raises
         ------
         FhirServerError
             The pages lead in a circle, elsewhere, or never end.
         """
-        answer = self._wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
-        for found in self._following(answer.body, resource_type):
+        form, url = parameters, f"{resource_type}/_search"
+        answer = self._wire.send("search", "POST", url, form=form, exact=exact)
+        for found in self._following(answer.body, resource_type, exact=exact):
             yield found.matches
 
     def history(self, resource_type: str, parameters: Parameters) -> Iterator[list[Resource]]:

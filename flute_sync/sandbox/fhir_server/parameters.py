@@ -151,6 +151,13 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Parameter]]] = {
         "subject": _reference("subject"),
     },
     "Library": {**_CANONICAL, "identifier": _token("identifier")},
+    "MeasureReport": {
+        "date": _date("date"),
+        "identifier": _token("identifier"),
+        "patient": _patient("subject"),
+        "status": _token("status"),
+        "subject": _reference("subject"),
+    },
     "Observation": {
         "based-on": _reference("basedOn"),
         "category": _token("category"),

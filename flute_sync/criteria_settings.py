@@ -1,0 +1,18 @@
+"""``[criteria]``: how eligibility criteria are judged; docs/criteria.md says what each means."""
+
+from typing import Literal
+
+from flute_sync.settings import Settings
+
+
+class CriteriaSettings(Settings):
+    """``[criteria]``: how patients are judged by the criterion of FLUTE's study."""
+
+    prostate: Literal["not-contradicted", "certain"] = "not-contradicted"
+    """Which MRIs count. not-contradicted: all but those that positively show another part of the
+    body; certain: only those that positively show the prostate, by body site or by
+    ``links.prostate_procedures`` and ``links.prostate_description``."""
+
+    same_day: Literal["unknown", "include", "exclude"] = "unknown"
+    """What an MRI of the day of the biopsy is, where no times with a zone tell their order.
+    include: before it; exclude: not before it."""

@@ -1,0 +1,181 @@
+"""From a question to judged patients: whom, read from where, by which settings."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from flute_sync.cohort import Tally
+from flute_sync.cohort_resources import group, identifier, measure_report
+from flute_sync.command_errors import PatientsUnknown
+from flute_sync.criteria_evidence import name_of
+from flute_sync.criteria_settings import CriteriaSettings
+from flute_sync.daemon.cohort_reading import CohortReader, members_of
+from flute_sync.daemon.cohort_writing import Outcome, write
+from flute_sync.daemon.config import Config
+from flute_sync.eligibility import CRITERION, Eligibility, Judged, judge
+from flute_sync.exports.loading import load
+from flute_sync.exports.spool import Spool
+from flute_sync.fhir.client import FhirClient, FhirSettings
+from flute_sync.fhir.queries import has_id
+from flute_sync.link_settings import LinkSettings
+
+_LARGEST_LISTING_BYTES: Final = 256 * 1024 * 1024
+Tell = Callable[[int, int | None], None]
+"""Called with how much was read, and of how much: patients of a server, bytes of files."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Parameters
+    ----------
+    source
+        The files to read; None: the FHIR server of ``config``.
+    group
+        ``Group/ID`` of the patients; None: those listed.
+    listed
+        The patients, each ``Patient/ID``; None: all.
+    """
+
+    source: Path | None
+    config: Config | None
+    settings: CriteriaSettings
+    group: str | None = None
+    listed: tuple[str, ...] | None = None
+
+    @property
+    def scope(self) -> str:
+        """Who was judged, in the identifier of what is written back; empty: all."""
+        if self.listed is None:
+            return self.group or ""
+        return f"listed-{sha256(' '.join(sorted(self.listed)).encode()).hexdigest()[:16]}"
+
+
+def listed(path: Path) -> tuple[str, ...]:
+    """Read a list of patients, a line for each, ``Patient/ID`` or ID.
+
+    Raises
+    ------
+    PatientsUnknown
+        It cannot be read, or a line is something else.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_LISTING_BYTES)
+        lines = data.decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise PatientsUnknown(f"{path.name} cannot be read") from None
+    found = dict.fromkeys(_patient(line.strip(), path, at) for at, line in enumerate(lines, 1))
+    found.pop(None, None)
+    return tuple(one for one in found if one is not None)
+
+
+def _patient(line: str, path: Path, at: int) -> str | None:
+    if not line:
+        return None
+    name = line if "/" in line or line.startswith("urn:") else f"Patient/{line}"
+    found = name_of(name)
+    if found is None or not found.startswith(("Patient/", "urn:")):
+        raise PatientsUnknown(f"line {at} of {path.name} names no Patient")
+    return found
+
+
+class Judging:
+    """Reads what a question needs, then judges it, and may write the result back.
+
+    Parameters
+    ----------
+    client
+        Opens the FHIR server.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        spool: Spool,
+        *,
+        client: Callable[[FhirSettings], FhirClient] = FhirClient,
+    ) -> None:
+        self.question = question
+        self.tally = Tally()
+        self.included: list[str] = []
+        self._spool = spool
+        self._client = client
+        self._chosen: frozenset[str] | None = None
+
+    def read(self, tell: Tell) -> None:
+        """Read the patients.
+
+        Raises
+        ------
+        FluteSyncError
+            The input is not sound, or the server does not serve.
+        """
+        question = self.question
+        if question.source is not None:
+            found = load(question.source, self._spool, tell, question.group)
+            self.tally.without_patient = found.without_patient
+            names = question.listed if question.group is None else found.patients
+        else:
+            names = self._ask(tell)
+        if names is not None:
+            self._chosen = frozenset(self._spool.name(one) for one in names)
+
+    def _ask(self, tell: Tell) -> tuple[str, ...] | list[str] | None:
+        question = self.question
+        config = _config(question)
+        with self._client(config.fhir) as client:
+            client.capabilities()
+            names = question.listed
+            if question.group is not None:
+                names = tuple(dict.fromkeys(members_of(client, question.group)))
+            asked = None if names is None else [one for one in names if _is_on_server(one)]
+            CohortReader(client, workers=config.sync.workers).load(self._spool, tell, asked)
+        return names
+
+    def results(self) -> Iterator[Judged]:
+        """Yield all patients, in the order of their names, and count them."""
+        links = self.question.config.links if self.question.config else LinkSettings()
+        for history in self._spool.histories(self._chosen):
+            judged = judge(history, self.question.settings, links)
+            self.tally.add(history, judged)
+            if any(one.verdict is Eligibility.INCLUDED for one in judged.results):
+                self.included.append(history.patient)
+            yield judged
+        if self._chosen is not None:
+            self.tally.absent = len(self._chosen) - self.tally.patients
+
+    def write(self, now: datetime) -> list[tuple[str, Outcome]]:
+        """Write Group and MeasureReport; return what became of each.
+
+        Raises
+        ------
+        FluteSyncError
+            The server does not take them.
+        """
+        config = _config(self.question)
+        key = identifier(config.identifier_system, self.question.scope)
+        report = measure_report(
+            key,
+            self.tally,
+            measure=f"{config.fhir.base_url.rstrip('/')}/Measure/{CRITERION}",
+            written=now,
+            subject=self.question.group,
+        )
+        with self._client(config.fhir) as client:
+            return [write(client, one) for one in (group(key, self.included), report)]
+
+
+def _config(question: Question) -> Config:
+    if question.config is None:
+        raise ValueError("a question to a server needs settings")
+    return question.config
+
+
+def _is_on_server(name: str) -> bool:
+    kind, _, found = name.partition("/")
+    return kind == "Patient" and has_id({"id": found})

@@ -1,0 +1,188 @@
+"""What the criteria need of the patients of a FHIR server: batch by batch, several at once.
+
+References
+----------
+FHIR R4 search.html, patient.html#links, group.html.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from typing import Final, TypeVar
+
+from flute_sync.bundle import Resource
+from flute_sync.command_errors import PatientsUnknown
+from flute_sync.criteria_evidence import piece, replaced_by
+from flute_sync.errors import TransientError
+from flute_sync.exports.loading import group_members
+from flute_sync.exports.spool import Row, Spool, row
+from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.queries import Parameters
+from flute_sync.fhir_elements import own_reference
+from flute_sync.fhir_errors import FhirGone
+from flute_sync.flute_variables import CODES
+
+BATCH: Final = 50
+"""Patients asked for at once."""
+_PAGE: Final = ("_count", "200")
+_STUDIES: Final = ("_count", "50")  # each may be large
+_ATTEMPTS: Final = 5
+_FIRST_WAIT: Final = timedelta(seconds=1)
+_LONGEST_WAIT: Final = timedelta(minutes=1)
+_MOST_ROUNDS: Final = 8
+
+Tell = Callable[[int, int | None], None]
+"""Called with how many patients were read, and of how many."""
+Found = tuple[list[Row], list[tuple[str, str]], int]
+"""Pieces, names that lead to other names, and how many patients it was."""
+_T = TypeVar("_T")
+
+
+def members_of(client: FhirClient, group: str) -> list[str]:
+    """Return the Patients of a ``Group/ID``.
+
+    Raises
+    ------
+    PatientsUnknown
+        The server does not hold it.
+    """
+    try:
+        found = client.read("Group", group.partition("/")[2])
+    except FhirGone:
+        found = None
+    if found is None:
+        raise PatientsUnknown(f"{group} is not on the FHIR server")
+    return group_members(found)
+
+
+class CohortReader:
+    """Reads patients into a spool.
+
+    Parameters
+    ----------
+    workers
+        How many batches are asked for at once.
+    wait
+        Waits so long before what failed is tried again.
+    """
+
+    def __init__(
+        self,
+        client: FhirClient,
+        *,
+        workers: int,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._workers = workers
+        self._wait = wait
+
+    def load(self, spool: Spool, tell: Tell, chosen: Sequence[str] | None) -> None:
+        """Read all patients, or those chosen, each a ``Patient/ID``.
+
+        Raises
+        ------
+        FluteSyncError
+            The server did not answer, again and again, or refuses.
+        """
+        batches: Iterable[Callable[[], Found]]
+        if chosen is None:
+            total = self._patiently(lambda: self._client.total("Patient", []))
+            pages = self._client.pages("Patient", [_PAGE])
+            found = (part for page in pages for part in _parts(page))
+            batches = (partial(self._patients, part) for part in found)
+        else:
+            total = len(chosen)
+            batches = (partial(self._chosen, part) for part in _parts(chosen))
+        done = 0
+        for rows, aliases, patients in self._in_order(batches):
+            spool.add(rows, aliases)
+            done += patients
+            tell(done, total)
+
+    def _in_order(self, batches: Iterable[Callable[[], Found]]) -> Iterator[Found]:
+        """Keep a few batches in work, and no more: what was read would pile up."""
+        waiting: deque[Future[Found]] = deque()
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="criteria")
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(self._patiently, batch))
+                if len(waiting) > 2 * self._workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        wait = _FIRST_WAIT
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return ask()
+            except TransientError as error:
+                asked_for = error.retry_after or wait
+                self._wait(min(asked_for, _LONGEST_WAIT).total_seconds())
+                wait *= 2
+        return ask()
+
+    # -- one batch ---------------------------------------------------------------------------
+
+    def _chosen(self, names: Sequence[str]) -> Found:
+        """Read patients with those into whom they were merged, and who were merged into them."""
+        known: dict[str, Resource] = {}
+        asked: set[str] = set()
+        wanted = set(names)
+        for _ in range(_MOST_ROUNDS):
+            new = sorted(wanted - asked)
+            if not new:
+                break
+            asked |= set(new)
+            ids = ",".join(one.partition("/")[2] for one in new)
+            found = self._search("Patient", [("_id", ids), _PAGE])
+            found += self._search("Patient", [("link", ",".join(new)), _PAGE])
+            for one in found:
+                known |= {name: one for name in [own_reference(one)] if name is not None}
+            wanted |= {name for name, one in known.items() if replaced_by(one) in asked}
+            wanted |= {other for one in known.values() if (other := replaced_by(one)) is not None}
+        rows, aliases, _ = self._patients([one for name, one in known.items() if name in wanted])
+        return rows, aliases, len(names)
+
+    def _patients(self, patients: Sequence[Resource]) -> Found:
+        names = [name for one in patients if (name := own_reference(one)) is not None]
+        aliases = [
+            (name, other)
+            for one in patients
+            if (name := own_reference(one)) is not None and (other := replaced_by(one)) is not None
+        ]
+        rows = list(_rows(patients))
+        for kind, parameters in _questions(names) if names else ():
+            if self._client.types is None or kind in self._client.types:
+                for page in self._client.pages(kind, parameters, exact=kind == "Procedure"):
+                    rows += _rows(page)
+        return rows, aliases, len(patients)
+
+    def _search(self, kind: str, parameters: Parameters) -> list[Resource]:
+        return [one for page in self._client.pages(kind, parameters) for one in page]
+
+
+def _questions(names: Sequence[str]) -> Iterator[tuple[str, Parameters]]:
+    patient = ("patient", ",".join(names))
+    yield "ImagingStudy", [patient, _STUDIES]
+    for kind in ("Procedure", "Observation"):
+        codes = [f"{code.system}|{code.code}" for of, code in CODES.values() if of == kind]
+        yield kind, [patient, ("code", ",".join(codes)), _PAGE]
+    yield "FamilyMemberHistory", [patient, _PAGE]
+
+
+def _rows(resources: Iterable[Resource]) -> Iterator[Row]:
+    return (row(found) for one in resources if (found := piece(one)) is not None)
+
+
+def _parts(whole: Sequence[_T]) -> Iterator[list[_T]]:
+    rest = iter(whole)
+    while part := list(islice(rest, BATCH)):
+        yield part

@@ -1,0 +1,93 @@
+"""Which files an export has, and how they are cut into pieces of bounded size.
+
+References
+----------
+FHIR Bulk Data Access 2.0.0, export; FHIR R4 bundle.html, json.html.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from flute_sync.command_errors import InputUnreadable
+
+LINES: Final = frozenset({".ndjson", ".jsonl"})
+"""Suffixes of files with a resource a line; all others are read as JSON texts."""
+_SUFFIXES: Final = LINES | {".json"}
+CUT_BYTES: Final = 1024 * 1024
+"""Lines are read in cuts of about this size: of small resources it is some ten thousand."""
+
+
+class Cut(NamedTuple):
+    """The lines of a file that begin from ``start`` on, before ``end``; a JSON file is one cut."""
+
+    path: Path
+    start: int
+    end: int
+
+    @property
+    def bytes(self) -> int:
+        """How much it is to read."""
+        return self.end - self.start
+
+    @property
+    def is_lines(self) -> bool:
+        """Whether each line is a resource."""
+        return self.path.suffix.lower() in LINES
+
+
+def files(path: Path) -> list[Path]:
+    """Return a file, or the ``.json``, ``.ndjson`` and ``.jsonl`` files of a folder, sorted.
+
+    Raises
+    ------
+    InputUnreadable
+        There is nothing to read.
+    """
+    try:
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise InputUnreadable("no such file or folder")
+        inside = (one for one in path.rglob("*") if one.suffix.lower() in _SUFFIXES)
+        found = sorted(one for one in inside if one.is_file())
+    except OSError as error:
+        raise InputUnreadable(error.strerror or "") from error
+    if not found:
+        raise InputUnreadable("the folder holds no .json, .ndjson or .jsonl file")
+    return found
+
+
+def cuts(paths: list[Path], size_bytes: int = CUT_BYTES) -> Iterator[Cut]:
+    """Cut files.
+
+    Raises
+    ------
+    InputUnreadable
+        One cannot be looked at.
+    """
+    for path in paths:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise InputUnreadable(f"{path.name}: {error.strerror}") from error
+        whole = Cut(path, 0, size)
+        if not whole.is_lines:
+            yield whole
+            continue
+        for start in range(0, size, size_bytes):
+            yield Cut(path, start, min(start + size_bytes, size))
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises
+    ------
+    InputUnreadable
+        It cannot be.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputUnreadable(f"{path.name}: {error.strerror}") from error

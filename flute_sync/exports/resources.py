@@ -1,0 +1,130 @@
+"""The resources of a cut of an export, each with the name by which others refer to it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import orjson
+
+from flute_sync.command_errors import InputMalformed, InputTooLarge, InputUnreadable
+from flute_sync.criteria_evidence import name_of
+from flute_sync.errors import FluteSyncError
+from flute_sync.exports.files import Cut, opened
+from flute_sync.exports.json_text import DECODER, LARGEST_RESOURCE_CHARACTERS, texts
+from flute_sync.fhir_elements import own_reference
+
+Resource = Mapping[str, Any]
+_MOST_NESTED: Final = 8
+_UNSURE: Final = object()
+
+
+class Named(NamedTuple):
+    """A resource; ``name`` is ``Type/id``, ``alias`` another name that its Bundle gives it."""
+
+    resource: Resource
+    name: str
+    alias: str | None = None
+
+
+def resources(cut: Cut) -> Iterator[Named]:
+    """Read a cut; Bundles are opened, within Bundles too.
+
+    Raises
+    ------
+    InputUnreadable, InputMalformed, InputTooLarge
+        It cannot be read, is no JSON, or holds something that is no resource. What is damaged is
+        never left out: who lost an MRI by it would be excluded.
+    """
+    with opened(cut.path) as file:
+        try:
+            read = _lines(file, cut) if cut.is_lines else _texts(file)
+            yield from read
+        except OSError as error:
+            raise InputUnreadable(f"{cut.path.name}: {error.strerror}") from error
+        except _Unfit as error:
+            raise error.kind(f"{cut.path.name}, {error.where}: {error.why}") from None
+        except (InputMalformed, InputTooLarge) as error:
+            raise type(error)(f"{cut.path.name}: {error.detail}") from None
+
+
+class _Unfit(Exception):
+    def __init__(self, kind: type[FluteSyncError], where: str, why: str) -> None:
+        self.kind, self.where, self.why = kind, where, why
+
+
+def _lines(file: BinaryIO, cut: Cut) -> Iterator[Named]:
+    at = cut.start
+    if at:
+        file.seek(at - 1)
+        at += len(_line(file, at)) - 1  # the line that began before this cut is another's
+    while at < cut.end:
+        line = _line(file, at)
+        if not line:
+            return
+        stripped = line.strip().removeprefix(b"\xef\xbb\xbf")
+        if stripped:
+            where = f"the line at byte {at}"
+            yield from _named(_loads(stripped, where), where, 0)
+        at += len(line)
+
+
+def _line(file: BinaryIO, at: int) -> bytes:
+    line = file.readline(LARGEST_RESOURCE_CHARACTERS + 1)
+    if len(line) > LARGEST_RESOURCE_CHARACTERS:
+        raise _Unfit(InputTooLarge, f"the line at byte {at}", "a resource")
+    return line
+
+
+def _loads(line: bytes, where: str) -> object:
+    try:
+        found = _fast(line)
+        return DECODER.decode(line.decode("utf-8")) if found is _UNSURE else found
+    except (ValueError, RecursionError):
+        raise _Unfit(InputMalformed, where, "it is not JSON in UTF-8") from None
+
+
+def _fast(line: bytes) -> object:
+    """Read a line, unless its digits matter, or it may be JSON that orjson does not take."""
+    try:
+        return _UNSURE if b"performedAge" in line else orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _UNSURE
+
+
+def _texts(file: BinaryIO) -> Iterator[Named]:
+    for number, text in enumerate(texts(file), 1):
+        where, count = f"JSON text {number}", 0
+        for part in text:
+            if set(part) == {"entry"}:
+                count += 1
+                yield from _entry(part["entry"], f"entry {count} of {where}", 0)
+            elif part.get("resourceType") != "Bundle":
+                yield from _named(part, where, 0)
+
+
+def _named(resource: object, where: str, depth: int, address: str | None = None) -> Iterator[Named]:
+    kind = resource.get("resourceType") if isinstance(resource, dict) else None
+    if not isinstance(resource, dict) or not isinstance(kind, str):
+        raise _Unfit(InputMalformed, where, "it is no FHIR resource")
+    if kind == "Bundle":
+        entries = resource.get("entry", [])
+        if depth >= _MOST_NESTED or not isinstance(entries, list):
+            raise _Unfit(InputMalformed, where, "a Bundle in it is malformed")
+        for number, entry in enumerate(entries, 1):
+            yield from _entry(entry, f"entry {number} of {where}", depth + 1)
+        return
+    stated = name_of(address)
+    own = own_reference(resource)
+    if not all(one is None or one.isprintable() for one in (stated, own)):
+        raise _Unfit(InputMalformed, where, "its id holds what no id may")
+    alias = stated if stated is not None and own is not None and stated != own else None
+    yield Named(resource, own or stated or f"{kind} without an id ({where})", alias)
+
+
+def _entry(entry: object, where: str, depth: int) -> Iterator[Named]:
+    if not isinstance(entry, dict):
+        raise _Unfit(InputMalformed, where, "it is no entry of a Bundle")
+    if "resource" in entry:
+        address = entry.get("fullUrl")
+        yield from _named(
+            entry["resource"], where, depth, address if isinstance(address, str) else None
+        )
