@@ -11,6 +11,7 @@
     │   ├── upload_errors       UploadInterrupted, UploadTooSlow, TooManyUploads
     │   ├── notice_errors       NoticeTooSlow
     │   ├── dimse_errors        StoreInterrupted, StoreTooSlow
+    │   ├── fetch_errors        InstanceTruncated, AnswerMalformed
     │   └── auth_errors         TokenUnavailable
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── dicom_errors        HeaderError: a DICOM header that cannot be read
@@ -25,6 +26,8 @@
     │   │                       StudyUidMismatch, RequestRefused
     │   ├── notice_errors       NoticeNotJson, NoticeMalformed, NoticeArchiveUnknown,
     │   │                       NoticeTooLarge, NoticeMediaType
+    │   ├── fetch_errors        SelectorUnusable, StudyNotRetrievable, WrongInstance,
+    │   │                       InstanceAbsent, CountMismatch, InstanceTooLarge, NotRendered
     │   └── command_errors      InputUnreadable, DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
         ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
@@ -32,6 +35,7 @@
         ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected
+        ├── fetch_errors        EndpointUnknown, FolderUnusable, FolderBusy
         └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
                                 LedgerUnauthorized, LedgerCorrupt
 

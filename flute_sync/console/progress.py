@@ -67,10 +67,12 @@ class Display:
     ----------
     bar
         Of a terminal; None writes lines.
+    unit
+        What is counted.
     """
 
-    def __init__(self, what: str, bar: Any | None) -> None:
-        self._what, self._bar = what, bar
+    def __init__(self, what: str, bar: Any | None, unit: str = "studies") -> None:
+        self._what, self._bar, self._unit = what, bar, unit
         self._gauge = Gauge()
         self._said_at: float | None = None
         self._waiting_for: str | None = None
@@ -98,14 +100,14 @@ class Display:
         said = self._gauge.sentence(done, total)
         if self._waiting_for:
             said = f"waiting for {self._waiting_for}"
-        return f"{self._what}: {done:,}{of} studies{', ' if said else ''}{said}"
+        return f"{self._what}: {done:,}{of} {self._unit}{', ' if said else ''}{said}"
 
 
 @contextmanager
-def display(what: str) -> Iterator[Display]:
+def display(what: str, unit: str = "studies") -> Iterator[Display]:
     """Show progress while the block lasts."""
     if not sys.stderr.isatty():
-        yield Display(what, None)
+        yield Display(what, None, unit)
         return
     with click.progressbar(
         _nothing(),
@@ -116,7 +118,7 @@ def display(what: str) -> Iterator[Display]:
         item_show_func=lambda said: said,
         file=sys.stderr,
     ) as bar:
-        yield Display(what, bar)
+        yield Display(what, bar, unit)
 
 
 def _nothing() -> Iterator[str]:
