@@ -17,8 +17,8 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -97,21 +97,20 @@ class Folder:
         file = self._own / "key"
         with _said():
             if not file.exists():
-                with self.writing() as (stream, temporary):
-                    stream.write(secrets.token_bytes(_KEY_BYTES))
-                    _settle(stream, temporary, file)
+                with self.writing() as writing:
+                    writing.stream.write(secrets.token_bytes(_KEY_BYTES))
+                    writing.settle(file)
             return file.read_bytes()
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[tuple[BinaryIO, Path]]:
-        """Give a file that vanishes unless it is moved to its place."""
+    def writing(self) -> Iterator["Writing"]:
+        """Give a file that vanishes unless it was handed on."""
         with _said():
-            temporary = self._temporary / secrets.token_hex(8)
+            writing = Writing(self._temporary / secrets.token_hex(8))
             try:
-                with _private(temporary, "xb") as stream:
-                    yield stream, temporary
+                yield writing
             finally:
-                temporary.unlink(missing_ok=True)
+                writing.drop()
 
     def study(self, name: str) -> "StudyFolder":
         """Open the folder of a study."""
@@ -119,12 +118,12 @@ class Folder:
 
     def write_checksums(self) -> None:
         """Write the checksums of all that the folder holds, one study in memory at a time."""
-        with self.writing() as (stream, temporary):
+        with self.writing() as writing:
             for journal in sorted(self.root.glob(f"sub-*/ses-*/{JOURNAL}")):
                 where = journal.parent.relative_to(self.root).as_posix()
                 for kept in sorted(read_journal(journal).values(), key=lambda one: one.file):
-                    stream.write(f"{kept.sha256}  {where}/{kept.file}\n".encode())
-            _settle(stream, temporary, self.root / CHECKSUMS)
+                    writing.stream.write(f"{kept.sha256}  {where}/{kept.file}\n".encode())
+            writing.settle(self.root / CHECKSUMS)
 
 
 class StudyFolder:
@@ -167,20 +166,64 @@ class StudyFolder:
         )
         return {one.sop_instance_uid for one in of_it if self.has(one.file, again=again)}
 
-    def keep(self, stream: BinaryIO, temporary: Path, kept: Kept) -> None:
-        """Give a verified file its name, and write down that it is there."""
+    def keep(self, verified: Sequence[tuple["Writing", Kept]]) -> None:
+        """Give verified files their names, and write down that they are there."""
+        if not verified:
+            return
         with _said():
-            place = self.path / kept.file
-            for folder in (self.path.parent, self.path, place.parent):
-                folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
-            _settle(stream, temporary, place)
-            state = place.stat()
-            line = asdict(kept) | {"size_bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+            lines = []
+            for writing, kept in verified:
+                place = self.path / kept.file
+                for folder in (self.path.parent, self.path, place.parent):
+                    folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+                state = writing.settle(place)
+                size, modified = state.st_size, state.st_mtime_ns
+                lines.append(replace(kept, size_bytes=size, modified_ns=modified))
             with self._lock, _private(self.path / JOURNAL, "ab") as journal:
-                # A line that a crash cut off is ended first, so that this one can be read.
+                # A line that a crash cut off is ended first, so that these can be read.
                 journal.write(b"" if _ends_well(self.path / JOURNAL) else b"\n")
-                journal.write(orjson.dumps(line) + b"\n")
-                self._kept[kept.file] = Kept(**line)
+                journal.writelines(orjson.dumps(line) + b"\n" for line in lines)
+                self._kept.update((line.file, line) for line in lines)
+
+
+class Writing:
+    """A private file without a name yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.stream = _private(path, "xb")
+        self.is_handed_on = False
+
+    def hand_on(self) -> "Writing":
+        """Leave it to another to settle or drop it; the disk may begin to write it.
+
+        Files of a batch that are on their way to the disk together are waited for once.
+        """
+        self.is_handed_on = True
+        self.stream.flush()
+        os.posix_fadvise(self.stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        self.stream.close()
+        return self
+
+    def settle(self, place: Path) -> os.stat_result:
+        """Wait until it is on the disk, and give it its name."""
+        self.stream.close()
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+            state = os.fstat(file.fileno())
+        self._path.replace(place)
+        return state
+
+    def drop(self) -> None:
+        """Remove what was neither settled nor handed on."""
+        if not self.is_handed_on:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove it where it is not settled."""
+        with contextlib.suppress(OSError):  # what was not written need not be flushed
+            self.stream.close()
+        self._path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -192,13 +235,12 @@ def written(path: Path) -> Iterator[BinaryIO]:
     FolderUnusable
     """
     with _said():
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        writing = Writing(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
         try:
-            with _private(temporary, "xb") as stream:
-                yield stream
-                _settle(stream, temporary, path)
+            yield writing.stream
+            writing.settle(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            writing.remove()
 
 
 def read_journal(path: Path) -> dict[str, Kept]:
@@ -221,12 +263,6 @@ def _private(path: Path, mode: str) -> BinaryIO:
 
 def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, _PRIVATE)
-
-
-def _settle(stream: BinaryIO, temporary: Path, place: Path) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-    temporary.replace(place)
 
 
 def _ends_well(path: Path) -> bool:

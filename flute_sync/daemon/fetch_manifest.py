@@ -9,7 +9,7 @@ import orjson
 from flute_sync.daemon.fetch_choice import Choice, split
 from flute_sync.daemon.fetch_patience import Patience
 from flute_sync.daemon.fetch_places import Places
-from flute_sync.daemon.fetch_report import Missed, Report
+from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused
 from flute_sync.errors import FluteSyncError
 from flute_sync.retrieval import WantedSeries, WantedStudy, of_modalities
@@ -34,7 +34,7 @@ def write_manifest(
     report = Report()
     for one in studies:
         if isinstance(one, tuple):
-            report.miss(Missed(one[1].study_instance_uid, None, None, one[1]))
+            report.miss(one[1], one[1].study_instance_uid)
             continue
         study = of_modalities(one, choice.modalities)
         report.add(studies=1)
@@ -42,8 +42,7 @@ def write_manifest(
             try:
                 parts = _wanted(study, series, choice, places, patience)
             except FluteSyncError as error:
-                missed = Missed(study.uid, series.uid, None, error)
-                report.miss(missed, series.expected or 1)
+                report.miss(error, study.uid, series.uid, files=series.expected or 1)
                 continue
             report.add(series=len(parts), known=sum(part.expected or 0 for part in parts))
             for line in lines(replace(study, series=tuple(parts))):

@@ -13,7 +13,6 @@ from typing import Final
 from flute_sync.archive_errors import ArchiveRefused
 from flute_sync.daemon.fetch_folder import Kept, StudyFolder
 from flute_sync.daemon.fetch_parts import IncomingPicture
-from flute_sync.daemon.fetch_report import Missed
 from flute_sync.daemon.fetch_series import ABSENT, Tools
 from flute_sync.errors import FluteSyncError
 from flute_sync.fetch_errors import InstanceAbsent, NotRendered
@@ -69,8 +68,7 @@ class PictureFetch:
             act = partial(self._fetch, instance, frame, file)
             self.tools.tried(places, act, lambda: self.kept_bytes)
         except FluteSyncError as error:
-            missed = Missed(self.study.uid, self.series.uid, instance.uid, error)
-            self.tools.report.miss(missed)
+            self.tools.report.miss(error, self.study.uid, self.series.uid, instance.uid)
 
     def _fetch(self, instance: WantedInstance, frame: int | None, file: str, place: WadoRs) -> None:
         path = path_of(self.study.uid, self.series.uid, instance.uid)
@@ -78,15 +76,15 @@ class PictureFetch:
         try:
             with (
                 place.picture(path, self.essence) as chunks,
-                self.tools.folder.writing() as (stream, temporary),
+                self.tools.folder.writing() as writing,
             ):
-                incoming = IncomingPicture(stream, self.tools.largest_bytes, self.essence)
+                incoming = IncomingPicture(writing.stream, self.tools.largest_bytes, self.essence)
                 for chunk in chunks:
                     self.tools.patience.check()
                     incoming.feed(chunk)
                 incoming.end()
                 kept = self._kept(instance, frame, file, incoming.sha256)
-                self.into.keep(stream, temporary, kept)
+                self.into.keep([(writing, kept)])
         except ArchiveRefused as error:
             kind = InstanceAbsent if error.status in ABSENT else NotRendered
             raise kind(f"{place.name}: HTTP {error.status}") from error

@@ -1,7 +1,7 @@
 """What a fetch came to: counts, and each instance that did not come, with its reason."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import Any, Final
 
@@ -25,18 +25,9 @@ class Missed:
     study_instance_uid: str | None
     series_instance_uid: str | None
     sop_instance_uid: str | None
-    error: FluteSyncError
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the documented shape."""
-        return {
-            "study_instance_uid": self.study_instance_uid,
-            "series_instance_uid": self.series_instance_uid,
-            "sop_instance_uid": self.sop_instance_uid,
-            "code": self.error.code,
-            "sentence": self.error.sentence,
-            "hint": self.error.hint,
-        }
+    code: str
+    sentence: str
+    hint: str
 
 
 @dataclass
@@ -67,9 +58,16 @@ class Report:
             for name, more in counts.items():
                 setattr(self, name, getattr(self, name) + more)
 
-    def miss(self, missed: Missed, files: int = 1) -> None:
-        """Note what did not come."""
-        error = missed.error
+    def miss(
+        self,
+        error: FluteSyncError,
+        study_uid: str | None,
+        series_uid: str | None = None,
+        uid: str | None = None,
+        files: int = 1,
+    ) -> None:
+        """Note what did not come; the error itself, and all that hangs on it, is let go."""
+        missed = Missed(study_uid, series_uid, uid, error.code, error.sentence, error.hint)
         with self._lock:
             self.failed[error.code] += files
             known = (OperatorError, PermanentError)
@@ -102,7 +100,7 @@ class Report:
             "unlisted": self.unlisted,
             "bytes": self.bytes,
             "failed": dict(self.failed),
-            "missed": [one.as_dict() for one in self.missed],
+            "missed": [asdict(one) for one in self.missed],
             "omitted": max(0, sum(self.failed.values()) - len(self.missed)),
             "error": error and {"code": error.code, "sentence": error.sentence, "hint": error.hint},
         }

@@ -1,16 +1,16 @@
 """One series brought to disk: asked for as a whole, and what is still missing one by one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from flute_sync.archive_errors import ArchiveRefused
-from flute_sync.daemon.fetch_folder import Folder, Kept, StudyFolder
+from flute_sync.daemon.fetch_folder import Folder, Kept, StudyFolder, Writing
 from flute_sync.daemon.fetch_parts import IncomingInstance
 from flute_sync.daemon.fetch_patience import Patience
-from flute_sync.daemon.fetch_report import Missed, Report
+from flute_sync.daemon.fetch_report import Report
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.errors import FluteSyncError, PermanentError, TransientError
 from flute_sync.fetch_errors import (
@@ -28,6 +28,8 @@ from flute_sync.sources.wado_rs import WadoRs
 from flute_sync.study import SeriesAttributes
 
 ABSENT: Final = frozenset({404, 410})
+_BATCH: Final = 64
+_BATCH_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class SeriesFetch:
     into: StudyFolder
     pending: dict[str, WantedInstance] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    verified: list[tuple[Writing, Kept]] = field(default_factory=list)
     kept_bytes: int = 0
 
     def run(self, places: Sequence[WadoRs]) -> None:
@@ -114,23 +117,26 @@ class SeriesFetch:
 
     def _whole(self, place: WadoRs) -> None:
         if self._is_worth_asking_for_whole():
-            for received, keep in self._parts(place, path_of(self.study.uid, self.series.uid)):
-                uid = str(received.instance.sop_instance_uid)
-                if uid in self.pending:
-                    keep(self.pending[uid])
-                elif uid not in self.seen:
-                    self.seen.add(uid)
-                    listed = any(one.uid == uid for one in self.series.instances)
-                    self.tools.report.add(unlisted=not listed)
+            path = path_of(self.study.uid, self.series.uid)
+            self._retrieve(place, path, self._listed, strict=False)
+
+    def _listed(self, received: Received) -> WantedInstance | None:
+        uid = str(received.instance.sop_instance_uid)
+        if uid not in self.pending and uid not in self.seen:
+            self.seen.add(uid)
+            is_listed = any(one.uid == uid for one in self.series.instances)
+            self.tools.report.add(unlisted=not is_listed)
+        return self.pending.get(uid)
 
     def _single(self, instance: WantedInstance, place: WadoRs) -> None:
+        def asked_for(received: Received) -> WantedInstance | None:
+            if received.instance.sop_instance_uid != instance.uid:
+                raise WrongInstance("its SOP Instance UID is another")
+            return self.pending.get(instance.uid)
+
         path = path_of(self.study.uid, self.series.uid, instance.uid)
         try:
-            for received, keep in self._parts(place, path, strict=True):
-                if received.instance.sop_instance_uid != instance.uid:
-                    raise WrongInstance("its SOP Instance UID is another")
-                if instance.uid in self.pending:
-                    keep(instance)
+            self._retrieve(place, path, asked_for)
         except ArchiveRefused as error:
             if error.status in ABSENT:
                 raise InstanceAbsent(f"{place.name}: HTTP {error.status}") from error
@@ -158,68 +164,94 @@ class SeriesFetch:
             self._miss(said, None, max(1, expected - len(self.seen)))
 
     def _all(self, place: WadoRs) -> None:
-        for received, keep in self._parts(place, path_of(self.study.uid, self.series.uid)):
-            instance = received.instance
-            uid = str(instance.sop_instance_uid)
-            if uid not in self.seen:
-                keep(WantedInstance(uid, instance.number))
-                self.seen.add(uid)
+        self._retrieve(place, path_of(self.study.uid, self.series.uid), self._counted)
+
+    def _counted(self, received: Received) -> WantedInstance | None:
+        instance = received.instance
+        uid = str(instance.sop_instance_uid)
+        if uid in self.seen:
+            return None
+        self.seen.add(uid)
+        return WantedInstance(uid, instance.number)
 
     # -- parts -----------------------------------------------------------------------------------
 
-    def _parts(
-        self, place: WadoRs, path: str, *, strict: bool = False
-    ) -> Iterator[tuple[Received, Callable[[WantedInstance], None]]]:
-        """Yield what comes and is whole, and what keeps it.
+    def _retrieve(
+        self,
+        place: WadoRs,
+        path: str,
+        which: Callable[[Received], WantedInstance | None],
+        *,
+        strict: bool = True,
+    ) -> None:
+        """Take the parts of an answer that are whole and wanted.
 
         Parameters
         ----------
+        which
+            Tells what a part is to be kept as, if at all.
         strict
             Whether a part that cannot be used is an error, or passed over for now.
         """
-        pieces = place.instances(path)
-        for piece in pieces:
-            if not isinstance(piece, PartHead):
-                continue
-            with self.tools.folder.writing() as (stream, temporary):
-                incoming = IncomingInstance(
-                    stream, self.tools.largest_bytes, _length(piece), self.tools.reader
-                )
-                self._pour(pieces, incoming)
-                try:
-                    received = self._judged(incoming)
-                except (HeaderError, InstanceTruncated, WrongInstance):
-                    if strict or not self.series.instances:
-                        raise
-                    continue
+        try:
+            with closing(place.instances(path)) as pieces:
+                for piece in pieces:
+                    if not isinstance(piece, PartHead):
+                        continue
+                    with self.tools.folder.writing() as writing:
+                        incoming = self._poured(piece, pieces, writing)
+                        try:
+                            self._keep(writing, incoming, which)
+                        except (HeaderError, InstanceTruncated, WrongInstance):
+                            if strict:
+                                raise
+                    self._settle(only_if_many=True)
+        finally:
+            self._settle()
 
-                def keep(
-                    wanted: WantedInstance,
-                    incoming: IncomingInstance = incoming,
-                    received: Received = received,
-                ) -> None:
-                    self.into.keep(stream, temporary, self._kept(wanted, incoming, received))
-                    self.pending.pop(wanted.uid, None)
-                    self.kept_bytes += incoming.size_bytes
-                    self.tools.report.add(fetched=1, bytes=incoming.size_bytes)
-
-                yield received, keep
-
-    def _pour(self, pieces: Iterator[Piece], incoming: IncomingInstance) -> None:
+    def _poured(
+        self, head: PartHead, pieces: Iterator[Piece], writing: Writing
+    ) -> IncomingInstance:
+        tools = self.tools
+        length = _length(head)
+        incoming = IncomingInstance(writing.stream, tools.largest_bytes, length, tools.reader)
         for piece in pieces:
             if isinstance(piece, PartEnd):
-                return
+                break
             if isinstance(piece, bytes):
-                self.tools.patience.check()
+                tools.patience.check()
                 incoming.feed(piece)
+        return incoming
 
-    def _judged(self, incoming: IncomingInstance) -> Received:
+    def _keep(
+        self,
+        writing: Writing,
+        incoming: IncomingInstance,
+        which: Callable[[Received], WantedInstance | None],
+    ) -> None:
         received = incoming.received()
         if received.study_instance_uid != self.study.uid:
             raise WrongInstance("its Study Instance UID is another")
         if self.series.uid not in (None, received.series_instance_uid):
             raise WrongInstance("its Series Instance UID is another")
-        return received
+        wanted = which(received)
+        if wanted is not None:
+            self.verified.append((writing.hand_on(), self._kept(wanted, incoming, received)))
+            self.pending.pop(wanted.uid, None)
+            self.kept_bytes += incoming.size_bytes
+
+    def _settle(self, *, only_if_many: bool = False) -> None:
+        """Wait for the disk once for many files."""
+        size_bytes = sum(kept.size_bytes for _, kept in self.verified)
+        if only_if_many and len(self.verified) < _BATCH and size_bytes < _BATCH_BYTES:
+            return
+        verified, self.verified = self.verified, []
+        try:
+            self.into.keep(verified)
+        finally:
+            for writing, _ in verified:
+                writing.remove()
+        self.tools.report.add(fetched=len(verified), bytes=size_bytes)
 
     def _kept(self, wanted: WantedInstance, incoming: IncomingInstance, received: Received) -> Kept:
         header = received.instance.header
@@ -249,8 +281,7 @@ class SeriesFetch:
         return f"{folder}/{names.instance(wanted.uid, wanted.number)}.dcm"
 
     def _miss(self, error: FluteSyncError, uid: str | None, files: int = 1) -> None:
-        missed = Missed(self.study.uid, self.series.uid, uid, error)
-        self.tools.report.miss(missed, files)
+        self.tools.report.miss(error, self.study.uid, self.series.uid, uid, files)
 
 
 def _length(head: PartHead) -> int | None:

@@ -15,7 +15,7 @@ from flute_sync.daemon.fetch_folder import Folder, StudyFolder
 from flute_sync.daemon.fetch_patience import Ended, Patience
 from flute_sync.daemon.fetch_pictures import PictureFetch
 from flute_sync.daemon.fetch_places import Places
-from flute_sync.daemon.fetch_report import Missed, Report
+from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused
 from flute_sync.daemon.fetch_series import SeriesFetch, Tools
 from flute_sync.errors import FluteSyncError, OperatorError, PermanentError, TransientError
@@ -96,7 +96,7 @@ class Fetch:
     def _plan(self, studies: Iterable[WantedStudy | Refused]) -> None:
         for one in studies:
             if isinstance(one, tuple):
-                self.report.miss(Missed(one[1].study_instance_uid, None, None, one[1]))
+                self.report.miss(one[1], one[1].study_instance_uid)
                 continue
             study = of_modalities(one, self._choice.modalities)
             self.report.add(studies=1)
@@ -166,8 +166,7 @@ class Fetch:
             places = self._places.of(series.addresses)
             parts = self._split(places, study, series)
         except (EndpointUnknown, PermanentError, TransientError) as error:
-            missed = Missed(study.uid, series.uid, None, error)
-            self.report.miss(missed, series.expected or 1)
+            self.report.miss(error, study.uid, series.uid, files=series.expected or 1)
             return
         for part, frames in parts:
             self.report.add(series=1)

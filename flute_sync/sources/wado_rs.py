@@ -6,7 +6,7 @@ PS3.18 10.4.1.1.1 (instances), 10.4.1.1.3 (rendered), 8.7.3.5 (transfer syntaxes
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Final
@@ -80,7 +80,7 @@ class WadoRs:
             with suppress(HeaderError):
                 yield received_from_json(attributes)
 
-    def instances(self, path: str) -> Iterator[Piece]:
+    def instances(self, path: str) -> Generator[Piece, None, None]:
         """Yield the parts of an answer: of each its head, its data and its end.
 
         Instances come in the transfer syntax in which they are stored.

@@ -189,8 +189,8 @@ def _show(report: Report) -> None:
         click.echo(f"{count:>10,}  failed: {code}")
     for missed in report.missed[:_SHOWN]:
         where = missed.sop_instance_uid or missed.series_instance_uid or missed.study_instance_uid
-        click.echo(f"{where or 'study'}: {missed.error.code}: {missed.error.sentence}", err=True)
-    for hint in dict.fromkeys(one.error.hint for one in report.missed):
+        click.echo(f"{where or 'study'}: {missed.code}: {missed.sentence}", err=True)
+    for hint in dict.fromkeys(one.hint for one in report.missed):
         click.echo(f"  {hint}", err=True)
     if report.error is not None:
         show_error(report.error, as_json=False)
