@@ -17,7 +17,8 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Self
@@ -30,6 +31,7 @@ _PRIVATE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 _KEY_BYTES: Final = 32
 _CHUNK_BYTES: Final = 1 << 20
+_WAITERS: Final = 16
 JOURNAL: Final = "instances.jsonl"
 CHECKSUMS: Final = "SHA256SUMS"
 
@@ -86,6 +88,7 @@ class Folder:
             shutil.rmtree(self._temporary, ignore_errors=True)  # of a run that was killed
             self._temporary.mkdir(mode=_PRIVATE_FOLDER)
             opened.callback(shutil.rmtree, self._temporary, ignore_errors=True)
+            self._disk = opened.enter_context(ThreadPoolExecutor(_WAITERS, "disk"))
             self._opened = opened.pop_all()
         return self
 
@@ -111,6 +114,15 @@ class Folder:
                 yield writing
             finally:
                 writing.drop()
+
+    def written(self, writings: Iterable["Writing"]) -> list[os.stat_result]:
+        """Wait until files are on the disk, many at once: so the disk need not flush for each.
+
+        Raises
+        ------
+        OSError
+        """
+        return list(self._disk.map(Writing.wait, writings))
 
     def study(self, name: str) -> "StudyFolder":
         """Open the folder of a study."""
@@ -172,11 +184,12 @@ class StudyFolder:
             return
         with _said():
             lines = []
-            for writing, kept in verified:
+            states = self._folder.written(writing for writing, _ in verified)
+            for (writing, kept), state in zip(verified, states, strict=True):
                 place = self.path / kept.file
                 for folder in (self.path.parent, self.path, place.parent):
                     folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
-                state = writing.settle(place)
+                writing.name(place)
                 size, modified = state.st_size, state.st_mtime_ns
                 lines.append(replace(kept, size_bytes=size, modified_ns=modified))
             with self._lock, _private(self.path / JOURNAL, "ab") as journal:
@@ -195,24 +208,26 @@ class Writing:
         self.is_handed_on = False
 
     def hand_on(self) -> "Writing":
-        """Leave it to another to settle or drop it; the disk may begin to write it.
-
-        Files of a batch that are on their way to the disk together are waited for once.
-        """
+        """Leave it to another to settle or remove it."""
         self.is_handed_on = True
-        self.stream.flush()
-        os.posix_fadvise(self.stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self.stream.close()
         return self
 
-    def settle(self, place: Path) -> os.stat_result:
-        """Wait until it is on the disk, and give it its name."""
+    def wait(self) -> os.stat_result:
+        """Wait until it is on the disk."""
         self.stream.close()
         with self._path.open("rb") as file:
             os.fsync(file.fileno())
-            state = os.fstat(file.fileno())
+            return os.fstat(file.fileno())
+
+    def name(self, place: Path) -> None:
+        """Give it its name, once it is on the disk."""
         self._path.replace(place)
-        return state
+
+    def settle(self, place: Path) -> None:
+        """Wait until it is on the disk, and give it its name."""
+        self.wait()
+        self.name(place)
 
     def drop(self) -> None:
         """Remove what was neither settled nor handed on."""
