@@ -6,6 +6,7 @@ from typing import Final
 
 from bench import (
     c_store,
+    fetch,
     header,
     import_archive,
     ledger,
@@ -29,6 +30,7 @@ BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "watch": watch.figures,
     "sync": sync.figures,
     "import": import_archive.figures,
+    "fetch": fetch.figures,
 }
 
 

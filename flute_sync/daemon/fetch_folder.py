@@ -209,8 +209,8 @@ class Writing:
 
     def hand_on(self) -> "Writing":
         """Leave it to another to settle or remove it."""
-        self.is_handed_on = True
         self.stream.close()
+        self.is_handed_on = True
         return self
 
     def wait(self) -> os.stat_result:

@@ -220,6 +220,8 @@ class Part10Parser:
             return
         inflated = b""
         while not self.done and (chunk or len(inflated) == _INFLATED_AT_ONCE_BYTES):
+            if self._inflater.eof:
+                return  # what stands behind the end is none of it
             try:
                 inflated = self._inflater.decompress(chunk, _INFLATED_AT_ONCE_BYTES)
             except zlib.error as error:
