@@ -7,6 +7,7 @@ from typing import Final
 from bench import (
     c_store,
     criteria,
+    fetch,
     header,
     import_archive,
     ledger,
@@ -33,6 +34,7 @@ BENCHES: Final[Mapping[str, Callable[[], Iterator[Figure]]]] = {
     "sync": sync.figures,
     "link_sweep": link_sweep.figures,
     "import": import_archive.figures,
+    "fetch": fetch.figures,
 }
 
 

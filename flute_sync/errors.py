@@ -12,6 +12,7 @@
     │   ├── notice_errors       NoticeTooSlow
     │   ├── dimse_errors        StoreInterrupted, StoreTooSlow
     │   ├── auth_errors         TokenUnavailable
+    │   ├── fetch_errors        InstanceTruncated, AnswerMalformed
     │   └── command_errors      SpoolFailed
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── dicom_errors        HeaderError: a DICOM header that cannot be read
@@ -27,6 +28,8 @@
     │   │                       StudyUidMismatch, RequestRefused
     │   ├── notice_errors       NoticeNotJson, NoticeMalformed, NoticeArchiveUnknown,
     │   │                       NoticeTooLarge, NoticeMediaType
+    │   ├── fetch_errors        SelectorUnusable, StudyNotRetrievable, WrongInstance,
+    │   │                       InstanceAbsent, CountMismatch, InstanceTooLarge, NotRendered
     │   └── command_errors      InputUnreadable, InputMalformed, InputTooLarge, PatientsUnknown,
     │                           DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
@@ -37,6 +40,7 @@
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected
         ├── command_errors      LibraryAbsent
+        ├── fetch_errors        EndpointUnknown, FolderUnusable, FolderBusy
         └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
                                 LedgerUnauthorized, LedgerCorrupt
 

@@ -28,6 +28,7 @@ VERBS: Final = {
     "removals": "removals",
     "import": "import_studies",
     "reconcile": "reconcile",
+    "fetch": "fetch",
     "convert": "convert",
     "fhir": "fhir",
     "criteria": "criteria",

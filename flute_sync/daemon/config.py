@@ -25,6 +25,7 @@ from flute_sync.completeness import StudySettings
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
 from flute_sync.daemon.deriving import DerivedSettings
+from flute_sync.daemon.fetch_settings import FetchSettings
 from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.identity import PatientSettings
@@ -139,6 +140,7 @@ class Config(BaseSettings):
     removal: RemovalSettings = RemovalSettings()
     retry: RetrySettings = RetrySettings()
     sync: SyncSettings = SyncSettings()
+    fetch: FetchSettings = FetchSettings()
     console: ConsoleSettings = ConsoleSettings()
     log: LogSettings = LogSettings()
 

@@ -67,12 +67,21 @@ class Part10Parser:
     transfer_syntax_uid
         How a bare data set is written, that comes without preamble and meta group; None for a
         file.
+    whole
+        Walk to the end and keep nothing: whether the data set is whole is all that is asked.
     """
 
-    def __init__(self, settings: HeaderSettings, transfer_syntax_uid: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: HeaderSettings,
+        transfer_syntax_uid: str | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
         self.done = False
         self.encoding = EXPLICIT_LITTLE
         self._settings = settings
+        self._whole = whole
         self._data: Data = b""
         self._pos = 0
         self._ended = False
@@ -196,12 +205,16 @@ class Part10Parser:
         if not self._has(6):
             return False
         self.encoding = sniff(self.encoding, self._data[self._pos : self._pos + 6], 0)
-        self._walker = Walker(
-            self.encoding,
-            _WANTED,
-            self._settings,
-            stop=_FUNCTIONAL_GROUPS,
-            stop_by_class=_stop_by_class,
+        self._walker = (
+            Walker(self.encoding, frozenset(), self._settings)
+            if self._whole
+            else Walker(
+                self.encoding,
+                _WANTED,
+                self._settings,
+                stop=_FUNCTIONAL_GROUPS,
+                stop_by_class=_stop_by_class,
+            )
         )
         self._step = self._data_set
         return True

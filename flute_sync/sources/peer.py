@@ -119,20 +119,8 @@ class Peer:
         request = self._http.build_request(
             "GET", self._base + path, headers={"Accept": self._accept}
         )
-        try:
-            answer = self._http.send(request, stream=True)
-            try:
-                if not answer.is_success:
-                    raise self._failure(answer)
-                yield self._bounded(answer)
-            finally:
-                answer.close()
-        except httpx.HTTPError as error:
-            raise ArchiveUnavailable(f"{self._name}: {what_failed(error)}") from error
-        except TokenUnavailable as error:
-            raise ArchiveUnavailable(f"{self._name}: {error.sentence}") from error
-        except (TokenRefused, SecretUnreadable) as error:
-            raise ArchiveUnauthorized(f"{self._name}: {error.sentence}") from error
+        with answered(self._http, request, self._name) as answer:
+            yield self._bounded(answer)
 
     def _bounded(self, answer: httpx.Response) -> Iterator[bytes]:
         taken, until = 0, self._clock() + self._settings.longest_answer.total_seconds()
@@ -144,16 +132,39 @@ class Peer:
                 raise ArchiveUnavailable(f"{self._name}: its answer does not end")
             yield chunk
 
-    def _failure(self, answer: httpx.Response) -> FluteSyncError:
-        status = answer.status_code
-        said = f"{self._name}: HTTP {status}"
-        if status in _UNAUTHORIZED:
-            return ArchiveUnauthorized(said)
-        if status in _UNAVAILABLE:
-            wait = retry_after(answer.headers, datetime.now(UTC))
-            return ArchiveUnavailable(said, retry_after=wait)
-        if answer.is_redirect:
-            return ArchiveRefused(f"{said}, a redirection; set its final address", status=status)
-        if answer.is_client_error or status in _UNSUPPORTED:
-            return ArchiveRefused(said, status=status)
-        return ArchiveServerError(said)
+
+@contextmanager
+def answered(http: httpx.Client, request: httpx.Request, name: str) -> Iterator[httpx.Response]:
+    """Send a request and give its answer, once it says success; raises as `Peer.objects`.
+
+    What fails while the answer is read is said in the same words.
+    """
+    try:
+        answer = http.send(request, stream=True)
+        try:
+            if not answer.is_success:
+                raise _failure(answer, name)
+            yield answer
+        finally:
+            answer.close()
+    except httpx.HTTPError as error:
+        raise ArchiveUnavailable(f"{name}: {what_failed(error)}") from error
+    except TokenUnavailable as error:
+        raise ArchiveUnavailable(f"{name}: {error.sentence}") from error
+    except (TokenRefused, SecretUnreadable) as error:
+        raise ArchiveUnauthorized(f"{name}: {error.sentence}") from error
+
+
+def _failure(answer: httpx.Response, name: str) -> FluteSyncError:
+    status = answer.status_code
+    said = f"{name}: HTTP {status}"
+    if status in _UNAUTHORIZED:
+        return ArchiveUnauthorized(said)
+    if status in _UNAVAILABLE:
+        wait = retry_after(answer.headers, datetime.now(UTC))
+        return ArchiveUnavailable(said, retry_after=wait)
+    if answer.is_redirect:
+        return ArchiveRefused(f"{said}, a redirection; set its final address", status=status)
+    if answer.is_client_error or status in _UNSUPPORTED:
+        return ArchiveRefused(said, status=status)
+    return ArchiveServerError(said)

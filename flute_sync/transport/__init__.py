@@ -4,6 +4,7 @@ from flute_sync.transport.client import (
     HttpSettings,
     async_client,
     client,
+    download_client,
     exposes_credentials,
     upload_client,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "SmartAuth",
     "async_client",
     "client",
+    "download_client",
     "exposes_credentials",
     "http_date",
     "read_secret",

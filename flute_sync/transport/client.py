@@ -13,6 +13,7 @@ from flute_sync.settings import HttpUrl, PositiveDuration, SecretFile, Settings
 from flute_sync.settings_errors import ConfigurationError, SecretUnreadable
 from flute_sync.transport.auth import OriginAuth, credentials
 from flute_sync.transport.credentials import AuthSettings, NoAuth, is_private
+from flute_sync.transport.download import DownloadTransport
 from flute_sync.transport.secret import secret_path
 from flute_sync.transport.upload import UploadTransport
 
@@ -69,13 +70,7 @@ def client(
         When a certificate or key cannot be used. Requests raise, besides httpx's own errors,
         `TokenUnavailable`, `TokenRefused` and `SecretUnreadable`.
     """
-    anonymous = partial(_plain, settings, transport)
-    source = credentials(settings.auth, base_url, anonymous)
-    opened = anonymous()
-    opened.base_url = httpx.URL(base_url)
-    if source is not None:
-        opened.auth = OriginAuth(source, base_url)
-    return opened
+    return _signing(settings, base_url, transport, transport)
 
 
 def async_client(
@@ -108,9 +103,32 @@ def upload_client(settings: HttpSettings, base_url: str) -> httpx.AsyncClient:
     return async_client(settings, base_url, transport=transport)
 
 
+def download_client(settings: HttpSettings, base_url: str) -> httpx.Client:
+    """Open a client for large answers; otherwise as `client`.
+
+    Through a proxy httpx's own transport does the work, at its price.
+    """
+    transport = None if settings.proxy is not None else DownloadTransport(_tls(settings))
+    return _signing(settings, base_url, None, transport)
+
+
 def exposes_credentials(settings: HttpSettings, base_url: str) -> bool:
     """Tell whether credentials would cross the network in the clear."""
     return not isinstance(settings.auth, NoAuth) and not is_private(base_url)
+
+
+def _signing(
+    settings: HttpSettings,
+    base_url: str,
+    token_transport: httpx.BaseTransport | None,
+    transport: httpx.BaseTransport | None,
+) -> httpx.Client:
+    source = credentials(settings.auth, base_url, partial(_plain, settings, token_transport))
+    opened = _plain(settings, transport)
+    opened.base_url = httpx.URL(base_url)
+    if source is not None:
+        opened.auth = OriginAuth(source, base_url)
+    return opened
 
 
 def _plain(settings: HttpSettings, transport: httpx.BaseTransport | None) -> httpx.Client:

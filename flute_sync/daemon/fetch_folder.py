@@ -1,0 +1,299 @@
+"""The folder that images are fetched into: whole files or none, and what is known of each.
+
+::
+
+    DIR/SHA256SUMS                              of everything, for ``sha256sum --check``
+    DIR/sub-<patient>/ses-<study>/instances.jsonl   what was fetched, a line for each file
+    DIR/.flute-sync/                            the key of the names, and what is being written
+
+A file has its name only once all of it was verified and is on the disk; the line that says so
+comes after. What a line says and the disk does not, or says otherwise, counts as not there.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+import orjson
+
+from flute_sync.fetch_errors import FolderBusy, FolderUnusable
+
+_PRIVATE: Final = 0o600
+_PRIVATE_FOLDER: Final = 0o700
+_KEY_BYTES: Final = 32
+_CHUNK_BYTES: Final = 1 << 20
+_WAITERS: Final = 16
+JOURNAL: Final = "instances.jsonl"
+CHECKSUMS: Final = "SHA256SUMS"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One file as it was verified; ``file`` is relative to its study's folder."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+    modified_ns: int
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    sop_class_uid: str | None = None
+    modality: str | None = None
+    b_value: float | None = None
+    frame: int | None = None
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """Say what the disk refuses, without names of files."""
+    try:
+        yield
+    except OSError as error:
+        raise FolderUnusable(error.strerror or "") from error
+
+
+class Folder:
+    """The root; open while its ``with`` block lasts, for one process at a time.
+
+    Raises
+    ------
+    FolderUnusable, FolderBusy
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._own = root / ".flute-sync"
+        self._temporary = self._own / "tmp"
+        self._opened = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as opened, _said():
+            self.root.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            self._own.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+            lock = opened.enter_context(_private(self._own / "lock", "ab"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FolderBusy() from None
+            shutil.rmtree(self._temporary, ignore_errors=True)  # of a run that was killed
+            self._temporary.mkdir(mode=_PRIVATE_FOLDER)
+            opened.callback(shutil.rmtree, self._temporary, ignore_errors=True)
+            self._disk = opened.enter_context(ThreadPoolExecutor(_WAITERS, "disk"))
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def key(self) -> bytes:
+        """Return the key of this folder's names, made on the first use."""
+        file = self._own / "key"
+        with _said():
+            if not file.exists():
+                with self.writing() as writing:
+                    writing.stream.write(secrets.token_bytes(_KEY_BYTES))
+                    writing.settle(file)
+            return file.read_bytes()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator["Writing"]:
+        """Give a file that vanishes unless it was handed on."""
+        with _said():
+            writing = Writing(self._temporary / secrets.token_hex(8))
+            try:
+                yield writing
+            finally:
+                writing.drop()
+
+    def written(self, writings: Iterable["Writing"]) -> list[os.stat_result]:
+        """Wait until files are on the disk, many at once: so the disk need not flush for each.
+
+        Raises
+        ------
+        OSError
+        """
+        return list(self._disk.map(Writing.wait, writings))
+
+    def study(self, name: str) -> "StudyFolder":
+        """Open the folder of a study."""
+        return StudyFolder(self, self.root / name)
+
+    def write_checksums(self) -> None:
+        """Write the checksums of all that the folder holds, one study in memory at a time."""
+        with self.writing() as writing:
+            for journal in sorted(self.root.glob(f"sub-*/ses-*/{JOURNAL}")):
+                where = journal.parent.relative_to(self.root).as_posix()
+                for kept in sorted(read_journal(journal).values(), key=lambda one: one.file):
+                    writing.stream.write(f"{kept.sha256}  {where}/{kept.file}\n".encode())
+            writing.settle(self.root / CHECKSUMS)
+
+
+class StudyFolder:
+    """The files of one study; for several threads."""
+
+    def __init__(self, folder: Folder, path: Path) -> None:
+        self.path = path
+        self._folder = folder
+        self._lock = threading.Lock()
+        with _said():
+            self._kept = read_journal(path / JOURNAL)
+
+    def has(self, file: str, *, again: bool = False) -> Kept | None:
+        """Return what is known of a file that is there as it was verified.
+
+        Parameters
+        ----------
+        again
+            Read all of it, whatever its size and time say.
+        """
+        kept = self._kept.get(file)
+        if kept is None:
+            return None
+        place = self.path / file
+        with _said():
+            try:
+                state = place.lstat()
+            except FileNotFoundError:
+                return None
+            if (state.st_size, state.st_mtime_ns) == (kept.size_bytes, kept.modified_ns):
+                return kept if not again or _digest(place) == kept.sha256 else None
+            return kept if _digest(place) == kept.sha256 else None
+
+    def of_series(self, series_uid: str | None, *, again: bool = False) -> set[str]:
+        """Return the SOP Instance UIDs of a series, or of the whole study, that are there."""
+        of_it = (
+            one
+            for one in tuple(self._kept.values())
+            if series_uid in (None, one.series_instance_uid) and one.file.endswith(".dcm")
+        )
+        return {one.sop_instance_uid for one in of_it if self.has(one.file, again=again)}
+
+    def keep(self, verified: Sequence[tuple["Writing", Kept]]) -> None:
+        """Give verified files their names, and write down that they are there."""
+        if not verified:
+            return
+        with _said():
+            lines = []
+            states = self._folder.written(writing for writing, _ in verified)
+            for (writing, kept), state in zip(verified, states, strict=True):
+                place = self.path / kept.file
+                for folder in (self.path.parent, self.path, place.parent):
+                    folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+                writing.name(place)
+                size, modified = state.st_size, state.st_mtime_ns
+                lines.append(replace(kept, size_bytes=size, modified_ns=modified))
+            with self._lock, _private(self.path / JOURNAL, "ab") as journal:
+                # A line that a crash cut off is ended first, so that these can be read.
+                journal.write(b"" if _ends_well(self.path / JOURNAL) else b"\n")
+                journal.writelines(orjson.dumps(line) + b"\n" for line in lines)
+                self._kept.update((line.file, line) for line in lines)
+
+
+class Writing:
+    """A private file without a name yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.stream = _private(path, "xb")
+        self.is_handed_on = False
+
+    def hand_on(self) -> "Writing":
+        """Leave it to another to settle or remove it."""
+        self.stream.close()
+        self.is_handed_on = True
+        return self
+
+    def wait(self) -> os.stat_result:
+        """Wait until it is on the disk."""
+        self.stream.close()
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno())
+
+    def name(self, place: Path) -> None:
+        """Give it its name, once it is on the disk."""
+        self._path.replace(place)
+
+    def settle(self, place: Path) -> None:
+        """Wait until it is on the disk, and give it its name."""
+        self.wait()
+        self.name(place)
+
+    def drop(self) -> None:
+        """Remove what was neither settled nor handed on."""
+        if not self.is_handed_on:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove it where it is not settled."""
+        with contextlib.suppress(OSError):  # what was not written need not be flushed
+            self.stream.close()
+        self._path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Give a private file that takes its name once it is whole.
+
+    Raises
+    ------
+    FolderUnusable
+    """
+    with _said():
+        writing = Writing(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
+        try:
+            yield writing.stream
+            writing.settle(path)
+        finally:
+            writing.remove()
+
+
+def read_journal(path: Path) -> dict[str, Kept]:
+    """Read what was kept; a line that is cut off or not ours is passed over."""
+    kept: dict[str, Kept] = {}
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(orjson.JSONDecodeError, TypeError):
+                    one = Kept(**orjson.loads(line))
+                    kept[one.file] = one
+    except FileNotFoundError:
+        pass
+    return kept
+
+
+def _private(path: Path, mode: str) -> BinaryIO:
+    return open(path, mode, opener=_opener)  # type: ignore[return-value]
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, _PRIVATE)
+
+
+def _ends_well(path: Path) -> bool:
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        if not end:
+            return True
+        file.seek(end - 1)
+        return file.read(1) == b"\n"
+
+
+def _digest(path: Path) -> str | None:
+    if path.is_symlink() or not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
