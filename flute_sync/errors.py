@@ -11,7 +11,8 @@
     │   ├── upload_errors       UploadInterrupted, UploadTooSlow, TooManyUploads
     │   ├── notice_errors       NoticeTooSlow
     │   ├── dimse_errors        StoreInterrupted, StoreTooSlow
-    │   └── auth_errors         TokenUnavailable
+    │   ├── auth_errors         TokenUnavailable
+    │   └── console_errors      OpenIdUnavailable
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── dicom_errors        HeaderError: a DICOM header that cannot be read
     │   ├── dimse_errors        ProtocolViolated, InstanceMismatch, SopClassMismatch,
@@ -25,10 +26,13 @@
     │   │                       StudyUidMismatch, RequestRefused
     │   ├── notice_errors       NoticeNotJson, NoticeMalformed, NoticeArchiveUnknown,
     │   │                       NoticeTooLarge, NoticeMediaType
+    │   ├── console_errors      SignInRefused, SignInLimited, RoleLacking, FormRefused,
+    │   │                       PeerRefused, PageAbsent, SearchRefused, OpenIdRefused
     │   └── command_errors      InputUnreadable, DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
         ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
         ├── auth_errors         TokenRefused
+        ├── console_errors      UsersUnusable
         ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected

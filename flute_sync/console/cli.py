@@ -30,6 +30,7 @@ VERBS: Final = {
     "reconcile": "reconcile",
     "convert": "convert",
     "ledger": "ledger",
+    "console-user": "console_user",
     "demo": "demo",
     "sandbox": "sandbox",
 }

@@ -23,7 +23,7 @@ from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.change_feed import probe as probe_feed
 from flute_sync.sources.commitment_lookup import probe as probe_instances
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.http_access import ListenerSettings, is_loopback
+from flute_sync.sources.http_access import AddressSettings, is_loopback
 from flute_sync.sources.orthanc_changes import probe as probe_orthanc
 from flute_sync.sources.store_pacs import probe as probe_pacs
 from flute_sync.sources.store_settings import PacsSettings, StoreScpSettings
@@ -236,7 +236,7 @@ def _answers(probe: Callable[[], None]) -> Verdict:
     return Verdict("", "ok", "Its change feed answers.")
 
 
-def _listener(name: str, settings: ListenerSettings | StoreScpSettings) -> Verdict:
+def _listener(name: str, settings: AddressSettings | StoreScpSettings) -> Verdict:
     """Try the address; a port in use is no error, since the running service uses it."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
