@@ -186,11 +186,12 @@ class Site:
         assert done.returncode == code, done.stderr + done.stdout
         return json.loads(done.stdout)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb to its end."""
+    def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end; `text` is what it reads."""
         return subprocess.run(
             [str(self.program), *arguments, "--config", str(self.config)],
             capture_output=True,
+            input=text,
             text=True,
             timeout=120,
             check=False,
