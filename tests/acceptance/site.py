@@ -65,6 +65,8 @@ def _value(value: object) -> str:
     if isinstance(value, dict):
         inner = ", ".join(f"{json.dumps(name)} = {_value(one)}" for name, one in value.items())
         return f"{{ {inner} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
     return json.dumps(value)
 
 

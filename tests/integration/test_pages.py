@@ -208,6 +208,13 @@ def test_signing_out_ends_the_session_and_needs_a_form_of_ours(with_users: Pages
     assert again.get("/studies").status_code == 303
 
 
+def test_a_form_of_a_session_that_is_over_leads_to_the_sign_in(with_users: Pages) -> None:
+    client = with_users.client()
+    answer = client.post("/studies", data={"uid": "1.2"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/studies")
+    assert client.post("/sign-out", data={}).status_code == 200
+
+
 def test_attempts_are_limited_by_name_and_the_right_password_does_not_help(
     with_users: Pages, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """What the page of one study shows, from its ImagingStudy and from what was judged of it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +18,7 @@ from flute_sync.valuerep import ILLEGAL, uid_problem
 
 MOST_SERIES: Final = 200
 _MOST_MARKS: Final = 60
+_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WITHOUT_PICTURE: Final = frozenset(
     {"SR", "KO", "PR", "DOC", "PLAN", "REG", "FID", "RWV", "RTSTRUCT", "RTPLAN", "RTRECORD", "AU"}
 )
@@ -110,13 +112,20 @@ def drawing(study: Resource, taken: Sequence[LinkRow]) -> Timeline | None:
     started = date_time(study.get("started"))
     if started is not None:
         shown = f"Study {text(study.get('started'), 40)}"
-        marks.append(Mark("this study", started.low, started.high, shown, "study"))
+        day = str(started)
+        marks.append(Mark("This study", day, started.low, started.high, shown, "study"))
     dated = [(interval, row) for row in taken if (interval := _interval(row)) is not None]
     dated.sort(key=lambda pair: (pair[0].low, pair[0].high, pair[1].reference))
     for interval, row in dated[:_MOST_MARKS]:
         title = f"{row.kind} {row.reference}, {interval}: {row.rule}, {row.verdict}"
-        marks.append(Mark(f"{row.kind} {interval}", interval.low, interval.high, title))
+        label = in_words(row.kind)
+        marks.append(Mark(label, str(interval), interval.low, interval.high, title))
     return timeline(marks)
+
+
+def in_words(kind: str) -> str:
+    """Return the kind of a variable as people say it: ``PR_ProstateVolume``, Prostate Volume."""
+    return _WORD.sub(" ", text(kind.removeprefix("PR_"), 40))
 
 
 def _interval(row: LinkRow) -> Interval | None:

@@ -86,6 +86,7 @@ class OpenIdSignIn:
             raise error
         name = text(claims.get(self._settings.name_claim), 80) or text(identity, 80)
         self._shell.audit.signed_in(identity)
+        self._sessions.end(self._shell.cookies.read(request, SESSION) or "")
         response = RedirectResponse(local_path(unquote(following)), status_code=303)
         self._shell.cookies.write(response, SESSION, self._sessions.begin(name, identity))
         return response

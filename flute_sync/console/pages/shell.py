@@ -104,12 +104,9 @@ class Shell:
             person = self.admission.person(request)
             if person is not None:
                 return await handler(request, person)
-            if not is_page or request.method not in ("GET", "HEAD"):
+            if not is_page:
                 return Response(status_code=401)
-            target = quote(
-                request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            )
-            return RedirectResponse(f"/sign-in?next={target}", status_code=303)
+            return RedirectResponse(f"/sign-in?next={quote(_asked(request))}", status_code=303)
 
         return answer
 
@@ -141,6 +138,11 @@ async def with_headers(request: Request, proceed: RequestResponseEndpoint) -> Re
     for name, value in HEADERS.items():
         response.headers[name] = value
     return response
+
+
+def _asked(request: Request) -> str:
+    query = request.url.query if request.method == "GET" else ""
+    return f"{request.url.path}?{query}" if query else request.url.path
 
 
 def local_path(text: str | None) -> str:

@@ -97,6 +97,7 @@ class PasswordSignIn:
             self._shell.audit.refused(error, name)
             return self._form(request, following, error)
         self._shell.audit.signed_in(name)
+        self._sessions.end(self._shell.cookies.read(request, SESSION) or "")
         response = RedirectResponse(following, status_code=303)
         self._shell.cookies.write(response, SESSION, word)
         self._shell.cookies.drop(response, FORM)
@@ -119,8 +120,8 @@ def sign_out(shell: Shell, sessions: Sessions) -> Route:
 
     async def take(request: Request) -> Response:
         person: Person | None = shell.admission.person(request)
-        await shell.form(request, person)
         if person is not None:
+            await shell.form(request, person)
             sessions.end(person.binding)
             shell.audit.signed_out(person.identity)
         response = shell.page(request, "signed_out.html", None)

@@ -36,7 +36,11 @@ _PATIENCE: Final = timedelta(seconds=20)
 _CONNECT: Final = timedelta(seconds=5)
 _LARGEST_BYTES: Final = 64 * 1024 * 1024
 _AT_ONCE: Final = 6
-_ASSETS: Final = {"console.css": "text/css", "copy.js": "text/javascript"}
+_ASSETS: Final = {
+    "console.css": "text/css",
+    "copy.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 
 
 class Site:

@@ -9,7 +9,7 @@ WIDTH: Final = 760
 _LEFT: Final = 190
 _RIGHT: Final = 20
 _TOP: Final = 34
-_ROW: Final = 30
+_ROW: Final = 34
 _MOST_TICKS: Final = 8
 _STEPS: Final = (1, 7, 30, 91, 182, 365, 730, 1826, 3652, 7305, 18262)
 _BEFORE: Final = date(1900, 1, 1)
@@ -22,6 +22,7 @@ class Mark:
     """Something that took place from one day to another; `date.min` and `date.max`: not known."""
 
     label: str
+    day: str
     low: date
     high: date
     title: str
