@@ -27,6 +27,7 @@ from flute_sync.sources.http_access import AddressSettings, is_loopback
 from flute_sync.sources.orthanc_changes import probe as probe_orthanc
 from flute_sync.sources.store_pacs import probe as probe_pacs
 from flute_sync.sources.store_settings import PacsSettings, StoreScpSettings
+from flute_sync.transport.openid_settings import OpenIdSettings
 from flute_sync.transport.secret import read_secret
 
 
@@ -68,6 +69,18 @@ def every_check(config: Config) -> Iterator[Verdict]:
         yield _tried("store_scp", lambda: _associations(config.store_scp))
     if config.console.enabled:
         yield _listener("console", config.console)
+        oidc = config.console.auth.oidc
+        if config.console.auth.mode == "oidc" and oidc is not None:
+            yield _tried("console.auth.oidc", lambda: _openid(oidc))
+
+
+def _openid(settings: OpenIdSettings) -> Verdict:
+    # Few sites need the libraries that check signatures, and they take 10 MB.
+    from flute_sync.transport.openid import OpenIdProvider  # noqa: PLC0415
+
+    with closing(OpenIdProvider(settings, "")) as provider:
+        provider.probe()
+    return Verdict("console.auth.oidc", "ok", "It answers, and its keys can be read.")
 
 
 def _archive_checks(entry: ArchiveEntry, config: Config, *, several: bool) -> Iterator[Verdict]:

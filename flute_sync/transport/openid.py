@@ -121,6 +121,10 @@ class OpenIdProvider:
         """Close the connections."""
         self._http.close()
 
+    def probe(self) -> None:
+        """Read what the provider says of itself, and its keys."""
+        self._key_set(fresh=True)
+
     def address(self, attempt: Attempt) -> str:
         """Return where the browser goes to sign in."""
         url: str = prepare_grant_uri(

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flute_sync.console.pages.users import hash_of, written
+from flute_sync.daemon.checks import every_check
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
@@ -430,7 +431,7 @@ def test_links_are_told_with_dates_rules_and_reasons(
         assert said in page.text
     drawn = page.text.partition("<svg")[2].partition("</svg>")[0]
     assert "Prostate Specific Antigen" in drawn
-    assert "2024-02-20" in drawn
+    assert f"2024-02-20 {TAKEN.rule}" in drawn
     assert "2024-03-01" in drawn
     assert REFUSED.reference not in drawn
     (looked,) = logged(caplog, "console.looked")
@@ -523,3 +524,13 @@ def lying_fhir() -> Iterator[Callable[[Any], str]]:
     yield serve
     for server in running:
         server.stop(timedelta(seconds=1))
+
+
+def test_check_asks_the_provider(oidc: Pages, provider: Provider) -> None:
+    def verdict() -> tuple[str, str | None]:
+        (found,) = [one for one in every_check(oidc.config) if one.check == "console.auth.oidc"]
+        return found.level, found.code
+
+    assert verdict() == ("ok", None)
+    provider.down = True
+    assert verdict() == ("error", "OPENID-UNAVAILABLE")

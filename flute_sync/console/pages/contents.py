@@ -119,7 +119,7 @@ def drawing(study: Resource, taken: Sequence[LinkRow]) -> Timeline | None:
     for interval, row in dated[:_MOST_MARKS]:
         title = f"{row.kind} {row.reference}, {interval}: {row.rule}, {row.verdict}"
         label = in_words(row.kind)
-        marks.append(Mark(label, str(interval), interval.low, interval.high, title))
+        marks.append(Mark(label, f"{interval} {row.rule}", interval.low, interval.high, title))
     return timeline(marks)
 
 

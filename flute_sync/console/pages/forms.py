@@ -1,7 +1,9 @@
 """Forms: read with a bound, and believed only where they come from a page of ours."""
 
+import asyncio
 import hashlib
 import hmac
+from datetime import timedelta
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -12,6 +14,7 @@ from flute_sync.console_errors import FormRefused
 FIELD: Final = "form_token"
 _MOST_BYTES: Final = 16 * 1024
 _MOST_FIELDS: Final = 30
+_PATIENCE: Final = timedelta(seconds=20)
 _OURS: Final = (None, "same-origin", "none")
 
 
@@ -38,17 +41,24 @@ async def fields_of(request: Request, key: bytes, binding: str | None) -> dict[s
         raise FormRefused("not a form")
     if request.headers.get("sec-fetch-site") not in _OURS:
         raise FormRefused("sent by another site")
+    try:
+        async with asyncio.timeout(_PATIENCE.total_seconds()):
+            text = (await _body(request)).decode("utf-8")
+        given = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        raise FormRefused("not readable") from None
+    except TimeoutError:
+        raise FormRefused("it does not end") from None
+    expected = "" if binding is None else token(key, binding)
+    if not expected or not hmac.compare_digest(given.get(FIELD, "").encode(), expected.encode()):
+        raise FormRefused()
+    return given
+
+
+async def _body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MOST_BYTES:
             raise FormRefused("too large")
-    try:
-        text = body.decode("utf-8")
-        given = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
-    except ValueError:
-        raise FormRefused("not readable") from None
-    expected = "" if binding is None else token(key, binding)
-    if not expected or not hmac.compare_digest(given.get(FIELD, "").encode(), expected.encode()):
-        raise FormRefused()
-    return given
+    return bytes(body)

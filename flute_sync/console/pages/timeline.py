@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-WIDTH: Final = 760
-_LEFT: Final = 190
+WIDTH: Final = 860
+_LEFT: Final = 260
 _RIGHT: Final = 20
 _TOP: Final = 34
 _ROW: Final = 34
@@ -19,10 +19,13 @@ _OPEN: Final = timedelta(days=60)
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that took place from one day to another; `date.min` and `date.max`: not known."""
+    """Something that took place from one day to another; `date.min` and `date.max`: not known.
+
+    ``below`` is a second line of its label.
+    """
 
     label: str
-    day: str
+    below: str
     low: date
     high: date
     title: str
