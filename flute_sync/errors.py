@@ -13,6 +13,7 @@
     │   ├── dimse_errors        StoreInterrupted, StoreTooSlow
     │   ├── auth_errors         TokenUnavailable
     │   ├── fetch_errors        InstanceTruncated, AnswerMalformed
+    │   ├── console_errors      OpenIdUnavailable
     │   └── command_errors      SpoolFailed
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── dicom_errors        HeaderError: a DICOM header that cannot be read
@@ -30,11 +31,14 @@
     │   │                       NoticeTooLarge, NoticeMediaType
     │   ├── fetch_errors        SelectorUnusable, StudyNotRetrievable, WrongInstance,
     │   │                       InstanceAbsent, CountMismatch, InstanceTooLarge, NotRendered
+    │   ├── console_errors      SignInRefused, SignInLimited, RoleLacking, FormRefused,
+    │   │                       PeerRefused, PageAbsent, SearchRefused, OpenIdRefused
     │   └── command_errors      InputUnreadable, InputMalformed, InputTooLarge, PatientsUnknown,
     │                           DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
         ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
         ├── auth_errors         TokenRefused
+        ├── console_errors      UsersUnusable
         ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing, FhirInstallRefused,
         │                       FhirInstallClash
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,

@@ -134,6 +134,14 @@ class Event(StrEnum):
     LEDGER_FAILED = "ledger.failed", "The ledger cannot be read or written."
     INTENT_RECOVERED = "intent.recovered", "An upload that did not end is looked up in the archive."
     HTTP_REFUSED = "http.refused", "An HTTP request was refused: credentials, size or shape."
+    CONSOLE_SIGNED_IN = "console.signed_in", "A person signed in to the console; `user` is a mark."
+    CONSOLE_SIGNED_OUT = "console.signed_out", "A person signed out of the console."
+    CONSOLE_REFUSED = (
+        "console.refused",
+        "A person was not admitted to the console's pages; `code` says why.",
+    )
+    CONSOLE_LISTED = "console.listed", "A person looked at a list of so many studies."
+    CONSOLE_LOOKED = "console.looked", "A person looked at the page of a study."
     LIBRARY_ERROR = "library.error", "A library reported an error; `error` says where."
 
 
@@ -171,6 +179,7 @@ FIELDS: Final = frozenset(
         "resource_type",
         "calling_ae_title",
         "reason",
+        "user",
     }
 )
 

@@ -298,10 +298,15 @@ def inside(field: FieldInfo) -> str:
 def keys(model: type[BaseModel]) -> str:
     """Name the settings of a table; those in brackets may be left out."""
     return ", ".join(
-        name if field.is_required() else f"[{name}]"
-        for name, field in model.model_fields.items()
-        if name != "method"
+        key(name, field) for name, field in model.model_fields.items() if name != "method"
     )
+
+
+def key(name: str, field: FieldInfo) -> str:
+    """Name a setting of a table, and what it holds where it is a table too."""
+    found = models(field.annotation)
+    named = f"{name} with {keys(found[0])}" if len(found) == 1 else name
+    return named if field.is_required() else f"[{named}]"
 
 
 def line(key: str, field: FieldInfo) -> str:

@@ -28,9 +28,21 @@ from scripts.markdown import prose, table
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FILE = "systemd/flute-sync.toml"
 BLOCK = re.compile(r"(<!-- begin ([^:\n]+):[^\n]*-->\n).*?(<!-- end \2 -->)", re.DOTALL)
-REFUSED = ("DICOM", "HTTP", "INPUT", "STOW", "STUDY", "LEDGER", "NOTICE", "DIMSE", "FETCH")
+REFUSED = (
+    "CONSOLE",
+    "DICOM",
+    "HTTP",
+    "INPUT",
+    "OPENID",
+    "STOW",
+    "STUDY",
+    "LEDGER",
+    "NOTICE",
+    "DIMSE",
+    "FETCH",
+)
 """Codes of input that is refused at once; other permanent errors hold a study."""
-ANSWERED = ("ARCHIVE", "AUTH", "DICOM", "HTTP", "LEDGER", "NOTICE", "STOW")
+ANSWERED = ("ARCHIVE", "AUTH", "CONSOLE", "DICOM", "HTTP", "LEDGER", "NOTICE", "OPENID", "STOW")
 """Codes that a client of ours can meet in an HTTP answer."""
 
 # -- blocks ----------------------------------------------------------------------------------

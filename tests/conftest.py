@@ -13,7 +13,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from selenium.webdriver import Chrome
 
+from tests.services.chromium import chromium
 from tests.services.dcmqrscp import Dcmqrscp
 from tests.services.dcmtk import dcmtk as run_dcmtk
 from tests.services.hapi import Hapi
@@ -110,6 +112,20 @@ def dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dcmqrscp]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def new_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Chrome]]:
+    """Start Chromiums; the arguments are those of `chromium`."""
+    _require("chromium")
+    with ExitStack() as running:
+
+        def start(**options: Any) -> Chrome:
+            browser = chromium(tmp_path_factory.mktemp("chromium"), **options)
+            running.callback(browser.quit)
+            return browser
+
+        yield start
 
 
 @pytest.fixture(scope="session")

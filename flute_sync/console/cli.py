@@ -33,6 +33,7 @@ VERBS: Final = {
     "fhir": "fhir",
     "criteria": "criteria",
     "ledger": "ledger",
+    "console-user": "console_user",
     "demo": "demo",
     "sandbox": "sandbox",
 }

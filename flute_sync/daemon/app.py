@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.capabilities import required
-from flute_sync.daemon.config import Config, ConsoleSettings
+from flute_sync.daemon.config import Config
 from flute_sync.daemon.hints import INTERVAL as HINTS_INTERVAL
 from flute_sync.daemon.hints import SubscriptionKeeper
 from flute_sync.daemon.http_server import HttpServer, Listener
@@ -93,9 +93,9 @@ class Daemon:
         self._hinted = threading.Event()
 
     @property
-    def console_settings(self) -> ConsoleSettings:
-        """``[console]``, as it was at start."""
-        return self._config.console
+    def config(self) -> Config:
+        """The settings in force."""
+        return self._config
 
     @property
     def pauses(self) -> tuple[Pause, ...]:
@@ -157,7 +157,7 @@ class Daemon:
         self._open.callback(self.ledger.close)
         self.ledger.bind_target(config.fhir.base_url)
         self._fhir = self._open.enter_context(
-            FhirClient(config.fhir, on_request=self._count_request)
+            FhirClient(config.fhir, on_request=self.count_request)
         )
         self._archives = access(config.every_archive, config.header, self._open)
         self._brake = Brake(self.ledger, lambda: self._config.removal, tuple(self._archives))
@@ -180,7 +180,8 @@ class Daemon:
         self._server.start()
         self._warn()
 
-    def _count_request(self, interaction: str, status: int | None) -> None:
+    def count_request(self, interaction: str, status: int | None) -> None:
+        """Count one request to the FHIR server; None: it was not answered."""
         self.stats.request(interaction, "error" if status is None else str(status))
 
     def _probe(self) -> None:

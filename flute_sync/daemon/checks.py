@@ -24,10 +24,11 @@ from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.change_feed import probe as probe_feed
 from flute_sync.sources.commitment_lookup import probe as probe_instances
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.http_access import ListenerSettings, is_loopback
+from flute_sync.sources.http_access import AddressSettings, is_loopback
 from flute_sync.sources.orthanc_changes import probe as probe_orthanc
 from flute_sync.sources.store_pacs import probe as probe_pacs
 from flute_sync.sources.store_settings import PacsSettings, StoreScpSettings
+from flute_sync.transport.openid_settings import OpenIdSettings
 from flute_sync.transport.secret import read_secret
 
 
@@ -69,6 +70,18 @@ def every_check(config: Config) -> Iterator[Verdict]:
         yield _tried("store_scp", lambda: _associations(config.store_scp))
     if config.console.enabled:
         yield _listener("console", config.console)
+        oidc = config.console.auth.oidc
+        if config.console.auth.mode == "oidc" and oidc is not None:
+            yield _tried("console.auth.oidc", lambda: _openid(oidc))
+
+
+def _openid(settings: OpenIdSettings) -> Verdict:
+    # Few sites need the libraries that check signatures, and they take 10 MB.
+    from flute_sync.transport.openid import OpenIdProvider  # noqa: PLC0415
+
+    with closing(OpenIdProvider(settings, "")) as provider:
+        provider.probe()
+    return Verdict("console.auth.oidc", "ok", "It answers, and its keys can be read.")
 
 
 def _archive_checks(entry: ArchiveEntry, config: Config, *, several: bool) -> Iterator[Verdict]:
@@ -242,7 +255,7 @@ def _answers(probe: Callable[[], None]) -> Verdict:
     return Verdict("", "ok", "Its change feed answers.")
 
 
-def _listener(name: str, settings: ListenerSettings | StoreScpSettings) -> Verdict:
+def _listener(name: str, settings: AddressSettings | StoreScpSettings) -> Verdict:
     """Try the address; a port in use is no error, since the running service uses it."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)

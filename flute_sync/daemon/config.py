@@ -24,6 +24,7 @@ from pydantic_settings import (
 from flute_sync.completeness import StudySettings
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
+from flute_sync.daemon.console_settings import ConsoleSettings
 from flute_sync.daemon.deriving import DerivedSettings
 from flute_sync.daemon.fetch_settings import FetchSettings
 from flute_sync.daemon.removal import RemovalSettings
@@ -34,12 +35,11 @@ from flute_sync.link_settings import LinkSettings
 from flute_sync.mapping import ImagingStudySettings
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
-from flute_sync.settings import Port, SecretFile, Settings, TimeZone, Uri
+from flute_sync.settings import SecretFile, Settings, TimeZone, Uri
 from flute_sync.settings_errors import ConfigurationError
 from flute_sync.sources.change_feed import ChangeFeedSettings
 from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.header_settings import HeaderSettings
-from flute_sync.sources.http_access import ListenerSettings
 from flute_sync.sources.orthanc_changes import OrthancChangesSettings
 from flute_sync.sources.qido_rs import QidoRsSettings
 from flute_sync.sources.store_settings import StoreScpSettings
@@ -62,16 +62,6 @@ class SiteSettings(Settings):
     def zone(self) -> ZoneInfo | None:
         """The time zone as a value."""
         return ZoneInfo(self.timezone) if self.timezone else None
-
-
-class ConsoleSettings(ListenerSettings):
-    """``[console]``: where monitors ask /live, /ready and /metrics."""
-
-    enabled: bool = True
-    """Whether to listen."""
-
-    port: Port = 8105
-    """Port to listen on; 0 takes any that is free."""
 
 
 class LogSettings(Settings):

@@ -10,7 +10,7 @@ from flute_sync.daemon.http_server import HEADER_TIMEOUT, Listener, TlsFiles
 from flute_sync.daemon.stats import Stats, counted
 from flute_sync.intake import Intake
 from flute_sync.sources.header import HeaderReader
-from flute_sync.sources.http_access import ListenerSettings
+from flute_sync.sources.http_access import AddressSettings
 from flute_sync.sources.stow_rs import StowRs
 from flute_sync.sources.subscription import SubscriptionHook
 from flute_sync.sources.webhook import Webhook, mounted
@@ -45,7 +45,7 @@ def receivers(
 
 
 def listener(
-    name: str, app: ASGIApp, settings: ListenerSettings, header_timeout: timedelta = HEADER_TIMEOUT
+    name: str, app: ASGIApp, settings: AddressSettings, header_timeout: timedelta = HEADER_TIMEOUT
 ) -> Listener:
     """Serve an application where its settings say."""
     return Listener(
@@ -58,7 +58,7 @@ def listener(
     )
 
 
-def _tls(settings: ListenerSettings) -> TlsFiles | None:
+def _tls(settings: AddressSettings) -> TlsFiles | None:
     if settings.tls is None:
         return None
     key = settings.tls.key_file

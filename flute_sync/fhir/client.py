@@ -165,6 +165,22 @@ class FhirClient:
         for found in self._following(answer.body, resource_type, read=past):
             yield found.matches
 
+    def page(
+        self, resource_type: str, parameters: Parameters, *, next_url: str | None = None
+    ) -> Page:
+        """Search by POST and return one page.
+
+        Parameters
+        ----------
+        next_url
+            Where an earlier page said that this one is; ``parameters`` are in it.
+        """
+        if next_url is None:
+            answer = self._wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
+        else:
+            answer = self._wire.send("search", "GET", next_url)
+        return page(answer.body, resource_type, self.base_url)
+
     def whole(self, resource_type: str, parameters: Parameters) -> list[Resource]:
         """Search by POST and return all that matched and was included; decimals are exact."""
         form, url = parameters, f"{resource_type}/_search"

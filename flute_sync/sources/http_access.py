@@ -33,11 +33,8 @@ class TlsSettings(Settings):
     """PEM key of it, without a passphrase; none: it is in ``cert_file``."""
 
 
-class ListenerSettings(Settings):
-    """Where a listener stands and whom it lets in.
-
-    A host beyond loopback needs ``tls`` and ``auth``, or ``insecure = true``.
-    """
+class AddressSettings(Settings):
+    """Where a listener stands."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on; beyond loopback it needs ``tls`` and ``auth``, or ``insecure``."""
@@ -45,14 +42,26 @@ class ListenerSettings(Settings):
     port: Port
     """Port to listen on; 0 takes any that is free."""
 
-    auth: ListenerAuth = NoAuth()
-    """What clients must show."""
-
     tls: TlsSettings | None = None
     """The certificate by which clients know this service; none: plain HTTP."""
 
     insecure: bool = False
     """Listen beyond loopback although ``tls`` or ``auth`` is lacking."""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only programs of this machine can reach the listener."""
+        return is_loopback(self.host)
+
+
+class ListenerSettings(AddressSettings):
+    """Where a listener stands and whom it lets in.
+
+    A host beyond loopback needs ``tls`` and ``auth``, or ``insecure = true``.
+    """
+
+    auth: ListenerAuth = NoAuth()
+    """What clients must show."""
 
     @model_validator(mode="after")
     def _is_protected(self) -> "ListenerSettings":
@@ -62,11 +71,6 @@ class ListenerSettings(Settings):
                 "a host beyond this machine needs tls and auth, or an explicit insecure = true"
             )
         return self
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only programs of this machine can reach the listener."""
-        return is_loopback(self.host)
 
     @property
     def authenticates(self) -> bool:

@@ -100,12 +100,15 @@ class Peer:
 
     def value(self, path: str) -> object:
         """Return whatever JSON is answered, whole; raises as `objects`."""
-        with self._answer(path) as chunks:
-            body = b"".join(chunks)
         try:
-            return orjson.loads(body)
+            return orjson.loads(self.body(path))
         except orjson.JSONDecodeError:
             raise ArchiveServerError(f"{self._name}: its answer is not JSON") from None
+
+    def body(self, path: str) -> bytes:
+        """Return whatever is answered, whole; raises as `objects`."""
+        with self._answer(path) as chunks:
+            return b"".join(chunks)
 
     def object(self, path: str) -> Json:
         """Return a JSON object; raises as `objects`."""

@@ -65,6 +65,8 @@ def _value(value: object) -> str:
     if isinstance(value, dict):
         inner = ", ".join(f"{json.dumps(name)} = {_value(one)}" for name, one in value.items())
         return f"{{ {inner} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
     return json.dumps(value)
 
 
@@ -186,11 +188,12 @@ class Site:
         assert done.returncode == code, done.stderr + done.stdout
         return json.loads(done.stdout)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb to its end."""
+    def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end; `text` is what it reads."""
         return subprocess.run(
             [str(self.program), *arguments, "--config", str(self.config)],
             capture_output=True,
+            input=text,
             text=True,
             timeout=120,
             check=False,

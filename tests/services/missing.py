@@ -58,6 +58,11 @@ REQUIREMENTS = (
         lambda: all(shutil.which(tool) is not None for tool in ("storescu", "dcmqrscp")),
     ),
     Requirement("postgresql", ("postgresql",), lambda: postgresql_tool("initdb") is not None),
+    Requirement(
+        "chromium",
+        ("chromium", "chromium-driver"),
+        lambda: all(shutil.which(tool) is not None for tool in ("chromium", "chromedriver")),
+    ),
     Requirement("systemd", ("systemd",), lambda: shutil.which("systemd-analyze") is not None),
     Requirement("java", ("default-jdk-headless",), lambda: shutil.which("javac") is not None),
     Requirement("maven", ("maven",), lambda: shutil.which("mvn") is not None),

@@ -8,6 +8,7 @@ import click
 
 from flute_sync.console.opening import load_config, open_ledger
 from flute_sync.console.output import config_option, json_option, show_json
+from flute_sync.console.story import story_of
 from flute_sync.console.verbs.explain import as_dict as explained
 from flute_sync.console.verbs.explain import show as show_links
 from flute_sync.console.verbs.series import as_dicts as series_as_dicts
@@ -30,15 +31,14 @@ def study(study_instance_uid: str, explain: bool, config_path: Path | None, as_j
     """
     uid = StudyInstanceUID(study_instance_uid)
     with open_ledger(load_config(config_path)) as ledger:
-        view = ledger.study_view(uid)
-        links = ledger.links.view(uid)
+        story = story_of(ledger, uid)
         known = ledger.study(uid)
     if as_json:
-        show_json(explained(links) if explain else as_dict(view, known))
+        show_json(explained(story.links) if explain else as_dict(story.study, known))
     elif explain:
-        show_links(links)
+        show_links(story.links)
     else:
-        _show(view)
+        _show(story.study)
         show_series(known)
 
 

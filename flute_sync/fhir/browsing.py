@@ -1,0 +1,126 @@
+"""ImagingStudies as a person searches them: page by page, read only.
+
+References
+----------
+FHIR R4 search.html, imagingstudy.html#search
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from flute_sync.bundle import Resource
+from flute_sync.console_errors import PageAbsent, SearchRefused
+from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.queries import Page, Parameters, escaped, study_search, token
+from flute_sync.fhir_errors import FhirGone
+from flute_sync.terminology import DCM
+from flute_sync.valuerep import ILLEGAL, uid_problem
+
+_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_MODALITY: Final = re.compile(r"[A-Z0-9_]{1,16}")
+_PER_PAGE: Final = 25
+_MOST_PATIENTS: Final = 50
+_SHOWN: Final = (
+    "identifier,status,modality,subject,started,description,numberOfSeries,numberOfInstances,"
+    "extension"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyCriteria:
+    """What a person searches for; what is empty does not matter.
+
+    ``patient`` is ``Patient/ID``, an identifier, or ``system|identifier``. ``since`` and ``until``
+    are days.
+    """
+
+    patient: str = ""
+    uid: str = ""
+    modality: str = ""
+    since: str = ""
+    until: str = ""
+
+
+class StudyBrowser:
+    """Searches and reads ImagingStudies; raises as `FhirClient`.
+
+    Parameters
+    ----------
+    client
+        One with short timeouts: a person waits.
+    """
+
+    def __init__(self, client: FhirClient) -> None:
+        self._client = client
+
+    def find(self, criteria: StudyCriteria, next_url: str | None = None) -> Page:
+        """Return one page, the latest studies first.
+
+        Raises
+        ------
+        SearchRefused
+            It cannot be searched for.
+        """
+        if next_url is not None:
+            return self._client.page("ImagingStudy", [], next_url=next_url)
+        asked = [*_plain(criteria)]
+        if criteria.patient:
+            patients = self._patients(criteria.patient)
+            if not patients:
+                return Page([], None)
+            asked.append(("patient", ",".join(patients)))
+        shown = [("_sort", "-started"), ("_count", str(_PER_PAGE)), ("_elements", _SHOWN)]
+        return self._client.page("ImagingStudy", [*asked, *shown])
+
+    def read(self, resource_id: str) -> Resource:
+        """Return an ImagingStudy.
+
+        Raises
+        ------
+        PageAbsent
+            There is none under this id, or no more.
+        """
+        if not _ID.fullmatch(resource_id):
+            raise PageAbsent()
+        try:
+            found = self._client.read("ImagingStudy", resource_id)
+        except FhirGone:
+            raise PageAbsent("the ImagingStudy was deleted") from None
+        if found is None:
+            raise PageAbsent()
+        return found
+
+    def _patients(self, said: str) -> list[str]:
+        kind, _, name = said.partition("/")
+        if kind == "Patient" and _ID.fullmatch(name):
+            return [said]
+        system, bar, value = said.rpartition("|")
+        identifier = token(system.strip(), value.strip()) if bar else escaped(said)
+        criteria = [("identifier", identifier), ("_count", str(_MOST_PATIENTS))]
+        found = self._client.page("Patient", [*criteria, ("_elements", "identifier")])
+        return [f"Patient/{one['id']}" for one in found.matches[:_MOST_PATIENTS]]
+
+
+def _plain(criteria: StudyCriteria) -> Parameters:
+    asked: Parameters = []
+    if criteria.uid:
+        if uid_problem(criteria.uid) == ILLEGAL:
+            raise SearchRefused("not a Study Instance UID")
+        asked += study_search(criteria.uid)
+    if criteria.modality:
+        if not _MODALITY.fullmatch(criteria.modality):
+            raise SearchRefused("not a modality, such as MR")
+        asked.append(("modality", token(DCM, criteria.modality)))
+    for prefix, day in (("ge", criteria.since), ("le", criteria.until)):
+        if day:
+            asked.append(("started", f"{prefix}{_day(day)}"))
+    return asked
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise SearchRefused("not a day, such as 2024-03-01") from None
