@@ -80,8 +80,9 @@ class Clinic:
         return [entry["resource"] for entry in answer.json().get("entry", [])]
 
 
-def later_study(upload: Upload, when: datetime, seed: int) -> Upload:
+def later_study(upload: Upload, when: datetime) -> Upload:
     """Return another MRI of the same patient."""
+    seed = uuid.uuid4().int % 2**31
     datasets = list(
         prostate_mpmri(upload.patient, seed=seed, when=when, slices=1, size=16, dce_phases=1)
     )
