@@ -11,6 +11,7 @@ from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from tests.acceptance.clinic import Clinic, again, everything_settled, later_study, send
 from tests.acceptance.conftest import Upload, create_patient
 from tests.acceptance.site import Site, eventually, running
+from tests.services.hapi import Hapi
 
 KINDS = {
     "PR_DigitalRectalExamination",
@@ -21,9 +22,9 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=["sandbox", "hapi"])
-def clinic(request: pytest.FixtureRequest) -> Clinic:
-    return Clinic(request.getfixturevalue(request.param))
+@pytest.fixture
+def clinic(hapi: Hapi) -> Clinic:
+    return Clinic(hapi)
 
 
 @pytest.fixture
