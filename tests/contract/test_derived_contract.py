@@ -205,7 +205,9 @@ def test_a_new_study_with_a_report_is_linked_in_its_first_step(site: Site) -> No
     assert site.versions() == before
 
 
-def test_what_is_written_is_valid_and_accounted_for(site: Site) -> None:
+def test_what_is_written_is_valid_and_accounted_for(
+    site: Site, request: pytest.FixtureRequest
+) -> None:
     site.hold(site.report(HIGH, of_volume(42)))
     site.work()
     for value, one in site.observations().items():
@@ -217,8 +219,9 @@ def test_what_is_written_is_valid_and_accounted_for(site: Site) -> None:
             profile = {"profile": PROFILES[value]} if resource is one else {}
             address = f"/{resource['resourceType']}/$validate"
             answer = site.fhir.post(address, json=resource, params=profile, headers=JSON)
-            if answer.status_code == 404:
-                pytest.skip("this server does not validate")
+            if answer.status_code == 404:  # the sandbox does not validate
+                assert "sandbox" in request.node.name
+                continue
             issues = answer.json()["issue"]
             assert [i for i in issues if i["severity"] in {"fatal", "error"}] == []
 
