@@ -94,7 +94,7 @@ def send(site: Site, upload: Upload) -> None:
 
 
 def settled(site: Site, uid: str) -> None:
-    eventually(lambda: site.state(uid) == "completed", what="completed", every=0.2)
+    eventually(lambda: site.state(uid) == "completed", what="completed")
 
 
 def again(site: Site, uid: str) -> None:
@@ -104,8 +104,4 @@ def again(site: Site, uid: str) -> None:
 
 
 def everything_settled(site: Site) -> None:
-    def done() -> bool:
-        counts = site.ask("status")["counts"]
-        return bool(sum(counts.values()) == counts["completed"])
-
-    eventually(done, what="all completed", every=0.2)
+    eventually(lambda: {*site.states().values()} == {"completed"}, what="all completed")
