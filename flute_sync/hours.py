@@ -23,7 +23,11 @@ Hours = Annotated[str, Field(pattern=_PATTERN), AfterValidator(_is_a_window)]
 
 def is_open(hours: str, local: time) -> bool:
     """Tell whether a local time is within the hours; their end is not."""
-    first, last = _ends(hours)
+    return covers(*_ends(hours), local)
+
+
+def covers(first: time, last: time, local: time) -> bool:
+    """Tell whether a local time is in the hours from one time to another; their end is not."""
     return first <= local < last if first < last else local >= first or local < last
 
 

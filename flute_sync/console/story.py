@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 from flute_sync.ledger import Ledger, LinkView, StudyView
-from flute_sync.study import StudyInstanceUID
+from flute_sync.study import Study, StudyInstanceUID
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A study, and what was judged of its links."""
+    """A study, what was judged of its links, and its series and instances."""
 
     study: StudyView
     links: LinkView
+    known: Study
 
 
 def story_of(ledger: Ledger, study_instance_uid: StudyInstanceUID) -> Story:
@@ -21,5 +22,8 @@ def story_of(ledger: Ledger, study_instance_uid: StudyInstanceUID) -> Story:
     ------
     StudyUnknown
     """
-    study = ledger.study_view(study_instance_uid)
-    return Story(study, ledger.links.view(study_instance_uid))
+    return Story(
+        ledger.study_view(study_instance_uid),
+        ledger.links.view(study_instance_uid),
+        ledger.study(study_instance_uid),
+    )

@@ -23,8 +23,6 @@ from flute_sync.sr_variables import Silence, Stated, observation, stated_by
 from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, Study
 
 _UNREAD: Final = "Reports are not all readable, so that what they state stays as it was"
-
-
 _REFUSED: Final = "The FHIR server refuses an Observation of its reports"
 
 

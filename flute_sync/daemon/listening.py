@@ -10,10 +10,11 @@ from flute_sync.daemon.http_server import HEADER_TIMEOUT, Listener, TlsFiles
 from flute_sync.daemon.stats import Stats, counted
 from flute_sync.intake import Intake
 from flute_sync.sources.header import HeaderReader
+from flute_sync.sources.hook import mounted
 from flute_sync.sources.http_access import AddressSettings
 from flute_sync.sources.stow_rs import StowRs
 from flute_sync.sources.subscription import SubscriptionHook
-from flute_sync.sources.webhook import Webhook, mounted
+from flute_sync.sources.webhook import Webhook
 from flute_sync.transport.secret import secret_path
 
 

@@ -6,6 +6,8 @@ from datetime import datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from flute_sync.hours import covers
+
 _RATE: Final = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)/(s|min|h)")
 _UNITS: Final = {
     "s": timedelta(seconds=1),
@@ -100,11 +102,7 @@ class Window:
         """Return how long it is until the window opens; zero while it is open."""
         local = now.astimezone(self.zone)
         at = local.timetz().replace(tzinfo=None)
-        if self.start < self.end:
-            is_open = self.start <= at < self.end
-        else:
-            is_open = at >= self.start or at < self.end
-        if is_open:
+        if covers(self.start, self.end, at):
             return timedelta()
         day = local.date() if at < self.start else local.date() + timedelta(days=1)
         opens = datetime.combine(day, self.start, local.tzinfo)

@@ -26,7 +26,8 @@ from flute_sync.bundle import (
 )
 from flute_sync.fhir.capability import Capabilities, capabilities
 from flute_sync.fhir.outcome import failure
-from flute_sync.fhir.queries import Page, Parameters, has_id, page, past
+from flute_sync.fhir.queries import Page, Parameters, has_id, past
+from flute_sync.fhir.queries import page as present
 from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
 from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.transport import http_date
@@ -179,7 +180,7 @@ class FhirClient:
             answer = self._wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
         else:
             answer = self._wire.send("search", "GET", next_url)
-        return page(answer.body, resource_type, self.base_url)
+        return present(answer.body, resource_type, self.base_url)
 
     def whole(self, resource_type: str, parameters: Parameters) -> list[Resource]:
         """Search by POST and return all that matched and was included; decimals are exact."""
@@ -201,7 +202,7 @@ class FhirClient:
         resource_type: str,
         *,
         exact: bool = False,
-        read: Callable[[object, str, str], Page] = page,
+        read: Callable[[object, str, str], Page] = present,
     ) -> Iterator[Page]:
         seen: set[str] = set()
         found = read(first, resource_type, self.base_url)

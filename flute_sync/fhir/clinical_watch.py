@@ -17,10 +17,10 @@ from typing import Final
 
 from flute_sync.bundle import Resource, search_url, version_of
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.patient_watch import merged
 from flute_sync.fhir.watch import Pages, Seen, Watch, history, updated
 from flute_sync.fhir_elements import local_reference, members, names_type, own_reference
 from flute_sync.flute_variables import CODES, kind_of
-from flute_sync.patient import replaced_by
 
 _OVERLAP: Final = timedelta(minutes=5)
 _NAMING: Final = ("derivedFrom", "partOf", "focus", "imagingStudy")
@@ -122,7 +122,7 @@ class ClinicalWatch:
             named = ("_id", ",".join(ids[start : start + _IDS]))
             asked = [named, ("_elements", "link"), ("_count", str(_IDS))]
             for page in self._client.pages("Patient", asked):
-                found |= {f"Patient/{one['id']}" for one in page if replaced_by(one)}
+                found |= merged(page)
         return frozenset(found) & frozenset(references)
 
 

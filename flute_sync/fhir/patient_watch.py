@@ -42,8 +42,9 @@ class PatientWatch:
         """
         for news in self._watch.look(cursor):
             patients = news.resources
-            yield Arrivals(patient_keys(patients), news.cursor, _merged(patients))
+            yield Arrivals(patient_keys(patients), news.cursor, merged(patients))
 
 
-def _merged(patients: Iterable[Resource]) -> frozenset[str]:
+def merged(patients: Iterable[Resource]) -> frozenset[str]:
+    """Return the references of those who were replaced by another Patient."""
     return frozenset(f"Patient/{one['id']}" for one in patients if replaced_by(one))

@@ -17,18 +17,18 @@ from typing import Annotated, Final
 from pydantic import Field, model_validator
 from starlette.types import Receive, Scope, Send
 
-from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
 from flute_sync.settings import HttpUrl, PositiveDuration, SecretFile, Settings
+from flute_sync.sources.hook import Refusals, serve
 from flute_sync.sources.http_access import Access
-from flute_sync.sources.http_messages import Reply, Request, body_chunks, respond, respond_early
-from flute_sync.sources.webhook import live, refusal
+from flute_sync.sources.http_messages import Reply, Request, body_chunks
 from flute_sync.transport import BearerAuth
-from flute_sync.upload_errors import RequestRefused, UploadInterrupted
+from flute_sync.upload_errors import RequestRefused
 
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "subscription"
+_METHODS: Final = (b"POST", b"PUT", b"DELETE")
 _LARGEST_BYTES: Final = 16 << 20
 _PATIENCE: Final = timedelta(seconds=20)
 
@@ -80,31 +80,20 @@ class SubscriptionHook:
         if settings.token_file is None:
             raise ValueError("hints are taken with a token alone")
         self._access = Access(BearerAuth(method="bearer", token_file=settings.token_file))
+        self._refusals = Refusals(self._access, SOURCE, b", ".join(_METHODS))
         self._told = told
         self._path = settings.path.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server (ASGI 3.0)."""
-        if scope["type"] == "lifespan":
-            await live(receive, send)
-        elif scope["type"] == "http":
-            request = Request(scope)
-            try:
-                await self._take(request, receive)
-            except UploadInterrupted:
-                return  # nobody is there to be answered
-            except FluteSyncError as error:
-                reply = refusal(error, request, self._access, SOURCE)
-                await respond_early(reply, request, receive, send)
-            else:
-                await respond(Reply(200, b"", "text/plain"), send)
+        await serve(scope, receive, send, self._take, self._refusals)
 
-    async def _take(self, request: Request, receive: Receive) -> None:
+    async def _take(self, request: Request, receive: Receive) -> Reply:
         if not (request.raw_path + b"/").startswith(self._path + b"/"):
             raise RequestRefused("nothing is served at this address", status=404)
         if not self._access.admits(request.headers.get(b"authorization")):
             raise RequestRefused("a valid bearer token is needed", status=401)
-        if request.method not in {"POST", "PUT", "DELETE"}:
+        if request.method.encode() not in _METHODS:
             raise RequestRefused("this method is not served", status=405)
         body = body_chunks(receive, largest_bytes=_LARGEST_BYTES, idle=_PATIENCE, longest=_PATIENCE)
         async with aclosing(body) as chunks:
@@ -112,3 +101,4 @@ class SubscriptionHook:
                 pass  # what is true is read from the server
         self._told()
         log.debug("The FHIR server gave a hint.", extra=fields(Event.NOTICE_TAKEN, source=SOURCE))
+        return Reply(200, b"", "text/plain")

@@ -17,9 +17,8 @@ from typing import Annotated, Final
 
 import orjson
 from pydantic import Field, model_validator
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
 from flute_sync.intake import Intake, Notice
 from flute_sync.notice_errors import (
@@ -29,14 +28,12 @@ from flute_sync.notice_errors import (
     NoticeTooSlow,
 )
 from flute_sync.settings import Bytes, PositiveDuration, SecretFile, Settings
+from flute_sync.sources.hook import Refusals, serve
 from flute_sync.sources.http_access import Access
 from flute_sync.sources.http_messages import (
     Reply,
     Request,
     body_chunks,
-    respond,
-    respond_early,
-    status_report,
 )
 from flute_sync.sources.multipart import media_type
 from flute_sync.sources.notice_rounds import NoticeRounds
@@ -45,7 +42,6 @@ from flute_sync.study import StudyInstanceUID
 from flute_sync.transport import BearerAuth
 from flute_sync.upload_errors import (
     RequestRefused,
-    UploadInterrupted,
     UploadTooLarge,
     UploadTooSlow,
 )
@@ -53,7 +49,7 @@ from flute_sync.upload_errors import (
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "webhook"
-_METHODS: Final = (b"allow", b"OPTIONS, POST")
+_METHODS: Final = b"OPTIONS, POST"
 _LONGEST_ORIGIN: Final = 253
 
 
@@ -109,25 +105,13 @@ class Webhook:
             raise ValueError("a webhook needs a token, and an archive to be told of")
         self._settings = settings
         self._access = Access(BearerAuth(method="bearer", token_file=settings.token_file))
+        self._refusals = Refusals(self._access, SOURCE, _METHODS)
         self._archives = tuple(archives)
         self._rounds = NoticeRounds(intake, SOURCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server (ASGI 3.0)."""
-        if scope["type"] == "lifespan":
-            await live(receive, send)
-        elif scope["type"] == "http":
-            request = Request(scope)
-            try:
-                reply = await self._reply(request, receive)
-            except UploadInterrupted:
-                return  # nobody is there to be answered
-            except FluteSyncError as error:
-                await respond_early(
-                    refusal(error, request, self._access, SOURCE), request, receive, send
-                )
-            else:
-                await respond(reply, send)
+        await serve(scope, receive, send, self._reply, self._refusals)
 
     async def _reply(self, request: Request, receive: Receive) -> Reply:
         if request.raw_path != self._settings.path.encode():
@@ -191,30 +175,12 @@ class Webhook:
 
     def _consent(self, request: Request) -> Reply:
         """Say whether a sender of CloudEvents may send; no credentials, since nothing is told."""
-        reply = Reply(200, b"", "text/plain", (_METHODS,))
+        reply = Reply(200, b"", "text/plain", ((b"allow", _METHODS),))
         origin = request.headers.get(b"webhook-request-origin", b"")
         if origin.decode("latin-1").lower() in self._settings.allowed_origins:
             reply = reply.with_header(b"webhook-allowed-origin", origin)
             reply = reply.with_header(b"webhook-allowed-rate", b"*")
         return reply
-
-
-def mounted(path: str, webhook: ASGIApp, rest: ASGIApp | None, *, below: bool = False) -> ASGIApp:
-    """Serve the webhook at its path, and another application at all others where there is one.
-
-    Parameters
-    ----------
-    below
-        Whether the webhook is served also at what is below its path.
-    """
-    here, under = path.encode(), f"{path}/".encode()
-
-    async def both(scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Request(scope).raw_path if scope["type"] == "http" else b""
-        notified = asked == here or (below and asked.startswith(under))
-        await (webhook if notified or rest is None else rest)(scope, receive, send)
-
-    return both
 
 
 def _check_media_type(request: Request) -> None:
@@ -226,33 +192,5 @@ def _check_media_type(request: Request) -> None:
         raise NoticeMediaType
 
 
-def refusal(error: FluteSyncError, request: Request, access: Access, source: str) -> Reply:
-    """Say, and log, why a notice is not taken."""
-    reply = status_report(error, request, as_json=True)
-    if reply.status == 401:
-        reply = reply.with_header(b"www-authenticate", access.challenge)
-    elif reply.status == 405:
-        reply = reply.with_header(*_METHODS)
-    log.warning(
-        error.sentence,
-        extra=fields(
-            Event.NOTICE_REFUSED,
-            source=source,
-            status=reply.status,
-            code=error.code,
-            hint=error.hint,
-        ),
-    )
-    return reply
-
-
 def _answer(status: int, content: Mapping[str, object]) -> Reply:
     return Reply(status, orjson.dumps(content), "application/json")
-
-
-async def live(receive: Receive, send: Send) -> None:
-    """Live as long as the server, without anything to begin or to end (ASGI 3.0)."""
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})

@@ -223,7 +223,7 @@ def test_two_archives_that_name_two_patients_are_held_until_they_agree(
         site.ask("retry", upload.uid)
         eventually(lambda: len(study(upload.uid)["endpoint"]) == 2, every=0.3)
         assert _subject(study(upload.uid)) == mine
-        assert site.state(upload.uid) == "completed"
+        eventually(lambda: site.state(upload.uid) == "completed")
 
 
 def test_a_study_that_moves_to_another_uid_was_an_error(

@@ -10,13 +10,14 @@ from flute_sync.sandbox.studies import DEFAULT_WHEN
 from tests.acceptance.clinic import Clinic, send
 from tests.acceptance.conftest import Upload, create_patient
 from tests.acceptance.site import Site, eventually, running
+from tests.services.hapi import Hapi
 
 KINDS = ["StructureDefinition", "SearchParameter", "Device"]
 
 
-@pytest.fixture(params=["sandbox", "hapi"])
-def clinic(request: pytest.FixtureRequest) -> Clinic:
-    return Clinic(request.getfixturevalue(request.param))
+@pytest.fixture
+def clinic(hapi: Hapi) -> Clinic:
+    return Clinic(hapi.base_url)
 
 
 @pytest.fixture

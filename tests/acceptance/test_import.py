@@ -160,16 +160,10 @@ def test_a_choice_is_kept_to(site: Site, hapi: Hapi, uploads: list[Upload], tmp_
     file.write_text("".join(f"{upload.patient.patient_id}\n" for upload in chosen))
     told = site.ask("import", "--patients", str(file))
     assert (told["listed"], told["written"] + told["unchanged"]) == (2, 2)
-    assert {upload.uid for upload in uploads if known(site, upload.uid)} == {
-        upload.uid for upload in chosen
-    }
+    assert site.states().keys() == {upload.uid for upload in chosen}
     assert site.ask("import", "--modality", "US")["listed"] == 0
     assert site.ask("import", "--to", "1990-01-01")["listed"] == 0
     assert site.ask("import", "--from", "1990-01-01", "--modality", "MR")["listed"] == STUDIES
-
-
-def known(site: Site, uid: str) -> bool:
-    return site.run("study", uid).returncode == 0
 
 
 def test_beside_a_running_service_nothing_is_written_twice(
@@ -178,10 +172,10 @@ def test_beside_a_running_service_nothing_is_written_twice(
     with running(site):
         told = site.ask("import", "--all")
         assert told["written"] + told["unchanged"] == STUDIES - 1
-        done = {uid: site.ask("study", uid) for uid in (one.uid for one in uploads[:-1])}
+        done = [site.ask("study", one.uid) for one in uploads[:-1:4]]
         by_service = len(site.logged("study.synced") + site.logged("study.unchanged"))
         assert site.stop() == 0
-    for view in done.values():
+    for view in done:
         looks = [
             one for one in view["events"] if one["event"] in ("study.synced", "study.unchanged")
         ]

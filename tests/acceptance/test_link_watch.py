@@ -18,7 +18,7 @@ DAY = DEFAULT_WHEN.date()
 
 @pytest.fixture
 def clinic(hapi: Hapi) -> Clinic:
-    return Clinic(hapi)
+    return Clinic(hapi.base_url)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_happens_during_a_restart_or_an_outage_is_made_up_for(
     )
     clinic.change(score, status="final")
     eventually(lambda: score in clinic.links(upload.uid), what="the score again", every=0.3)
-    nearer = later_study(upload, DEFAULT_WHEN + timedelta(days=30), seed=7)
+    nearer = later_study(upload, DEFAULT_WHEN + timedelta(days=30))
     send(site, nearer)
     eventually(lambda: score in clinic.links(nearer.uid), what="the nearer MRI", every=0.3)
     assert score not in clinic.links(upload.uid)

@@ -12,9 +12,9 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import DEFAULT_WHEN
+from tests.acceptance.clinic import Clinic
 from tests.acceptance.conftest import Upload, create_patient, imaging_studies
 from tests.acceptance.site import Site, eventually, running, store
-from tests.acceptance.test_links import Clinic
 from tests.contract.fhir_site import new_uid, ours
 
 PASSWORD = "correct horse battery"
@@ -65,7 +65,7 @@ def site_with_a_linked_study(
     def upload() -> tuple[str, str]:
         made = Upload(slices=1)
         subject = create_patient(sandbox.fhir_url, made.patient)
-        clinic = Clinic(sandbox.fhir_url, validates=False)
+        clinic = Clinic(sandbox.fhir_url)
         clinic.psa(subject, (DEFAULT_WHEN - timedelta(days=10)).date())
         assert store(sandbox_site.stow_url, made.files).status_code == 200
         eventually(lambda: imaging_studies(sandbox.fhir_url, made.uid))
@@ -167,7 +167,7 @@ def test_what_others_wrote_runs_nothing(
     """Mode none, on this machine; a study of another system."""
     subject = create_patient(sandbox.fhir_url, Upload(slices=1).patient)
     resource = ours(new_uid(), {"reference": subject}, description=EVIL)
-    reference = Clinic(sandbox.fhir_url, validates=False).create(resource)
+    reference = Clinic(sandbox.fhir_url).create(resource)
     with running(sandbox_site) as site:
         browser = new_browser()
         for path in ("/studies", f"/studies/{reference.partition('/')[2]}"):

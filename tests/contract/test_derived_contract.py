@@ -14,11 +14,8 @@ from flute_sync.daemon.config import Config
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.pipeline import Pipeline
 from flute_sync.fhir.client import FhirClient
-from flute_sync.intake import Delivery, Noticed, Received
+from flute_sync.intake import Delivery, Noticed
 from flute_sync.ledger import Ledger, Settlement
-from flute_sync.sources.archive_settings import ArchiveSettings
-from flute_sync.sources.reading import ReadResult, Verdict
-from flute_sync.sources.search import StudyRow
 from flute_sync.study import (
     Code,
     Header,
@@ -35,6 +32,7 @@ from tests.contract.fhir_rest import JSON, create, created, found, new_observati
 from tests.contract.fhir_site import new_uid
 from tests.contract.ledger_site import HEADER, received
 from tests.reports import FINDING, PROSTATE, VOLUME, Json, coded, group, number, report, score
+from tests.shelf import Shelf
 
 KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
@@ -49,37 +47,17 @@ def of_volume(value: float) -> Json:
     return group(coded(FINDING, PROSTATE), number(VOLUME, value, "mL"))
 
 
-class Shelf:
-    """An archive whose content is set by hand; reports by SOP Instance UID."""
+class Desk(Shelf):
+    """An archive that may give out no report."""
 
-    def __init__(self, settings: ArchiveSettings) -> None:
-        self.settings = settings
-        self.received: tuple[Received, ...] = ()
-        self.reports: dict[str, Json] = {}
-        self.is_down = self.is_refusing = False
-
-    @property
-    def name(self) -> str:
-        return self.settings.name
-
-    def probe(self) -> Verdict:
-        return Verdict(search=True, metadata=True)
-
-    def counts(self, study_instance_uid: StudyInstanceUID) -> StudyRow | None:
-        raise NotImplementedError("nothing is forwarded to it")
-
-    def read(self, study_instance_uid: StudyInstanceUID) -> ReadResult | None:
-        return ReadResult(self.received, (), None, datetime.now(UTC), "wado-rs")
+    is_down = is_refusing = False
 
     def content(self, study: str, series: str, sop_instance: str) -> Json | None:
         if self.is_down:
             raise ArchiveServerError("it gives out no instance")
         if self.is_refusing:
             raise ArchiveRefused(status=400)
-        return self.reports.get(sop_instance)
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return super().content(study, series, sop_instance)
 
 
 class Site:
@@ -94,7 +72,7 @@ class Site:
         self.client.capabilities()
         self.ledger = Ledger.open(config.ledger, config.study, create=True, archives=("pacs",))
         self.ledger.bind_target(self.base_url)
-        self.shelf = Shelf(config.every_archive[0])
+        self.shelf = Desk(config.every_archive[0], received=())
         self.follow()
 
     def config(self, *, enabled: bool = True) -> Config:
@@ -205,7 +183,9 @@ def test_a_new_study_with_a_report_is_linked_in_its_first_step(site: Site) -> No
     assert site.versions() == before
 
 
-def test_what_is_written_is_valid_and_accounted_for(site: Site) -> None:
+def test_what_is_written_is_valid_and_accounted_for(
+    site: Site, request: pytest.FixtureRequest
+) -> None:
     site.hold(site.report(HIGH, of_volume(42)))
     site.work()
     for value, one in site.observations().items():
@@ -217,8 +197,9 @@ def test_what_is_written_is_valid_and_accounted_for(site: Site) -> None:
             profile = {"profile": PROFILES[value]} if resource is one else {}
             address = f"/{resource['resourceType']}/$validate"
             answer = site.fhir.post(address, json=resource, params=profile, headers=JSON)
-            if answer.status_code == 404:
-                pytest.skip("this server does not validate")
+            if answer.status_code == 404:  # the sandbox does not validate
+                assert "sandbox" in request.node.name
+                continue
             issues = answer.json()["issue"]
             assert [i for i in issues if i["severity"] in {"fatal", "error"}] == []
 
@@ -356,6 +337,7 @@ def test_a_study_that_was_taken_back_takes_back_what_its_reports_stated(site: Si
     site.hold(site.report(HIGH))
     site.work()
     title = Code("113037", "DCM")  # Rejected for Patient Safety Reasons
+    assert site.shelf.received is not None
     taken_back = tuple(
         Reference(site.uid, one.series_instance_uid, one.instance.sop_instance_uid)
         for one in site.shelf.received

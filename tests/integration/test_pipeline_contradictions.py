@@ -1,7 +1,7 @@
 """The step of a study on which archives and modalities disagree, against the sandbox's FHIR."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ from flute_sync.fhir.client import FhirClient
 from flute_sync.intake import Delivery, Noticed, Performed, Received, Stated, StepStatus
 from flute_sync.ledger import Ledger
 from flute_sync.sandbox.server import Sandbox
-from flute_sync.sources.archive_settings import ArchiveSettings
-from flute_sync.sources.reading import ReadResult, Verdict
-from flute_sync.sources.search import StudyRow
 from flute_sync.sources.study_reading import Service
 from flute_sync.study import (
     Code,
@@ -35,43 +32,12 @@ from flute_sync.task import State
 from flute_sync.terminology import KEY_OBJECT_SELECTION, REJECTED_FOR_PATIENT_SAFETY
 from tests.contract.fhir_rest import create, new_patient
 from tests.contract.ledger_site import OTHER, STUDY, header, received
+from tests.shelf import Shelf
 
 SYSTEM = "urn:test:patients"
 STEP = "1.2.9.1"
 BEGUN, ENDED, STOPPED = StepStatus.IN_PROGRESS, StepStatus.COMPLETED, StepStatus.DISCONTINUED
 _ADDRESS = "https://{}.example/dicom-web"
-
-
-@dataclass
-class Shelf:
-    """An archive whose content is set by hand."""
-
-    settings: ArchiveSettings
-    received: tuple[Received, ...] | None = None
-    stated: tuple[Stated, ...] = ()
-    service: Service = "wado-rs"
-
-    @property
-    def name(self) -> str:
-        return self.settings.name
-
-    def probe(self) -> Verdict:
-        return Verdict(search=True, metadata=True)
-
-    def counts(self, study_instance_uid: StudyInstanceUID) -> StudyRow | None:
-        raise NotImplementedError("nothing is forwarded to it")
-
-    def read(self, study_instance_uid: StudyInstanceUID) -> ReadResult | None:
-        if self.received is None:
-            return None
-        now = datetime.now(UTC)
-        return ReadResult(self.received, (), None, now, self.service, self.stated)
-
-    def content(self, study: str, series: str, sop_instance: str) -> None:
-        """Nothing is a report."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Daemon:

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.intake import Notice
 from flute_sync.ledger_errors import LedgerUnavailable
-from flute_sync.sources.webhook import Webhook, WebhookSettings, mounted
+from flute_sync.sources.hook import mounted
+from flute_sync.sources.webhook import Webhook, WebhookSettings
 from tests.stow import FakeIntake, talk
 
 TOKEN = "correct-horse-battery-staple"

@@ -77,7 +77,7 @@ class StudyReader:
             "most_series": contents.MOST_SERIES,
             "urls": urls,
             "viewers": [] if uid is None else contents.viewer_links(self._viewers, uid, base),
-            "told": None if story is None else told(story.study),
+            "told": None if story is None else told(story.study, story.known),
             "explained": None if story is None else explained(story.links),
             "foreign": contents.foreign_links(study, self._base_url, rows),
             "drawing": contents.drawing(study, taken),

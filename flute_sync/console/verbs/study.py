@@ -32,14 +32,13 @@ def study(study_instance_uid: str, explain: bool, config_path: Path | None, as_j
     uid = StudyInstanceUID(study_instance_uid)
     with open_ledger(load_config(config_path)) as ledger:
         story = story_of(ledger, uid)
-        known = ledger.study(uid)
     if as_json:
-        show_json(explained(story.links) if explain else as_dict(story.study, known))
+        show_json(explained(story.links) if explain else as_dict(story.study, story.known))
     elif explain:
         show_links(story.links)
     else:
         _show(story.study)
-        show_series(known)
+        show_series(story.known)
 
 
 @click.command()
