@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from flute_sync.bundle import Resource
 from flute_sync.command_errors import PatientsUnknown
-from flute_sync.criteria_evidence import piece, replaced_by
+from flute_sync.criteria_evidence import other_names, piece
 from flute_sync.errors import TransientError
 from flute_sync.exports.loading import group_members
 from flute_sync.exports.spool import Row, Spool, row
@@ -146,18 +146,17 @@ class CohortReader:
             found += self._search("Patient", [("link", ",".join(new)), _PAGE])
             for one in found:
                 known |= {name: one for name in [own_reference(one)] if name is not None}
-            wanted |= {name for name, one in known.items() if replaced_by(one) in asked}
-            wanted |= {other for one in known.values() if (other := replaced_by(one)) is not None}
+            pairs = [pair for name, one in known.items() for pair in other_names(one, name)]
+            same = [pair for pair in pairs if not asked.isdisjoint(pair)]
+            wanted |= {one for pair in same for one in pair if one.startswith("Patient/")}
         rows, aliases, _ = self._patients([one for name, one in known.items() if name in wanted])
         return rows, aliases, len(names)
 
     def _patients(self, patients: Sequence[Resource]) -> Found:
-        names = [name for one in patients if (name := own_reference(one)) is not None]
-        aliases = [
-            (name, other)
-            for one in patients
-            if (name := own_reference(one)) is not None and (other := replaced_by(one)) is not None
-        ]
+        known = [(name, one) for one in patients if (name := own_reference(one)) is not None]
+        aliases = [pair for name, one in known for pair in other_names(one, name)]
+        former = [other for other, _ in aliases if other.startswith("Patient/")]
+        names = list(dict.fromkeys([name for name, _ in known] + former))
         rows = list(_rows(patients))
         for kind, parameters in _questions(names) if names else ():
             if self._client.types is None or kind in self._client.types:
