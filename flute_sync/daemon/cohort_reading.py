@@ -23,7 +23,7 @@ from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import Parameters
 from flute_sync.fhir_elements import own_reference
-from flute_sync.fhir_errors import FhirGone
+from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.flute_variables import CODES
 
 BATCH: Final = 50
@@ -92,8 +92,7 @@ class CohortReader:
         batches: Iterable[Callable[[], Found]]
         if chosen is None:
             total = self._patiently(lambda: self._client.total("Patient", []))
-            pages = self._client.pages("Patient", [_PAGE])
-            found = (part for page in pages for part in _parts(page))
+            found = (part for page in self._everybody() for part in _parts(page))
             batches = (partial(self._patients, part) for part in found)
         else:
             total = len(chosen)
@@ -103,6 +102,21 @@ class CohortReader:
             spool.add(rows, aliases)
             done += patients
             tell(done, total)
+
+    def _everybody(self) -> Iterator[list[Resource]]:
+        """Yield all Patients; of a page that fails now and then those before it are not lost."""
+        seen: set[str | None] = {None}
+        at = None
+        while True:
+            ask = partial(self._client.page, "Patient", [_PAGE], next_url=at)
+            page = self._patiently(ask)
+            yield page.matches
+            at = page.next_url
+            if at is None:
+                return
+            if at in seen:
+                raise FhirServerError("the pages of a search lead in a circle")
+            seen.add(at)
 
     def _in_order(self, batches: Iterable[Callable[[], Found]]) -> Iterator[Found]:
         """Keep a few batches in work, and no more: what was read would pile up."""
