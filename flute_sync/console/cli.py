@@ -30,6 +30,7 @@ VERBS: Final = {
     "reconcile": "reconcile",
     "fetch": "fetch",
     "convert": "convert",
+    "pseudonym": "pseudonym",
     "fhir": "fhir",
     "criteria": "criteria",
     "ledger": "ledger",

@@ -19,6 +19,7 @@ from flute_sync.ledger.link_book import LinkBook
 from flute_sync.ledger.migrate import prepare
 from flute_sync.ledger.notes import keep
 from flute_sync.ledger.reading import find_study, load_study
+from flute_sync.ledger.regime import Regime
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.snapshot import SnapshotWriter, verify
 from flute_sync.ledger.values import Claim, Missing, Settlement, Snapshot
@@ -52,6 +53,8 @@ class Ledger:
         self._target_id: int | None = None
         self.links = LinkBook(database, clock, settings.events_per_study)
         """What was judged of links, and decided by people."""
+        self.regime = Regime(database)
+        """Under which pseudonyms studies are written, and from which kind of sources."""
         self._intake = IntakeWriter(
             database=database,
             archives=self._archives,

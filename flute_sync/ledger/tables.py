@@ -5,6 +5,7 @@
 `study_archive` how each archive stands to it; `foreign_note` what its rejection notes say of
 other studies; `link` is what was judged last of the FLUTE variables of its patient,
 `link_decision` what people decided, `link_epoch` counts what may change the judgement of a patient;
+`regime` is under which pseudonyms all this was written, and from which kind of sources;
 `event` is the audit trail for people. Instances are the big table: their key is
 (study, SOP Instance UID), since a SOP Instance UID is unique in its study, and they refer to
 series and header by small numbers within the study.
@@ -360,4 +361,14 @@ fhir_study: Final = Table(
     Column("version_id", Text),
     Column("digest", Text),
     UniqueConstraint("target_id", "resource_id"),
+)
+
+regime: Final = Table(
+    "regime",
+    metadata,
+    Column("single", Boolean, primary_key=True),
+    Column("sources", Text),  # identified, pseudonymised; any in ledgers older than the rule
+    Column("seal", Text, nullable=False),  # how identifiers and dates are replaced, never the key
+    CheckConstraint("single", name="single"),
+    CheckConstraint("sources IN ('any', 'identified', 'pseudonymised')", name="sources"),
 )
