@@ -104,7 +104,6 @@ class Config(BaseSettings):
         hide_input_in_errors=True,
         env_prefix="FLUTE_SYNC_",
         env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
     )
 
     fhir: FhirSettings
