@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pydicom import dcmread
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 
 from flute_sync.errors import EXIT_CONFIG
