@@ -22,7 +22,10 @@ from tests.services.orthanc import Orthanc
 from tests.services.postgres import Postgres
 from tests.services.shared import shared
 
-hypothesis.settings.register_profile("flute-sync", deadline=None)  # two busy cores tell no time
+# Two busy cores tell no time: neither by a deadline nor by the health check that is about it alone.
+hypothesis.settings.register_profile(
+    "flute-sync", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("flute-sync")
 
 # The program is started hundreds of times: half of each start would be compiling anew.

@@ -71,7 +71,7 @@ class Listener:
         return [(evt.EVT_N_EVENT_REPORT, self._take)]
 
     def report(self) -> tuple[int, Dataset]:
-        return self._told.get(timeout=30)
+        return self._told.get(timeout=60)
 
     @property
     def is_empty(self) -> bool:
@@ -93,6 +93,8 @@ def called(listener: Listener, port: int = 0, *, answers_roles: bool = True) -> 
     try:
         yield server.server_address[1]
     finally:
+        # Who reports goes when it has its answer: an abort would overtake that.
+        eventually(lambda: not entity.active_associations, what="the end of the reports")
         entity.shutdown()
 
 
