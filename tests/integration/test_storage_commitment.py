@@ -39,7 +39,7 @@ def archive(orthanc: Orthanc) -> Orthanc:
 
 
 def store(orthanc: Orthanc, file: bytes) -> Any:
-    with urllib.request.urlopen(f"{orthanc.base_url}/instances", file, timeout=10) as answer:
+    with urllib.request.urlopen(f"{orthanc.base_url}/instances", file, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -271,7 +271,7 @@ def outcome(sender: Orthanc, resources: list[str]) -> dict[str, Any]:
     told: dict[str, Any] = {}
 
     def is_told() -> bool:
-        with urllib.request.urlopen(f"{sender.base_url}{asked['Path']}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{sender.base_url}{asked['Path']}", timeout=60) as answer:
             told.update(json.load(answer))
         return bool(told["Status"] != "Pending")
 
@@ -280,5 +280,5 @@ def outcome(sender: Orthanc, resources: list[str]) -> dict[str, Any]:
 
 
 def posted(url: str, question: dict[str, Any]) -> Any:
-    with urllib.request.urlopen(url, json.dumps(question).encode(), timeout=30) as answer:
+    with urllib.request.urlopen(url, json.dumps(question).encode(), timeout=60) as answer:
         return json.load(answer)

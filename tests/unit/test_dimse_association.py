@@ -73,7 +73,7 @@ def peer(act: Peer) -> Iterator[DimsePeerSettings]:
                 answer_timeout=timedelta(seconds=2),
             )
         finally:
-            thread.join(20)
+            thread.join(60)
 
 
 def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
