@@ -114,7 +114,7 @@ def test_dcmtk(
     assert len(received(intake)) == 20
     assert {one.calling_ae_title for one in intake.deliveries} == {"MODALITY"}
     assert {one.source for one in intake.deliveries} == {"store_scp"}
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
 
 
 def test_echo(acceptor: Acceptor) -> None:
