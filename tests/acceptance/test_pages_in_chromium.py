@@ -35,7 +35,7 @@ def arrives(browser: Chrome, heading: str) -> None:
     """Wait until a page with a heading is there, whole."""
 
     def is_there() -> bool:
-        # Between two pages there is no heading, or it goes while it is looked at, or its script does.
+        # Between two pages there is no heading, or it goes while it is looked at.
         with suppress(WebDriverException):
             whole = browser.execute_script("return document.readyState") == "complete"
             return bool(whole and heading in one(browser, "h1").text)
