@@ -620,8 +620,12 @@ def test_what_others_wrote_cannot_become_markup_or_an_address(
     ],
 )
 def test_nonsense_of_a_server_is_shown_as_far_as_it_makes_sense(
-    pages: Open, elements: dict[str, Any], ledger: LedgerSite, lying_fhir: Callable[[Any], str]
+    elements: dict[str, Any],
+    ledger: LedgerSite,
+    lying_fhir: Callable[[Any], str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     resource = {"resourceType": "ImagingStudy", "id": "x", "status": "available", **elements}
     url = lying_fhir(resource)
     opened = Pages({"fhir": {"base_url": url}}, ledger.ledger)
@@ -629,6 +633,8 @@ def test_nonsense_of_a_server_is_shown_as_far_as_it_makes_sense(
         page = opened.client().get("/studies/x")
         assert page.status_code == 200, page.text
         assert len(page.text) < 400_000
+        assert "ImagingStudy/x" in page.text
+        assert [one["reference"] for one in logged(caplog, "console.looked")] == ["ImagingStudy/x"]
     finally:
         opened.close()
 

@@ -70,7 +70,7 @@ class StudyReader:
         taken = [row for row in rows if row.taken]
         base = next((entry.published_url for entry in archives if entry.published_url), None)
         return plan, {
-            "resource_id": text(study.get("id"), 64),
+            "resource_id": resource_id,
             "uid": uid or "",
             "subject": subject(study),
             "started": text(study.get("started"), 40),
