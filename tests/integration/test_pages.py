@@ -1,6 +1,7 @@
 """The console's pages: who is admitted in each mode, and what is shown of hostile resources."""
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from joserfc.jwk import RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flute_sync.console.pages.users import hash_of, written
+from flute_sync.console.verbs.console_user import console_user
 from flute_sync.daemon.checks import every_check
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.sandbox.server import Sandbox
@@ -219,6 +222,25 @@ def test_a_form_of_a_session_that_is_over_says_so(with_users: Pages) -> None:
     assert (answer.status_code, "location" in answer.headers) == (401, False)
     assert '<a href="/sign-in">Sign in again</a>' in answer.text
     assert client.post("/sign-out", data={}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "code"),
+    [
+        ("carla", b"another horse\n", 0),
+        ("carla", b"latin \xe9\xe8 horse\n", 2),
+        ("carla", b"short\n", 2),
+        ("c\u202ea", b"another horse\n", 2),
+        (os.fsdecode(b"c\xff"), b"another horse\n", 2),
+    ],
+    ids=["right", "not UTF-8", "short", "turned around", "undecoded"],
+)
+def test_users_and_passwords_are_text(tmp_path: Path, name: str, typed: bytes, code: int) -> None:
+    users, settings = tmp_path / "users", tmp_path / "site.toml"
+    auth = f'[console.auth]\nmode = "users"\nusers_file = "{users}"\n'
+    settings.write_text(f'[fhir]\nbase_url = "http://127.0.0.1:1"\n{auth}')
+    done = CliRunner().invoke(console_user, [name, "--config", str(settings)], input=typed)
+    assert (done.exit_code, users.exists()) == (code, code == 0), done.output
 
 
 def test_no_answer_leads_to_the_host_that_a_request_names(with_users: Pages) -> None:
