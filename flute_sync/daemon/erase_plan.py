@@ -143,8 +143,9 @@ class Planner:
         shared = person.keys - {key for key in person.keys if str(key) in marks.keys}
         plan.left += [Left("an identifier of his", SHARED)] * len(shared)
         known = {one.resource_id: one for one in held if one.resource_id is not None}
+        begun = frozenset(self.earlier(marks))
         for resource in resources:
-            self._judge(plan, resource, known.get(str(resource["id"])))
+            self._judge(plan, resource, known.get(str(resource["id"])), begun)
         system = self.config.identifier_system
         plan.left += [Left(one, GROUP) for one in self.traces.naming(person, system)]
         return plan
@@ -173,14 +174,21 @@ class Planner:
                     uncertain.append(Left(f"the study {uid}", ISSUER))
         return frozenset(found)
 
-    def _judge(self, plan: Plan, resource: dict[str, object], known: HeldStudy | None) -> None:
+    def _judge(
+        self,
+        plan: Plan,
+        resource: dict[str, object],
+        known: HeldStudy | None,
+        begun: frozenset[str],
+    ) -> None:
         trace = self.traces.trace(resource)
         sources = self._sources
+        was_ours = trace.reference in begun  # of which the ledger has forgotten all else
         judged = judge_study(
             resource,
             last_digest=known.digest if known else None,
-            is_known=known is not None,
-            oldest=trace.past.oldest if trace.past else None,
+            is_known=known is not None or was_ours,
+            oldest=trace.past.oldest if trace.past and not was_ours else None,
             sources=sources,
         )
         plan.traces.append(trace)

@@ -30,17 +30,17 @@ from flute_sync.patient import patient_identifiers
 
 _MOST_ROUNDS: Final = 8
 _REFERRING: Final = (
-    ("DiagnosticReport", "imaging-study"),
     ("DiagnosticReport", "result"),
     ("DocumentReference", "related"),
     ("List", "item"),
     ("Observation", "derived-from"),
+    ("Observation", "focus"),
     ("Observation", "has-member"),
-    ("Observation", "part-of"),
     ("Procedure", "reason-reference"),
     ("Provenance", "target"),
 )
-"""By what others commonly refer to a study or an Observation."""
+"""By what others commonly refer to a study or an Observation. R4 has no such parameter for
+DiagnosticReport.imagingStudy: reports are found by their patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Traces:
 
     def _successors(self, patient: Resource) -> set[str]:
         links = (one for one in members(patient.get("link")) if one.get("type") == "replaced-by")
-        found = {local_reference(one.get("other"), self.client.base_url) for one in links}
+        found = {local_reference(one.get("other"), self._base) for one in links}
         return {one for one in found if one is not None}
 
     def others_with(self, key: PatientKey, person: Person) -> bool:
@@ -150,14 +150,23 @@ class Traces:
         found = []
         if person.references:
             subject = ",".join(sorted(person.references))
-            found += self.client.search(IMAGING_STUDY, [("subject", subject)])
-        for uid in sorted(set(uids)):
-            matches = self.client.search(IMAGING_STUDY, study_search(uid))
-            found += [one for one in matches if bears_uid(one, uid)]
+            matches = self.client.search(IMAGING_STUDY, [("subject", subject)])
+            found += [one for one in matches if self._subject(one) in person.references]
+        wanted = sorted(set(uids))
+        for uid in wanted:
+            found += self.client.search(IMAGING_STUDY, study_search(uid))
         known = {str(one["id"]) for one in found}
         for resource_id in {one for one in ids if one is not None} - known:
             found += self._read(f"{IMAGING_STUDY}/{resource_id}")
+        found = [
+            one
+            for one in found
+            if self._subject(one) in person.references or any(bears_uid(one, uid) for uid in wanted)
+        ]
         return list({str(one["id"]): one for one in found}.values())
+
+    def _subject(self, study: Resource) -> str | None:
+        return local_reference(study.get("subject"), self._base)
 
     def trace(self, study: Resource) -> Trace:
         """Look at what hangs on an ImagingStudy."""
@@ -170,7 +179,8 @@ class Traces:
         targets = [reference, *(f"Observation/{one['id']}" for one in derived)]
         witnesses = [one for target in targets for one in self._witnesses(target)]
         mine = {*targets, *witnesses}
-        referrers = {one for target in targets for one in self._referrers(target)} - mine
+        referrers = self._referrers(targets, self._subject(study))
+        referrers -= mine
         try:
             past = past_of(self.client, reference)
         except FhirCapabilityMissing:
@@ -183,12 +193,20 @@ class Traces:
         found = self._tolerated("Provenance", [("target", target)])
         return [f"Provenance/{one['id']}" for one in found if is_witness(one, self.agent)]
 
-    def _referrers(self, target: str) -> set[str]:
-        found = set()
-        for kind, parameter in _REFERRING:
-            for one in self._tolerated(kind, [(parameter, target)]):
-                found.add(f"{kind}/{one['id']}")
-        return found
+    def _referrers(self, targets: Sequence[str], subject: str | None) -> set[str]:
+        searches = [(*by, target) for by in _REFERRING for target in targets]
+        if subject is not None:
+            searches.append(("DiagnosticReport", "patient", subject))
+        return {
+            f"{kind}/{one['id']}"
+            for kind, parameter, value in searches
+            for one in self._tolerated(kind, [(parameter, value)])
+            if not targets_of(one, self._base).isdisjoint(targets)
+        }
+
+    @property
+    def _base(self) -> str:
+        return self.client.base_url
 
     def naming(self, person: Person, system: str) -> list[str]:
         """Return the Groups that bear an identifier of ours and have the patient as a member."""
@@ -265,3 +283,14 @@ class Traces:
         keys = [(system, value) for value in sorted(values)]
         found = self.client.search("Endpoint", identifier_search(keys)) if keys else []
         return frozenset(f"Endpoint/{one['id']}" for one in found)
+
+
+def targets_of(element: Any, base_url: str) -> set[str]:
+    """Return all that an element refers to on this server, ``Type/id``."""
+    if isinstance(element, list):
+        return {found for one in element for found in targets_of(one, base_url)}
+    if not isinstance(element, dict):
+        return set()
+    inner = {found for one in element.values() for found in targets_of(one, base_url)}
+    own = local_reference(element, base_url)
+    return inner if own is None else inner | {own}
