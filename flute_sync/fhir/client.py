@@ -28,8 +28,9 @@ from flute_sync.fhir.capability import Capabilities, capabilities
 from flute_sync.fhir.outcome import failure
 from flute_sync.fhir.queries import Page, Parameters, has_id, past
 from flute_sync.fhir.queries import page as present
+from flute_sync.fhir.reads import checked
 from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
-from flute_sync.fhir_errors import FhirGone, FhirServerError
+from flute_sync.fhir_errors import FhirServerError
 from flute_sync.transport import http_date
 
 __all__ = ["FhirClient", "FhirSettings"]
@@ -37,6 +38,7 @@ __all__ = ["FhirClient", "FhirSettings"]
 _MOST_PAGES: Final = 10_000
 _MOST_MATCHES: Final = 2_000
 _MOST_OF_PATIENT: Final = 50_000
+_PLAIN: Final = "application/fhir+json, application/json;q=0.9"
 _MINIMAL: Final = {"Prefer": "return=minimal"}
 
 
@@ -354,39 +356,6 @@ def _few(pages: Iterator[list[Resource]], most: int = _MOST_MATCHES) -> list[Res
         if len(found) > most:
             raise FhirServerError("a search for one thing finds thousands of resources")
     return found
-
-
-_PLAIN: Final = "application/fhir+json, application/json;q=0.9"
-
-
-def checked(body: Resource | None, resource_type: str, resource_id: str) -> Resource:
-    """Return a resource after making sure that it is the one asked for.
-
-    Raises
-    ------
-    FhirServerError
-        It is another one.
-    """
-    if body is None or body.get("resourceType") != resource_type or body.get("id") != resource_id:
-        raise FhirServerError(f"a read of {resource_type} was answered with something else")
-    return body
-
-
-def read_result(result: Result, resource_type: str, resource_id: str) -> Resource | None:
-    """Return what a read within a batch found; None when the server never had it.
-
-    Raises
-    ------
-    FhirGone
-        It was deleted.
-    """
-    if result.status == 404:
-        return None
-    if result.status == 410:
-        raise FhirGone()
-    if result.status != 200:
-        raise failure(result.status, {}, result.resource, "read")
-    return checked(result.resource, resource_type, resource_id)
 
 
 def _written(answer: Answer, kind: str, known_id: str | None = None) -> Result:

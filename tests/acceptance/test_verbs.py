@@ -149,3 +149,5 @@ def test_the_demo_runs_and_tells() -> None:
     told = json.loads(done.stdout)
     assert [one["ledger"]["state"] for one in told["studies"]] == ["completed", "completed"]
     assert all(one["thumbnail_bytes"] > 500 and one["wado_rs"] for one in told["studies"])
+    assert {one["verdict"] for one in told["research"]["results"]} == {"included", "unknown"}
+    assert told["research"]["files"] == len(told["studies"][0]["wado_rs"])

@@ -155,6 +155,7 @@ def test_a_password_is_the_same_however_it_is_composed(tmp_path: Path) -> None:
         f"anna:{HASHED}\nanna:{HASHED}",
         f"anna:{HASHED.replace('m=65536', 'm=99999999')}",
     ],
+    ids=["name alone", "no hash", "plain", "control", "no name", "twice", "costly"],
 )
 def test_a_line_that_is_none_of_ours_is_refused_and_not_repeated(line: str) -> None:
     with pytest.raises(UsersUnusable) as refused:
