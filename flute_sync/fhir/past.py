@@ -48,7 +48,8 @@ def past_of(client: FhirClient, reference: str) -> Past | None:
         It tells no history.
     """
     kind = reference.partition("/")[0]
-    url: str | None = f"{reference}/_history?_count=100"
+    # HAPI remembers for a minute how many versions there are, unless it is asked since when.
+    url: str | None = f"{reference}/_history?_count=100&_since=1970-01-01T00:00:00Z"
     versions, oldest, seen = 0, None, set[str]()
     while url is not None:
         if url in seen or len(seen) > _MOST_PAGES:
