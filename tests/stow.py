@@ -74,6 +74,7 @@ class FakeIntake:
     calls: list[tuple[str, Any]] = field(default_factory=list)
     failing: dict[str, Exception] = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
+    erased: frozenset[str] = frozenset()
     asked: int = 0
 
     def __post_init__(self) -> None:
@@ -89,11 +90,13 @@ class FakeIntake:
                 raise self.failing[name]
             self.calls.append((name, what))
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         if delivery.received or delivery.noticed or delivery.refused or delivery.under:
             self._told("deliver", delivery)
         else:
             self._told("close", delivery.closes)
+        studies = {one.study_instance_uid for one in delivery.received}
+        return frozenset(studies & self.erased)
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         self._told("intend", tuple(studies))

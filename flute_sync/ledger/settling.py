@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from flute_sync.completeness import StudySettings, due_at
 from flute_sync.ledger import links, trail
 from flute_sync.ledger.driver import Driver
+from flute_sync.ledger.forgetting import forget_ids
 from flute_sync.ledger.link_moves import Move
 from flute_sync.ledger.pruning import prune
 from flute_sync.ledger.steps import forget_people
@@ -48,6 +49,8 @@ class Settler:
     def settle(self, claimed: Claim, settlement: Settlement) -> State:
         """End a step and return the state that follows."""
         row = lock_held(self.connection, claimed)
+        if settlement.erase:
+            return self._erase(row)
         superseded = row.generation != claimed.generation
         move = Move.begin(self.connection, row.id, settlement.links)
         if not links.settle(self.connection, row, settlement.links, self.now) or move.is_over:
@@ -86,6 +89,11 @@ class Settler:
         )
         trail.append(Driver(self.connection), [entry], kept=self.events_kept)
         return state
+
+    def _erase(self, row: Row[Any]) -> State:
+        """Leave nothing of a study of an erased patient but that it is not taken again."""
+        forget_ids(Driver(self.connection), [row.id])
+        return State.CANCELLED
 
     def _next_attempt(self, row: Row[Any], state: State, settlement: Settlement) -> datetime | None:
         if state is State.RECEIVED:
