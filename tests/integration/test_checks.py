@@ -144,3 +144,19 @@ def test_a_server_that_must_hold_pseudonyms_alone_is_looked_at(tmp_path: Path) -
     key.chmod(0o444)
     found = checked(tmp_path, **sections)
     assert (found["pseudonyms"].level, found["pseudonyms"].exit_code) == ("error", 78)
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ({}, True),
+        ({"public_url": "https://flute.example"}, False),
+        ({"public_url": "http://flute.example"}, True),
+    ],
+)
+def test_a_console_in_the_clear_is_warned_of(
+    tmp_path: Path, more: dict[str, str], warned: bool
+) -> None:
+    auth = {"mode": "users", "users_file": str(tmp_path / "users")}
+    console = {"host": "0.0.0.0", "port": 0, "insecure": True, "auth": auth, **more}
+    assert ("console.insecure" in checked(tmp_path, console=console)) is warned
