@@ -76,15 +76,16 @@ class PictureFetch:
         try:
             with (
                 place.picture(path, self.essence) as chunks,
-                self.tools.folder.writing() as writing,
+                IncomingPicture(
+                    self.tools.folder.open, self.tools.largest_bytes, self.essence
+                ) as incoming,
             ):
-                incoming = IncomingPicture(writing.stream, self.tools.largest_bytes, self.essence)
                 for chunk in chunks:
                     self.tools.patience.check()
                     incoming.feed(chunk)
                 incoming.end()
-                kept = self._kept(instance, frame, file, incoming.sha256)
-                self.into.keep([(writing, kept)])
+                picture = incoming.written()
+                self.into.keep([(picture, self._kept(instance, frame, file, incoming.sha256))])
         except ArchiveRefused as error:
             kind = InstanceAbsent if error.status in ABSENT else NotRendered
             raise kind(f"{place.name}: HTTP {error.status}") from error

@@ -1,6 +1,7 @@
 """Images brought to disk from the sandbox and from Orthanc, whatever the archive does."""
 
 import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -145,6 +146,26 @@ def test_what_was_changed_on_disk_is_fetched_again(archive, mpmri, tmp_path) -> 
     assert fetched(tmp_path, study, settings).fetched == 0
     assert fetched(tmp_path, study, settings, verify=True).fetched == 1
     assert digests(tmp_path) == good
+    assert_tidy(tmp_path)
+
+
+def test_what_a_power_cut_may_have_taken_is_read_again(archive, mpmri, tmp_path) -> None:
+    study, settings = wanted(mpmri, archive.url), config(archive.url)
+    fetched(tmp_path, study, settings)
+    good = digests(tmp_path)
+    for file in on_disk(tmp_path)[:2]:  # size and time are on the disk, the bytes are not
+        state = file.stat()
+        file.write_bytes(bytes(state.st_size))
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert fetched(tmp_path, study, settings).fetched == 0
+    note = tmp_path / ".flute-sync" / "flushed"
+    for told in ({"boot": "another", "until_ns": 1 << 62}, {"boot": "another", "until_ns": 0}):
+        note.write_text(json.dumps(told))
+        assert fetched(tmp_path, study, settings).fetched == (0 if told["until_ns"] else 2)
+        assert json.loads(note.read_text())["boot"] != "another"
+    assert digests(tmp_path) == good
+    note.write_text("{")
+    assert fetched(tmp_path, study, settings).fetched == 0
     assert_tidy(tmp_path)
 
 
