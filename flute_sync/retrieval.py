@@ -87,6 +87,11 @@ class WantedStudy:
     series: tuple[WantedSeries, ...]
 
 
+def expected(study: WantedStudy) -> int:
+    """Return how many instances of a study are to come, as far as that is said; at least one."""
+    return max(1, sum(one.expected or 0 for one in study.series))
+
+
 def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:
     """Read an ImagingStudy.
 

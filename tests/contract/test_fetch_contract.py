@@ -1,5 +1,6 @@
 """Images brought to disk from the sandbox and from Orthanc, whatever the archive does."""
 
+import copy
 import hashlib
 import json
 import os
@@ -10,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.daemon.config import Config
@@ -21,7 +23,8 @@ from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetching import Fetch
 from flute_sync.fetch_errors import FolderBusy
 from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy
-from tests.contract.dicomweb import Study, multipart
+from flute_sync.series_role import Role
+from tests.contract.dicomweb import Study, multipart, new_mpmri, store
 from tests.lying_archive import Answer, LyingArchive, lying_archive
 
 RELATED = 'multipart/related; type="application/dicom"; boundary=flute-sync-contract'
@@ -270,6 +273,82 @@ def test_b_values_choose_instances(archive, mpmri, tmp_path) -> None:
         assert len(found) == 2
     metadata = [one for one in archive.asked if "metadata" in one]
     assert metadata
+
+
+@pytest.mark.parametrize("form", [{}, {"listed": False}, {"by_series": False}])
+def test_series_roles_choose_series(archive, mpmri, tmp_path, form) -> None:
+    study, settings = wanted(mpmri, archive.url, **form), config(archive.url)
+    described = {"DWI": {"ep2d_diff"}, "ADC": {"ep2d_diff_ADC"}}
+    for number, roles in enumerate(({Role.ADC}, {Role.DWI, Role.ADC})):
+        report = fetched(tmp_path / str(number), study, settings, Choice(series_roles=roles))
+        found = [dcmread(file) for file in on_disk(tmp_path / str(number))]
+        assert report.exit_code == 0
+        assert len(found) == report.fetched == report.known > 0
+        expected = set().union(*(described[role] for role in roles))
+        assert {one.SeriesDescription for one in found} == expected
+    both = Choice(series_roles={Role.DWI, Role.T2}, filters=(by_b_value(frozenset({800.0})),))
+    report = fetched(tmp_path / "both", study, settings, both)
+    assert {dcmread(file).DiffusionBValue for file in on_disk(tmp_path / "both")} == {800}
+
+    def refuse(answer: Answer) -> None:
+        answer.status = 500 if "metadata" in answer.path else answer.status
+
+    archive.change = refuse
+    report = fetched(tmp_path / "no", study, settings, Choice(series_roles={Role.ADC}))
+    assert dict(report.failed) == {"ARCHIVE-SERVER-ERROR": len(mpmri.datasets)}
+    assert (report.fetched, report.finished, report.exit_code) == (0, True, 69)
+
+
+def with_private_b_value(dataset: Dataset, vendor: str, b_value: int) -> Dataset:
+    """Say a b-value as a vendor does, and not as the standard does."""
+    found = copy.deepcopy(dataset)
+    found.SOPInstanceUID = generate_uid()
+    del found.DiffusionBValue
+    if vendor == "siemens":
+        found.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0C, "IS", b_value)
+    elif vendor == "ge":
+        values = [1_000_000_000 + b_value, 8, 0, 0]
+        found.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x39, "IS", values)
+    else:
+        block = found.private_block(0x2001, "Philips Imaging DD 001", create=True)
+        block.add_new(0x03, "FL", float(b_value))
+    return found
+
+
+def enhanced(dataset: Dataset, *b_values: float) -> Dataset:
+    """Make an Enhanced MR image whose frames have these b-values."""
+    found = copy.deepcopy(dataset)
+    found.SOPClassUID = EnhancedMRImageStorage
+    found.SOPInstanceUID = generate_uid()
+    found.SeriesInstanceUID = generate_uid()
+    del found.DiffusionBValue
+    found.ImageType = ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
+    found.NumberOfFrames = len(b_values)
+    found.PixelData = dataset.PixelData * len(b_values)
+    found.PerFrameFunctionalGroupsSequence = []
+    for b_value in b_values:
+        diffusion, frame = Dataset(), Dataset()
+        diffusion.DiffusionBValue = b_value
+        frame.MRDiffusionSequence = [diffusion]
+        found.PerFrameFunctionalGroupsSequence.append(frame)
+    return found
+
+
+def test_b_values_of_vendors_and_of_frames_choose_too(archive, web, tmp_path) -> None:
+    made = new_mpmri().datasets
+    dwi = next(one for one in made if one.get("DiffusionBValue") == 800)
+    vendors = ("siemens", "ge", "philips")
+    private = [
+        with_private_b_value(dwi, vendor, value) for vendor in vendors for value in (50, 800)
+    ]
+    frames = [enhanced(dwi, 50.0, 800.0), enhanced(dwi, 50.0, 400.0)]
+    study = Study([*private, *frames])
+    assert store(web, study.parts).status_code == 200
+    choice = Choice(filters=(by_b_value(frozenset({800.0})),))
+    report = fetched(tmp_path, wanted(study, archive.url), config(archive.url), choice)
+    found = {dcmread(file).SOPInstanceUID for file in on_disk(tmp_path)}
+    assert report.exit_code == 0
+    assert found == {one.SOPInstanceUID for one in (*private[1::2], frames[0])}
 
 
 @pytest.mark.parametrize(

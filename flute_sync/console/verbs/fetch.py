@@ -31,10 +31,12 @@ from flute_sync.daemon.fetch_places import Places
 from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused, Selecting
 from flute_sync.daemon.fetching import Fetch
+from flute_sync.eligibility import Eligibility
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.retrievable import Retrievable
 from flute_sync.retrieval import WantedStudy
+from flute_sync.series_role import Role
 
 _SHOWN = 10
 _PICTURES = {"jpeg": "image/jpeg", "png": "image/png"}
@@ -58,12 +60,29 @@ _PICTURES = {"jpeg": "image/jpeg", "png": "image/png"}
 )
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="May be repeated.")
 @click.option(
+    "--series-role",
+    "series_roles",
+    multiple=True,
+    type=click.Choice([role.value for role in Role], case_sensitive=False),
+    metavar="ROLE",
+    help="MR series for this purpose alone, as `study` tells it; may be repeated.",
+)
+@click.option(
     "--b-value",
     "b_values",
     multiple=True,
     type=click.FloatRange(min=0),
     metavar="B",
     help="Instances of this Diffusion b-value alone, in s/mm2; may be repeated.",
+)
+@click.option(
+    "--verdict",
+    "verdicts",
+    multiple=True,
+    type=click.Choice([one.value for one in Eligibility]),
+    default=[Eligibility.INCLUDED.value],
+    show_default=True,
+    help="Of a file of criteria: whose studies; may be repeated.",
 )
 @click.option("--any-endpoint", is_flag=True, help="Ask unknown addresses too, as nobody.")
 @click.option("--verify", is_flag=True, help="Read what is there already, all of it, again.")
@@ -76,7 +95,9 @@ def fetch(
     picture: str,
     manifest: Path | None,
     modalities: tuple[str, ...],
+    series_roles: tuple[str, ...],
     b_values: tuple[float, ...],
+    verdicts: tuple[str, ...],
     any_endpoint: bool,
     verify: bool,
     config_path: Path | None,
@@ -98,11 +119,16 @@ def fetch(
     config = load_config(config_path)
     log.configure(config.log.model_copy(update={"level": "error"}))
     filters = (by_b_value(frozenset(b_values)),) if b_values else ()
-    choice = Choice(frozenset(modalities), filters, _PICTURES[picture] if rendered else None)
+    choice = Choice(
+        modalities=frozenset(modalities),
+        series_roles=frozenset(map(Role, series_roles)),
+        filters=filters,
+        picture=_PICTURES[picture] if rendered else None,
+    )
     with _interruptible(), FhirClient(config.fhir) as fhir, ExitStack() as opened:
         places = Places(config, any_endpoint=any_endpoint)
         opened.callback(places.close)
-        asked = _Asked(config, fhir, places, choice, selector)
+        asked = _Asked(config, fhir, places, choice, selector, frozenset(verdicts))
         if manifest is not None or out is None:
             report = _listed(asked, manifest or Path("-"))
         else:
@@ -123,10 +149,12 @@ class _Asked:
     places: Places
     choice: Choice
     selector: str
+    verdicts: frozenset[str]
 
     def studies(self, patience: Patience) -> Iterator[WantedStudy | Refused]:
         fhir = Retrievable(self.fhir)
-        return Selecting(fhir, self.fhir.base_url, patience).studies(self.selector)
+        selecting = Selecting(fhir, self.fhir.base_url, patience, self.verdicts)
+        return selecting.studies(self.selector)
 
 
 def _fetched(asked: _Asked, out: Path, *, verify: bool) -> Report:
