@@ -15,7 +15,8 @@ from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_reading import CohortReader, members_of
 from flute_sync.daemon.cohort_writing import Outcome, write
 from flute_sync.daemon.config import Config
-from flute_sync.eligibility import CRITERION, Eligibility, Judged, judge
+from flute_sync.eligibility import CRITERION, Eligibility, Judged
+from flute_sync.exports.judging import BuiltIn, judged
 from flute_sync.exports.loading import load
 from flute_sync.exports.spool import Spool
 from flute_sync.fhir.client import FhirClient, FhirSettings
@@ -140,12 +141,17 @@ class Judging:
     def results(self) -> Iterator[Judged]:
         """Yield all patients, in the order of their names, and count them."""
         links = self.question.config.links if self.question.config else LinkSettings()
-        for history in self._spool.histories(self._chosen):
-            judged = judge(history, self.question.settings, links)
-            self.tally.add(history, judged)
-            if any(one.verdict is Eligibility.INCLUDED for one in judged.results):
-                self.included.append(history.patient)
-            yield judged
+        rule = BuiltIn(self.question.settings, links)
+        for part in judged(self._spool, self._chosen, rule):
+            self.tally.merge(part.tally)
+            for one in part.judged:
+                self.included += {
+                    result.patient
+                    for result in one.results
+                    if result.verdict is Eligibility.INCLUDED
+                }
+                yield one
+        self.tally.without_patient += self._spool.nameless
         if self._chosen is not None:
             self.tally.absent = len(self._chosen) - self.tally.patients
 
