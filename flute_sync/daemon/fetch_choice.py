@@ -35,12 +35,15 @@ class Choice:
         Of the instances of a series, by their headers.
     picture
         The media type of rendered pictures, None for DICOM files.
+    nifti
+        Whether NIfTI is made of each series besides.
     """
 
     modalities: frozenset[str] = frozenset()
     series_roles: frozenset[Role] = frozenset()
     filters: tuple[Filter, ...] = ()
     picture: str | None = None
+    nifti: bool = False
 
     @property
     def needs_headers(self) -> bool:

@@ -39,7 +39,11 @@ CHECKSUMS: Final = "SHA256SUMS"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One file as it was verified; ``file`` is relative to its study's folder."""
+    """One file as it was verified.
+
+    ``file`` is relative to its study's folder. ``source`` says of what files, by their checksums,
+    a file was made that is not an instance.
+    """
 
     file: str
     sha256: str
@@ -52,6 +56,7 @@ class Kept:
     modality: str | None = None
     b_value: float | None = None
     frame: int | None = None
+    source: str | None = None
 
 
 @contextlib.contextmanager
@@ -128,6 +133,25 @@ class Folder:
         """Open a file that has no name yet."""
         return Writing(f"{self._temporary}/{next(self._numbers)}")
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder that is removed after its use."""
+        place = self._temporary / str(next(self._numbers))
+        with _said():
+            place.mkdir(mode=_PRIVATE_FOLDER)
+            try:
+                yield place
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+
+    def adopt(self, file: Path) -> "Writing":
+        """Take a file on that another program wrote into a scratch folder."""
+        with _said():
+            file.chmod(_PRIVATE)
+        adopted = Writing(str(file), "ab")
+        adopted.close()
+        return adopted
+
     def study(self, name: str) -> "StudyFolder":
         """Open the folder of a study."""
         return StudyFolder(self.root / name)
@@ -173,13 +197,17 @@ class StudyFolder:
                 return kept if not again or _digest(place) == kept.sha256 else None
             return kept if _digest(place) == kept.sha256 else None
 
-    def of_series(self, series_uid: str | None, *, again: bool = False) -> set[str]:
-        """Return the SOP Instance UIDs of a series, or of the whole study, that are there."""
-        of_it = (
+    def files(self, series_uid: str | None, *endings: str) -> list[Kept]:
+        """Return what is known of a series' files, or the whole study's, with these endings."""
+        return [
             one
             for one in tuple(self._kept.values())
-            if series_uid in (None, one.series_instance_uid) and one.file.endswith(".dcm")
-        )
+            if series_uid in (None, one.series_instance_uid) and one.file.endswith(endings)
+        ]
+
+    def of_series(self, series_uid: str | None, *, again: bool = False) -> set[str]:
+        """Return the SOP Instance UIDs of a series, or of the whole study, that are there."""
+        of_it = self.files(series_uid, ".dcm")
         return {one.sop_instance_uid for one in of_it if self.has(one.file, again=again)}
 
     def keep(self, verified: Sequence[tuple["Writing", Kept]]) -> None:
@@ -209,10 +237,10 @@ class StudyFolder:
 class Writing:
     """A private file without a name yet; raises `FolderUnusable`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mode: str = "xb") -> None:
         self._path = path
         with _said():
-            self._stream = _private(path, "xb")
+            self._stream = _private(path, mode)
         self.size_bytes = self.modified_ns = 0
         self._has_name = False
 

@@ -67,6 +67,8 @@ class SeriesFetch:
     ----------
     pending
         By SOP Instance UID, what is not on the disk yet; empty where FHIR lists no instances.
+    is_complete
+        Whether all that is to come is there, as far as that is known.
     """
 
     tools: Tools
@@ -78,6 +80,7 @@ class SeriesFetch:
     verified: list[tuple[Writing, Kept]] = field(default_factory=list)
     folders: dict[str, str] = field(default_factory=dict)
     kept_bytes: int = 0
+    is_complete: bool = True
 
     def run(self, places: Sequence[WadoRs]) -> None:
         """Bring it to disk, and report what did not come.
@@ -100,6 +103,12 @@ class SeriesFetch:
                 self.tools.tried(places, partial(self._single, instance), self._gained)
             except FluteSyncError as error:
                 self._miss(error, instance.uid)
+
+    def files(self) -> list[Kept]:
+        """Return what of it is on the disk."""
+        uids = {one.uid for one in self.series.instances} or self.seen
+        of_it = self.into.files(self.series.uid, ".dcm")
+        return [one for one in of_it if one.sop_instance_uid in uids]
 
     def _gained(self) -> int:
         return self.kept_bytes
@@ -149,10 +158,10 @@ class SeriesFetch:
     def _run_counted(self, places: Sequence[WadoRs]) -> None:
         expected = self.series.count
         there = self.into.of_series(self.series.uid, again=self.tools.verify)
+        self.seen = set(there)
         if expected is not None and len(there) == expected:
             self.tools.report.add(already=expected)
             return
-        self.seen = set(there)
         self.tools.report.add(already=len(there))
         try:
             self.tools.tried(places, self._all, self._gained)
@@ -281,6 +290,7 @@ class SeriesFetch:
         return f"{folder}/{names.instance(wanted.uid, wanted.number)}.dcm"
 
     def _miss(self, error: FluteSyncError, uid: str | None, files: int = 1) -> None:
+        self.is_complete = False
         self.tools.report.miss(error, self.study.uid, self.series.uid, uid, files)
 
 

@@ -5,6 +5,7 @@ No more is planned than is soon fetched, so that memory does not grow with the c
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.fetch_choice import ArchiveHeaders, Choice, of_roles, split
 from flute_sync.daemon.fetch_folder import Folder, StudyFolder
+from flute_sync.daemon.fetch_nifti import Converter
 from flute_sync.daemon.fetch_patience import Ended, Patience
 from flute_sync.daemon.fetch_pictures import PictureFetch
 from flute_sync.daemon.fetch_places import Places
@@ -19,7 +21,7 @@ from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused
 from flute_sync.daemon.fetch_series import SeriesFetch, Tools
 from flute_sync.errors import FluteSyncError, OperatorError, PermanentError, TransientError
-from flute_sync.fetch_errors import EndpointUnknown, FolderUnusable
+from flute_sync.fetch_errors import EndpointUnknown, FolderUnusable, NotConverted
 from flute_sync.retrieval import WantedSeries, WantedStudy, expected, of_modalities
 from flute_sync.retrieval_names import Names
 from flute_sync.sources.header import HeaderReader
@@ -54,6 +56,7 @@ class Fetch:
         self.is_planned = False
         self._config, self._folder, self._places, self._choice = config, folder, places, choice
         self._headers = ArchiveHeaders(places, self.patience)
+        self._converter = Converter(folder, self.patience) if choice.nifti else None
         self._tell = tell
         self._lock = Lock()
         self._jobs: Queue[Job | None] = Queue(2 * config.fetch.connections)
@@ -182,7 +185,21 @@ class Fetch:
                 essence = self._choice.picture
                 PictureFetch(self._tools, study, part, into, frames, essence).run(places)
             else:
-                SeriesFetch(self._tools, study, part, into).run(places)
+                fetch = SeriesFetch(self._tools, study, part, into)
+                fetch.run(places)
+                self._convert(fetch)
+
+    def _convert(self, fetch: SeriesFetch) -> None:
+        if self._converter is None or not fetch.is_complete:
+            return
+        files = sorted(fetch.files(), key=lambda one: one.series_instance_uid)
+        for uid, of_series in groupby(files, key=lambda one: one.series_instance_uid):
+            try:
+                made = self._converter.convert(fetch.into, list(of_series))
+                self.report.add(converted=made)
+            except NotConverted as error:
+                self.report.add(known=1)
+                self.report.miss(error, fetch.study.uid, uid)
 
     def _split(
         self, study: WantedStudy, series: WantedSeries

@@ -1,6 +1,7 @@
 """Images brought to disk from the sandbox and from Orthanc, whatever the archive does."""
 
 import copy
+import gzip
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from flute_sync.series_role import Role
 from tests.contract.dicomweb import Study, multipart, new_mpmri, store
 from tests.lying_archive import Answer, LyingArchive, lying_archive
 
+KEPT = (".dcm", ".jpg", ".png", ".gz", ".json", ".bval", ".bvec")
 RELATED = 'multipart/related; type="application/dicom"; boundary=flute-sync-contract'
 
 
@@ -110,9 +112,8 @@ def assert_tidy(out: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_dir()} == {0o700}
     checked = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     assert subprocess.run(checked, cwd=out, check=False).returncode == 0
-    assert len((out / "SHA256SUMS").read_text().splitlines()) == len(
-        [one for one in out.rglob("*") if one.suffix in (".dcm", ".jpg", ".png")]
-    )
+    kept = [one for one in out.rglob("*") if one.is_file() and one.suffix in KEPT]
+    assert len((out / "SHA256SUMS").read_text().splitlines()) == len(kept)
 
 
 @pytest.mark.parametrize("form", [{}, {"listed": False}, {"by_series": False}])
@@ -279,14 +280,16 @@ def test_b_values_choose_instances(archive, mpmri, tmp_path) -> None:
 def test_series_roles_choose_series(archive, mpmri, tmp_path, form) -> None:
     study, settings = wanted(mpmri, archive.url, **form), config(archive.url)
     described = {"DWI": {"ep2d_diff"}, "ADC": {"ep2d_diff_ADC"}}
-    for number, roles in enumerate(({Role.ADC}, {Role.DWI, Role.ADC})):
+    for number, roles in enumerate((frozenset({Role.ADC}), frozenset({Role.DWI, Role.ADC}))):
         report = fetched(tmp_path / str(number), study, settings, Choice(series_roles=roles))
         found = [dcmread(file) for file in on_disk(tmp_path / str(number))]
         assert report.exit_code == 0
         assert len(found) == report.fetched == report.known > 0
         expected = set().union(*(described[role] for role in roles))
         assert {one.SeriesDescription for one in found} == expected
-    both = Choice(series_roles={Role.DWI, Role.T2}, filters=(by_b_value(frozenset({800.0})),))
+    both = Choice(
+        series_roles=frozenset({Role.DWI, Role.T2}), filters=(by_b_value(frozenset({800.0})),)
+    )
     report = fetched(tmp_path / "both", study, settings, both)
     assert {dcmread(file).DiffusionBValue for file in on_disk(tmp_path / "both")} == {800}
 
@@ -294,7 +297,7 @@ def test_series_roles_choose_series(archive, mpmri, tmp_path, form) -> None:
         answer.status = 500 if "metadata" in answer.path else answer.status
 
     archive.change = refuse
-    report = fetched(tmp_path / "no", study, settings, Choice(series_roles={Role.ADC}))
+    report = fetched(tmp_path / "no", study, settings, Choice(series_roles=frozenset({Role.ADC})))
     assert dict(report.failed) == {"ARCHIVE-SERVER-ERROR": len(mpmri.datasets)}
     assert (report.fetched, report.finished, report.exit_code) == (0, True, 69)
 
@@ -445,6 +448,45 @@ def test_an_endpoint_that_is_down_is_passed_over_for_the_next(archive, mpmri, tm
     settings = config(archive.url, endpoints=[dead])
     report = fetched(tmp_path, WantedStudy(study.uid, None, None, both), settings)
     assert (report.fetched, report.exit_code) == (len(mpmri.datasets), 0)
+
+
+@pytest.mark.parametrize("form", [{}, {"listed": False}, {"by_series": False}])
+def test_nifti_is_made_of_what_is_complete(archive, web, tmp_path, form) -> None:
+    made = new_mpmri(slices=4)
+    (adc,) = {one.SeriesInstanceUID for one in made.datasets if "ADC" in one.ImageType}
+    for one in made.datasets:
+        if one.SeriesInstanceUID == adc:
+            one.BitsAllocated = one.BitsStored = 24  # which dcm2niix cannot read
+    study = Study(made.datasets)
+    assert store(web, study.parts).status_code == 200
+    asked, settings = wanted(study, archive.url, **form), config(archive.url)
+    report = fetched(tmp_path, asked, settings, Choice(nifti=True))
+    assert (report.fetched, report.converted) == (len(study.datasets), len(study.series_uids) - 1)
+    assert (dict(report.failed), report.exit_code) == ({"FETCH-NIFTI": 1}, 65)
+    assert report.missed[0].series_instance_uid == adc
+    volumes = list(tmp_path.glob("sub-*/ses-*/*.nii.gz"))
+    assert len(volumes) == report.converted
+    series = {file.parent.name for file in on_disk(tmp_path)}
+    assert {one.name.removesuffix(".nii.gz") for one in volumes} < series
+    person = made.datasets[0]
+    identity = (
+        person.PatientID,
+        str(person.PatientName).partition("^")[0],
+        person.PatientBirthDate,
+    )
+    for file in tmp_path.glob("sub-*/ses-*/*.*"):
+        data = file.read_bytes()
+        whole = gzip.decompress(data) if file.suffix == ".gz" else data
+        assert not [word for word in identity if word.encode() in whole], file.suffix
+        if file.suffix == ".gz":
+            assert whole[344:348] == b"n+1\0"  # NIfTI-1, header and voxels in one file
+    (weighted,) = (one for one in tmp_path.glob("sub-*/ses-*/*.bval"))
+    assert {float(one) for one in weighted.read_text().split()} == {50, 800}
+    assert_tidy(tmp_path)
+    before = {one: one.stat().st_mtime_ns for one in volumes}
+    again = fetched(tmp_path, asked, settings, Choice(nifti=True))
+    assert (again.fetched, again.converted) == (0, 0)
+    assert {one: one.stat().st_mtime_ns for one in volumes} == before
 
 
 def test_one_fetch_at_a_time_works_in_a_folder(tmp_path) -> None:

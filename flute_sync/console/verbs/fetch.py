@@ -53,6 +53,7 @@ _PICTURES = {"jpeg": "image/jpeg", "png": "image/png"}
     show_default=True,
     help="The kind of pictures.",
 )
+@click.option("--nifti", is_flag=True, help="Make NIfTI of each series besides, by dcm2niix.")
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
@@ -93,6 +94,7 @@ def fetch(
     out: Path | None,
     rendered: bool,
     picture: str,
+    nifti: bool,
     manifest: Path | None,
     modalities: tuple[str, ...],
     series_roles: tuple[str, ...],
@@ -116,6 +118,8 @@ def fetch(
     """
     if out is None and manifest is None:
         raise click.UsageError("say --out, or --manifest")
+    if nifti and (rendered or manifest is not None):
+        raise click.UsageError("--nifti is made of DICOM files that are fetched")
     config = load_config(config_path)
     log.configure(config.log.model_copy(update={"level": "error"}))
     filters = (by_b_value(frozenset(b_values)),) if b_values else ()
@@ -124,6 +128,7 @@ def fetch(
         series_roles=frozenset(map(Role, series_roles)),
         filters=filters,
         picture=_PICTURES[picture] if rendered else None,
+        nifti=nifti,
     )
     with _interruptible(), FhirClient(config.fhir) as fhir, ExitStack() as opened:
         places = Places(config, any_endpoint=any_endpoint)
@@ -213,10 +218,18 @@ def _show(report: Report) -> None:
     if report.known or report.done:
         click.echo(f"{report.fetched:>10,}  fetched, {report.bytes / 1e6:,.1f} MB")
         click.echo(f"{report.already:>10,}  were there")
-    if report.unlisted:
-        click.echo(f"{report.unlisted:>10,}  left out: the archive has them, FHIR lists them not")
+    for count, said in (
+        (report.converted, "series made NIfTI"),
+        (report.unlisted, "left out: the archive has them, FHIR lists them not"),
+    ):
+        if count:
+            click.echo(f"{count:>10,}  {said}")
     for code, count in sorted(report.failed.items()):
         click.echo(f"{count:>10,}  failed: {code}")
+    _show_missed(report)
+
+
+def _show_missed(report: Report) -> None:
     for missed in report.missed[:_SHOWN]:
         where = missed.sop_instance_uid or missed.series_instance_uid or missed.study_instance_uid
         click.echo(f"{where or 'study'}: {missed.code}: {missed.sentence}", err=True)
