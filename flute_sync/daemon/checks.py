@@ -14,6 +14,7 @@ from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
+from flute_sync.daemon.pseudonymity import read_pseudonyms
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
 from flute_sync.fhir.capability import Capabilities
@@ -59,6 +60,8 @@ def every_check(config: Config) -> Iterator[Verdict]:
     yield Verdict("settings", "ok", "The settings are valid.")
     yield from _advice(config)
     yield from _secrets(config)
+    if config.pseudonyms.mode == "hmac":
+        yield _tried("pseudonyms", lambda: _pseudonyms(config))
     yield _tried("ledger", lambda: _ledger(config))
     yield _tried("fhir", lambda: _fhir(config))
     for entry in config.every_archive:
@@ -219,6 +222,19 @@ def _named_secrets(settings: object, prefix: str) -> Iterator[tuple[str, str]]:
     elif isinstance(settings, tuple | list):
         for number, value in enumerate(settings, start=1):
             yield from _named_secrets(value, f"{prefix}.{number}")
+
+
+def _pseudonyms(config: Config) -> Verdict:
+    file = config.pseudonyms.key_file
+    if file is not None and _in_service(file):
+        said = "Its key is a credential, which can be read in the service alone."
+        return Verdict("pseudonyms", "warning", said)
+    found = read_pseudonyms(config.pseudonyms)
+    key = f"Its key can be used; key id {found.key.id}." if found is not None else ""
+    if config.mapping.free_text:
+        hint = "Leave imaging_study.free_text out, unless nobody ever types a name there."
+        return Verdict("pseudonyms", "warning", f"{key} Free text goes to FHIR as it is.", hint)
+    return Verdict("pseudonyms", "ok", key)
 
 
 def _ledger(config: Config) -> Verdict:
