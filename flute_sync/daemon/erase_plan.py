@@ -1,6 +1,6 @@
 """What erasing a patient comes to: who he is, what goes, what stays and why."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
@@ -177,6 +177,7 @@ class Planner:
         begun = frozenset(self.earlier(marks))
         for resource in resources:
             self._judge(plan, resource, known.get(str(resource["id"])), begun)
+        self._orphans(plan)
         system = self.config.identifier_system
         plan.left += [Left(one, GROUP) for one in self.traces.naming(person, system)]
         return plan
@@ -223,14 +224,7 @@ class Planner:
             sources=sources,
         )
         plan.traces.append(trace)
-        group = list(trace.witnesses)
-        for one in trace.observations:
-            name = f"Observation/{one['id']}"
-            kept = judge_observation(one)
-            if kept.fate is Fate.DELETE:
-                group.append(name)
-            else:
-                plan.left.append(Left(name, kept.reason))
+        group = [*trace.witnesses, *self._observations(plan, trace.observations)]
         if judged.fate is Fate.DELETE:
             group.append(trace.reference)
         elif judged.fate is Fate.CLEAR:
@@ -247,6 +241,22 @@ class Planner:
         if group:
             plan.deleted.append(tuple(group))
         plan.referrers += [Left(one, f"refers to {trace.reference}") for one in trace.referrers]
+
+    def _observations(self, plan: Plan, found: Iterable[dict[str, object]]) -> Iterator[str]:
+        for one in found:
+            name, judged = f"Observation/{one['id']}", judge_observation(one)
+            if judged.fate is Fate.DELETE:
+                yield name
+            else:
+                plan.left.append(Left(name, judged.reason))
+
+    def _orphans(self, plan: Plan) -> None:
+        """Add what was derived from a study that is not there any more."""
+        seen = {f"Observation/{one['id']}" for trace in plan.traces for one in trace.observations}
+        derived = self.traces.derived(plan.person)
+        orphans = [one for one in derived if f"Observation/{one['id']}" not in seen]
+        for name in self._observations(plan, orphans):
+            plan.deleted.append((*self.traces.witnesses(name), name))
 
     @property
     def _sources(self) -> frozenset[str]:
