@@ -44,6 +44,8 @@
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected
         ├── command_errors      LibraryAbsent
+        ├── criterion_errors    CriterionUnreadable, CriterionMalformed, CriterionFailed,
+        │                       CriterionContradicts, CriterionSlow
         ├── fetch_errors        EndpointUnknown, FolderUnusable, FolderBusy
         └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
                                 LedgerUnauthorized, LedgerCorrupt

@@ -10,17 +10,20 @@ from typing import Final
 from flute_sync.cohort import Tally
 from flute_sync.cohort_resources import group, identifier, measure_report
 from flute_sync.command_errors import PatientsUnknown
-from flute_sync.criteria_evidence import name_of
+from flute_sync.criteria_evidence import History, name_of
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_reading import CohortReader, members_of
 from flute_sync.daemon.cohort_writing import Outcome, write
 from flute_sync.daemon.config import Config
-from flute_sync.eligibility import CRITERION, Eligibility, Judged, judge
+from flute_sync.daemon.time_limit import limited
+from flute_sync.eligibility import CRITERION, TEXT, Eligibility, Judged, judge
 from flute_sync.exports.loading import load
 from flute_sync.exports.spool import Spool
 from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.queries import has_id
 from flute_sync.link_settings import LinkSettings
+from flute_sync.own_criterion import OwnCriterion
+from flute_sync.own_judgement import OwnJudge
 
 _LARGEST_LISTING_BYTES: Final = 256 * 1024 * 1024
 Tell = Callable[[int, int | None], None]
@@ -39,6 +42,8 @@ class Question:
         ``Group/ID`` of the patients; None: those listed.
     listed
         The patients, each ``Patient/ID``; None: all.
+    own
+        The criterion; None: the built-in one.
     """
 
     source: Path | None
@@ -46,6 +51,17 @@ class Question:
     settings: CriteriaSettings
     group: str | None = None
     listed: tuple[str, ...] | None = None
+    own: OwnCriterion | None = None
+
+    @property
+    def criterion(self) -> tuple[str, str]:
+        """Name and text of the criterion."""
+        return (self.own.name, self.own.description) if self.own else (CRITERION, TEXT)
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Types of resources of which everything is needed."""
+        return frozenset({"Patient", *self.own.resources}) if self.own else frozenset()
 
     @property
     def scope(self) -> str:
@@ -106,6 +122,7 @@ class Judging:
         self._spool = spool
         self._client = client
         self._chosen: frozenset[str] | None = None
+        self._judge = judge if question.own is None else _limited(question.own)
 
     def read(self, tell: Tell) -> None:
         """Read the patients.
@@ -117,7 +134,7 @@ class Judging:
         """
         question = self.question
         if question.source is not None:
-            found = load(question.source, self._spool, tell, question.group)
+            found = load(question.source, self._spool, tell, question.group, question.whole)
             self.tally.without_patient = found.without_patient
             names = question.listed if question.group is None else found.patients
         else:
@@ -134,14 +151,15 @@ class Judging:
             if question.group is not None:
                 names = tuple(dict.fromkeys(members_of(client, question.group)))
             asked = None if names is None else [one for one in names if _is_on_server(one)]
-            CohortReader(client, workers=config.sync.workers).load(self._spool, tell, asked)
+            reader = CohortReader(client, workers=config.sync.workers, whole=question.whole)
+            reader.load(self._spool, tell, asked)
         return names
 
     def results(self) -> Iterator[Judged]:
         """Yield all patients, in the order of their names, and count them."""
         links = self.question.config.links if self.question.config else LinkSettings()
         for history in self._spool.histories(self._chosen):
-            judged = judge(history, self.question.settings, links)
+            judged = self._judge(history, self.question.settings, links)
             self.tally.add(history, judged)
             if any(one.verdict is Eligibility.INCLUDED for one in judged.results):
                 self.included.append(history.patient)
@@ -158,16 +176,30 @@ class Judging:
             The server does not take them.
         """
         config = _config(self.question)
-        key = identifier(config.identifier_system, self.question.scope)
+        name, text = self.question.criterion
+        key = identifier(config.identifier_system, self.question.scope, name)
         report = measure_report(
             key,
             self.tally,
-            measure=f"{config.fhir.base_url.rstrip('/')}/Measure/{CRITERION}",
+            measure=f"{config.fhir.base_url.rstrip('/')}/Measure/{name}",
+            text=text,
             written=now,
             subject=self.question.group,
         )
         with self._client(config.fhir) as client:
-            return [write(client, one) for one in (group(key, self.included), report)]
+            return [write(client, one) for one in (group(key, self.included, name), report)]
+
+
+def _limited(own: OwnCriterion) -> Callable[[History, CriteriaSettings, LinkSettings], Judged]:
+    """Return what judges by a site's own criterion, with an eye on the time that it takes."""
+    with limited(own.name):
+        judge_own = OwnJudge(own)
+
+    def judged(history: History, settings: CriteriaSettings, site: LinkSettings) -> Judged:
+        with limited(own.name):
+            return judge_own(history, settings, site)
+
+    return judged
 
 
 def _config(question: Question) -> Config:

@@ -3,14 +3,14 @@
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from flute_sync.command_errors import InputMalformed, PatientsUnknown
 from flute_sync.criteria_evidence import names_nobody, piece, reference_name, replaced_by
@@ -30,6 +30,13 @@ Tell = Callable[[int, int], None]
 """Called with how many bytes were read, and of how many."""
 
 
+class Wanted(NamedTuple):
+    """What is looked for: the members of a Group, and types of which everything is needed."""
+
+    group: str | None
+    whole: Collection[str]
+
+
 @dataclass
 class Batch:
     """What some resources say; ``patients`` are the members of the Group asked for."""
@@ -39,8 +46,8 @@ class Batch:
     without_patient: int = 0
     patients: list[str] | None = None
 
-    def add(self, named: Named, group: str | None) -> None:
-        """Take what a resource says.
+    def add(self, named: Named, group: str | None, whole: Collection[str]) -> None:
+        """Take what a resource says, of some types as a whole.
 
         Raises
         ------
@@ -52,7 +59,7 @@ class Batch:
             self.aliases.append((named.alias, named.name))
         if group is not None and named.name == group:
             self.patients = (self.patients or []) + group_members(resource)
-        found = piece(resource, named.name)
+        found = piece(resource, named.name, whole)
         if found is not None:
             self.rows.append(row(found))
         elif names_nobody(resource):
@@ -76,13 +83,21 @@ def group_members(group: Resource) -> list[str]:
     return [one for one in found if one is not None and one.startswith(("Patient/", "urn:"))]
 
 
-def load(path: Path, spool: Spool, tell: Tell, group: str | None = None) -> Batch:
+def load(
+    path: Path,
+    spool: Spool,
+    tell: Tell,
+    group: str | None = None,
+    whole: Collection[str] = frozenset(),
+) -> Batch:
     """Read all files of an export into the spool.
 
     Parameters
     ----------
     group
         ``Group/ID`` whose members are to be found too.
+    whole
+        Types of resources of which everything is needed.
 
     Returns what is not in the spool: how much names nobody, and the members of the Group.
 
@@ -96,7 +111,7 @@ def load(path: Path, spool: Spool, tell: Tell, group: str | None = None) -> Batc
     work = list(cuts(files(path)))
     total, done = sum(one.bytes for one in work), 0
     found = Batch()
-    for cut, batch in _read_all(work, total, group):
+    for cut, batch in _read_all(work, total, Wanted(group, whole)):
         spool.add(batch.rows, batch.aliases)
         found.without_patient += batch.without_patient
         if batch.patients is not None:
@@ -109,20 +124,20 @@ def load(path: Path, spool: Spool, tell: Tell, group: str | None = None) -> Batc
     return found
 
 
-def _read_all(work: list[Cut], total: int, group: str | None) -> Iterator[tuple[Cut | None, Batch]]:
+def _read_all(work: list[Cut], total: int, wanted: Wanted) -> Iterator[tuple[Cut | None, Batch]]:
     processes = len(os.sched_getaffinity(0))
     if processes == 1 or total < ALONE_BYTES:
         for cut in work:
-            yield from _read_here(cut, group)
+            yield from _read_here(cut, wanted)
         return
     large = [one for one in work if one.bytes > _WHOLE_BYTES]
     for cut in large:
-        yield from _read_here(cut, group)
+        yield from _read_here(cut, wanted)
     rest = [one for one in work if one.bytes <= _WHOLE_BYTES]
     context = get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
     try:
-        yield from _in_order(pool, rest, partial(_whole, group=group), 4 * processes)
+        yield from _in_order(pool, rest, partial(_whole, wanted=wanted), 4 * processes)
     except BrokenProcessPool:
         raise FluteSyncError("a process that reads the input was ended") from None
     finally:
@@ -150,29 +165,29 @@ def _result(cut: Cut, answer: "Future[_Answer]") -> tuple[Cut, Batch]:
     raise kind(detail)
 
 
-def _read_here(cut: Cut, group: str | None) -> Iterator[tuple[Cut | None, Batch]]:
+def _read_here(cut: Cut, wanted: Wanted) -> Iterator[tuple[Cut | None, Batch]]:
     batch = Batch()
     for named in resources(cut):
-        _add(batch, named, cut, group)
+        _add(batch, named, cut, wanted)
         if len(batch.rows) >= _ROWS:
             yield None, batch
             batch = Batch()
     yield cut, batch
 
 
-def _whole(cut: Cut, group: str | None) -> _Answer:
+def _whole(cut: Cut, wanted: Wanted) -> _Answer:
     batch = Batch()
     try:
         for named in resources(cut):
-            _add(batch, named, cut, group)
+            _add(batch, named, cut, wanted)
     except FluteSyncError as error:
         return type(error), error.detail
     return batch
 
 
-def _add(batch: Batch, named: Named, cut: Cut, group: str | None) -> None:
+def _add(batch: Batch, named: Named, cut: Cut, wanted: Wanted) -> None:
     try:
-        batch.add(named, group)
+        batch.add(named, *wanted)
     except InputMalformed as error:
         raise InputMalformed(f"{cut.path.name}: {error.detail}") from None
 

@@ -33,7 +33,8 @@ def row(piece: Piece) -> Row:
     """
     try:
         (piece.patient + piece.name).encode()
-        return piece.patient, piece.name, orjson.dumps(piece.resource, default=_digits)
+        numbers = _number if piece.whole else _digits
+        return piece.patient, piece.name, orjson.dumps(piece.resource, default=numbers)
     except (UnicodeEncodeError, TypeError):
         raise InputMalformed("text in it is no Unicode") from None
 
@@ -42,6 +43,10 @@ def _digits(value: object) -> str:
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError
+
+
+def _number(value: object) -> orjson.Fragment:
+    return orjson.Fragment(_digits(value))
 
 
 class Spool:
