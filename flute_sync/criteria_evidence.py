@@ -52,7 +52,8 @@ class History:
     """All that was found of one patient, by name; of several versions the newest.
 
     ``variables`` are the resources of the seven kinds that may be used; ``aliases`` are other
-    names by which resources are referred to; ``resources`` are all that there are.
+    names by which resources are referred to; ``resources`` are all that there are, and of those
+    who were merged none is a Patient any more.
     """
 
     patient: str
@@ -143,12 +144,16 @@ def history(
         dict(_of(kept, "Procedure")),
         {name: kind for name, one in kept.items() if (kind := _variable(one)) is not None},
         aliases or {},
-        kept,
+        {name: one for name, one in kept.items() if name == patient or not _is_patient(one)},
     )
 
 
 def _of(kept: Mapping[str, Resource], kind: str) -> Iterator[tuple[str, Resource]]:
     return ((name, one) for name, one in kept.items() if one["resourceType"] == kind)
+
+
+def _is_patient(resource: Resource) -> bool:
+    return bool(resource["resourceType"] == "Patient")
 
 
 def _variable(resource: Resource) -> Kind | None:

@@ -5,8 +5,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from flute_sync.criteria_artefacts import (
+    LIBRARY,
+    by_cql,
+    by_fhirpath,
+    cql_parameters,
+    fhirpath_names,
+    library,
+    library_contents,
+)
 from flute_sync.criterion_errors import CriterionMalformed, CriterionUnreadable
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.time_limit import limited
 from flute_sync.own_criterion import LARGEST_BYTES, OwnCriterion, read
+from flute_sync.own_judgement import OwnJudge
+from flute_sync.own_resources import Definition
 
 FOLDER: Final = files("flute_sync") / "criteria"
 """What comes with flute-sync."""
@@ -44,6 +57,44 @@ def own(path: Path) -> OwnCriterion:
         raise CriterionMalformed(f"{path}: it is not UTF-8") from None
     except CriterionMalformed as error:
         raise CriterionMalformed(f"{path}: {error.detail}") from None
+
+
+def artefacts(config: Config) -> tuple[Definition, ...]:
+    """Return what is published of the criteria: the built-in one, and the site's own.
+
+    Raises
+    ------
+    CriterionUnreadable, CriterionMalformed
+        A file of the site is not sound.
+    """
+    settings, site, system = config.criteria, config.links, config.identifier_system
+    base = (settings.canonical or config.fhir.base_url).rstrip("/")
+    criterion = built_in(fhirpath_names(settings, site))
+    contents = library_contents(
+        (FOLDER / f"{LIBRARY}.cql").read_text(encoding="utf-8"),
+        (FOLDER / f"{LIBRARY}.elm.json").read_bytes(),
+        cql_parameters(settings, site),
+    )
+    of_site = (ready(own(Path(one))) for one in settings.files)
+    return (
+        library(base, system, contents),
+        by_cql(base, system, criterion),
+        by_fhirpath(base, system, criterion, "-fhirpath"),
+        *(by_fhirpath(base, system, one) for one in of_site),
+    )
+
+
+def ready(criterion: OwnCriterion) -> OwnCriterion:
+    """Return a criterion whose expressions can be evaluated.
+
+    Raises
+    ------
+    CriterionMalformed, CriterionFailed, CriterionSlow
+        They cannot.
+    """
+    with limited(criterion.name):
+        OwnJudge(criterion)
+    return criterion
 
 
 def criterion_named(named: str, known: Sequence[str]) -> OwnCriterion | None:
