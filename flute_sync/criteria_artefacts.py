@@ -87,6 +87,7 @@ def library(base: str, system: str, contents: Mapping[str, bytes]) -> Definition
         "resourceType": "Library",
         **_metadata(base, system, "Library", LIBRARY, VERSION),
         "name": LIBRARY,
+        "experimental": False,
         "title": "MRI of the prostate within one year before the biopsy",
         "type": {"coding": [{"system": _LIBRARY_TYPE, "code": "logic-library"}]},
         "description": "Judges each completed biopsy of a patient: included, excluded or unknown.",
@@ -167,7 +168,6 @@ def _metadata(base: str, system: str, kind: str, name: str, version: str) -> Res
         "identifier": [{"system": system, "value": f"criteria/{kind}/{name}"}],
         "version": version,
         "status": "active",
-        "experimental": False,
         "date": DEFINED,
         "publisher": PUBLISHER,
     }
