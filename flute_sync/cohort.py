@@ -7,7 +7,7 @@ CONSORT's flow diagram, for what is counted; FLUTE guide 0.1.0, resource-support
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, Final
 
@@ -72,6 +72,16 @@ class Tally:
             if one.biopsy.day is not None:
                 self._widen(one.biopsy.day.low, one.biopsy.day.high)
         self._count_links(history, judged.mris)
+
+    def merge(self, other: "Tally") -> None:
+        """Count those whom another tally counted."""
+        for one in fields(self):
+            mine, others = getattr(self, one.name), getattr(other, one.name)
+            if isinstance(mine, int | Counter):
+                setattr(self, one.name, mine + others)
+        for day in (other.first, other.last):
+            if day is not None:
+                self._widen(day, day)
 
     def _widen(self, low: date, high: date) -> None:
         """Note the first and last day of a biopsy; an open end says nothing."""

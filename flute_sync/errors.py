@@ -12,6 +12,7 @@
     │   ├── notice_errors       NoticeTooSlow
     │   ├── dimse_errors        StoreInterrupted, StoreTooSlow
     │   ├── auth_errors         TokenUnavailable
+    │   ├── erase_errors        EraseInHand
     │   ├── fetch_errors        InstanceTruncated, AnswerMalformed
     │   ├── console_errors      OpenIdUnavailable
     │   └── command_errors      SpoolFailed
@@ -20,6 +21,8 @@
     │   ├── dimse_errors        ProtocolViolated, InstanceMismatch, SopClassMismatch,
     │   │                       InstanceUidInvalid, DataSetAbsent
     │   ├── patient_errors      IdentityError: which patient is meant is not certain
+    │   ├── erase_errors        PatientErased, EraseUnknown, EraseAmbiguous, EraseUnconfirmed,
+    │   │                       EraseUnfinished
     │   ├── fhir_errors         MappingError, FhirRejected, FhirAmbiguous,
     │   │                       FhirResultAmbiguous, FhirGone
     │   ├── archive_errors      ArchiveRefused, ArchiveAnswerTooLarge, ArchiveForeignInstance,
@@ -46,6 +49,7 @@
         ├── command_errors      LibraryAbsent
         ├── criterion_errors    CriterionUnreadable, CriterionMalformed, CriterionFailed,
         │                       CriterionContradicts, CriterionSlow
+        ├── erase_errors        AuditUnwritable
         ├── fetch_errors        EndpointUnknown, FolderUnusable, FolderBusy
         └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
                                 LedgerUnauthorized, LedgerCorrupt

@@ -146,16 +146,19 @@ def replaced_by(patient: Resource) -> set[str | None]:
 
 def patient_keys(patients: Iterable[Resource]) -> frozenset[str]:
     """Return the identifiers that Patients bear, as what waiting studies are woken by."""
-    found = set()
-    for patient in patients:
-        identifiers = patient.get("identifier")
-        for one in identifiers if isinstance(identifiers, list) else []:
-            system, value = (
-                (one.get("system"), one.get("value")) if isinstance(one, dict) else (None, None)
-            )
-            if isinstance(system, str) and isinstance(value, str):
-                found.add(str(PatientKey(system, value)))
-    return frozenset(found)
+    return frozenset(str(key) for patient in patients for key in patient_identifiers(patient))
+
+
+def patient_identifiers(patient: Resource) -> frozenset[PatientKey]:
+    """Return the identifiers that a Patient bears, each in its system."""
+    identifiers = patient.get("identifier")
+    return frozenset(
+        PatientKey(one["system"], one["value"])
+        for one in (identifiers if isinstance(identifiers, list) else [])
+        if isinstance(one, dict)
+        and isinstance(one.get("system"), str)
+        and isinstance(one.get("value"), str)
+    )
 
 
 def _patient_id(reference: object) -> str | None:

@@ -213,11 +213,15 @@ def clean_identifier(text: str) -> str | None:
     Raises
     ------
     Unusable
-        When it holds controls or characters that could not be decoded: an identifier is never
-        mended.
+        When it holds controls or characters that could not be decoded, or other blanks than pad
+        spaces around it, which FHIR strings cannot have: an identifier is never mended.
     """
     text = text.strip(" \0")
-    if "\ufffd" in text or any(unicodedata.category(c) in _CONTROLS for c in text):
+    if (
+        "\ufffd" in text
+        or text != text.strip()
+        or any(unicodedata.category(c) in _CONTROLS for c in text)
+    ):
         raise Unusable("not an identifier")
     return text or None
 

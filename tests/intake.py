@@ -16,7 +16,7 @@ class MemoryIntake:
         """What archives hold besides what was delivered here."""
         self.failure: Exception | None = None
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
@@ -24,6 +24,7 @@ class MemoryIntake:
         if delivery.cursor is not None:
             cursor = delivery.cursor
             self.cursors[cursor.source, cursor.archive] = cursor.value
+        return frozenset()
 
     def cursor(self, source: str, archive: str) -> str | None:
         return self.cursors.get((source, archive))

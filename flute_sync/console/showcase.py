@@ -1,4 +1,7 @@
-"""What the demo does: a daemon of its own beside two servers, one patient, two studies."""
+"""What the demo does: a daemon of its own beside two servers, one patient, two studies.
+
+Then what a researcher does: who meets the criterion, and the images of whom does.
+"""
 
 import io
 import socket
@@ -31,6 +34,7 @@ from flute_sync.sandbox.studies import (
 SYSTEM: Final = "urn:oid:2.25.170141183460469231731687303715884105727"
 """Identifier system of the demo's patient: an OID made from a UUID, so nobody else's."""
 
+BIOPSY_AFTER: Final = timedelta(days=40)
 QUIET: Final = timedelta(seconds=2)
 PATIENCE: Final = timedelta(seconds=60)
 BOUNDARY: Final = "flute-sync-demo"
@@ -149,7 +153,8 @@ def _await(condition: Callable[[], _T | None], what: str) -> _T:
 
 def load_patient(place: Scene) -> str:
     """Put the FLUTE patient and his variables on the FHIR server; return his reference."""
-    bundle = flute_bundle(SyntheticPatient(), SYSTEM, DEFAULT_WHEN.date())
+    mri = DEFAULT_WHEN.date()
+    bundle = flute_bundle(SyntheticPatient(), SYSTEM, mri, mri + BIOPSY_AFTER)
     try:
         answer = httpx.post(
             place.fhir_url,
@@ -242,11 +247,34 @@ def _instance_urls(base: str, uid: str, resource: dict[str, Any]) -> Iterator[st
 
 
 def _ledger_row(place: Scene, uid: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "flute_sync.console", "study", uid, "--json"]
-    command += ["--config", str(place.config)]
-    told = subprocess.run(command, capture_output=True, check=True)  # noqa: S603  our own
-    row: dict[str, Any] = orjson.loads(told.stdout)
+    row: dict[str, Any] = orjson.loads(_asked(place, "study", uid, "--json"))
     return row
+
+
+def _asked(place: Scene, *words: str) -> bytes:
+    """Run a verb as a person does."""
+    command = [sys.executable, "-m", "flute_sync.console", *words, "--config", str(place.config)]
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603  our own
+    if done.returncode:
+        raise DemoFailed(f"flute-sync {words[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+def judged(place: Scene, patient: str) -> list[dict[str, Any]]:
+    """Ask which biopsies of the patient meet the criterion."""
+    chosen = place.folder / "patients.txt"
+    chosen.write_text(f"{patient}\n", encoding="utf-8")
+    told = _asked(place, "criteria", "--patients", str(chosen), "--json")
+    (place.folder / "criteria.json").write_bytes(told)
+    found: list[dict[str, Any]] = orjson.loads(told)["results"]
+    return found
+
+
+def fetched(place: Scene) -> list[Path]:
+    """Fetch the images of the studies that the criterion includes; return the files."""
+    images = place.folder / "images"
+    _asked(place, "fetch", str(place.folder / "criteria.json"), "--out", str(images), "--json")
+    return sorted(images.rglob("*.dcm"))
 
 
 def picture(jpeg: bytes, columns: int = 56) -> list[str]:

@@ -177,6 +177,14 @@ def _advice(config: Config) -> Iterator[Verdict]:
             "C-STORE is open to other hosts without TLS or client certificates.",
             "Set store_scp.tls with ca_file, or let a firewall choose who may connect.",
         )
+    console = config.console
+    if console.enabled and console.insecure and not (console.loopback or console.is_secure):
+        yield Verdict(
+            "console.insecure",
+            "warning",
+            "Patients, passwords and sessions cross the network in the clear.",
+            "Set console.tls, or console.public_url to the https address of a proxy in front.",
+        )
 
 
 def _secrets(config: Config) -> Iterator[Verdict]:

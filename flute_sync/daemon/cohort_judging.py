@@ -10,20 +10,19 @@ from typing import Final
 from flute_sync.cohort import Tally
 from flute_sync.cohort_resources import group, identifier, measure_report
 from flute_sync.command_errors import PatientsUnknown
-from flute_sync.criteria_evidence import History, name_of
+from flute_sync.criteria_evidence import name_of
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_reading import CohortReader, members_of
 from flute_sync.daemon.cohort_writing import Outcome, write
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.time_limit import limited
-from flute_sync.eligibility import CRITERION, TEXT, Eligibility, Judged, judge
+from flute_sync.eligibility import CRITERION, TEXT, Eligibility, Judged
+from flute_sync.exports.judging import OWN_ALONE_PIECES, BuiltIn, OwnRule, Part, judged, ready
 from flute_sync.exports.loading import load
 from flute_sync.exports.spool import Spool
 from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.queries import has_id
 from flute_sync.link_settings import LinkSettings
 from flute_sync.own_criterion import OwnCriterion
-from flute_sync.own_judgement import OwnJudge
 
 _LARGEST_LISTING_BYTES: Final = 256 * 1024 * 1024
 Tell = Callable[[int, int | None], None]
@@ -122,7 +121,7 @@ class Judging:
         self._spool = spool
         self._client = client
         self._chosen: frozenset[str] | None = None
-        self._judge = judge if question.own is None else _limited(question.own)
+        self._own = None if question.own is None else ready(question.own)
 
     def read(self, tell: Tell) -> None:
         """Read the patients.
@@ -158,14 +157,24 @@ class Judging:
     def results(self) -> Iterator[Judged]:
         """Yield all patients, in the order of their names, and count them."""
         links = self.question.config.links if self.question.config else LinkSettings()
-        for history in self._spool.histories(self._chosen):
-            judged = self._judge(history, self.question.settings, links)
-            self.tally.add(history, judged)
-            if any(one.verdict is Eligibility.INCLUDED for one in judged.results):
-                self.included.append(history.patient)
-            yield judged
+        for part in self._judged(self.question.settings, links):
+            self.tally.merge(part.tally)
+            for one in part.judged:
+                self.included += {
+                    result.patient
+                    for result in one.results
+                    if result.verdict is Eligibility.INCLUDED
+                }
+                yield one
+        self.tally.without_patient += self._spool.nameless
         if self._chosen is not None:
             self.tally.absent = len(self._chosen) - self.tally.patients
+
+    def _judged(self, settings: CriteriaSettings, links: LinkSettings) -> Iterator[Part]:
+        if self._own is None:
+            return judged(self._spool, self._chosen, BuiltIn(settings, links))
+        rule = OwnRule(self._own.model_dump_json(), settings, links)
+        return judged(self._spool, self._chosen, rule, OWN_ALONE_PIECES)
 
     def write(self, now: datetime) -> list[tuple[str, Outcome]]:
         """Write Group and MeasureReport; return what became of each.
@@ -188,18 +197,6 @@ class Judging:
         )
         with self._client(config.fhir) as client:
             return [write(client, one) for one in (group(key, self.included, name), report)]
-
-
-def _limited(own: OwnCriterion) -> Callable[[History, CriteriaSettings, LinkSettings], Judged]:
-    """Return what judges by a site's own criterion, with an eye on the time that it takes."""
-    with limited(own.name):
-        judge_own = OwnJudge(own)
-
-    def judged(history: History, settings: CriteriaSettings, site: LinkSettings) -> Judged:
-        with limited(own.name):
-            return judge_own(history, settings, site)
-
-    return judged
 
 
 def _config(question: Question) -> Config:

@@ -16,14 +16,14 @@ from typing import Final, TypeVar
 
 from flute_sync.bundle import Resource
 from flute_sync.command_errors import PatientsUnknown
-from flute_sync.criteria_evidence import piece, replaced_by
+from flute_sync.criteria_evidence import other_names, piece
 from flute_sync.errors import TransientError
 from flute_sync.exports.loading import group_members
 from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import Parameters
 from flute_sync.fhir_elements import own_reference
-from flute_sync.fhir_errors import FhirGone
+from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.flute_variables import CODES
 
 BATCH: Final = 50
@@ -96,8 +96,7 @@ class CohortReader:
         batches: Iterable[Callable[[], Found]]
         if chosen is None:
             total = self._patiently(lambda: self._client.total("Patient", []))
-            pages = self._client.pages("Patient", [_PAGE])
-            found = (part for page in pages for part in _parts(page))
+            found = (part for page in self._everybody() for part in _parts(page))
             batches = (partial(self._patients, part) for part in found)
         else:
             total = len(chosen)
@@ -107,6 +106,21 @@ class CohortReader:
             spool.add(rows, aliases)
             done += patients
             tell(done, total)
+
+    def _everybody(self) -> Iterator[list[Resource]]:
+        """Yield all Patients; of a page that fails now and then those before it are not lost."""
+        seen: set[str | None] = {None}
+        at = None
+        while True:
+            ask = partial(self._client.page, "Patient", [_PAGE], next_url=at)
+            page = self._patiently(ask)
+            yield page.matches
+            at = page.next_url
+            if at is None:
+                return
+            if at in seen:
+                raise FhirServerError("the pages of a search lead in a circle")
+            seen.add(at)
 
     def _in_order(self, batches: Iterable[Callable[[], Found]]) -> Iterator[Found]:
         """Keep a few batches in work, and no more: what was read would pile up."""
@@ -150,18 +164,17 @@ class CohortReader:
             found += self._search("Patient", [("link", ",".join(new)), _PAGE])
             for one in found:
                 known |= {name: one for name in [own_reference(one)] if name is not None}
-            wanted |= {name for name, one in known.items() if replaced_by(one) in asked}
-            wanted |= {other for one in known.values() if (other := replaced_by(one)) is not None}
+            pairs = [pair for name, one in known.items() for pair in other_names(one, name)]
+            same = [pair for pair in pairs if not asked.isdisjoint(pair)]
+            wanted |= {one for pair in same for one in pair if one.startswith("Patient/")}
         rows, aliases, _ = self._patients([one for name, one in known.items() if name in wanted])
         return rows, aliases, len(names)
 
     def _patients(self, patients: Sequence[Resource]) -> Found:
-        names = [name for one in patients if (name := own_reference(one)) is not None]
-        aliases = [
-            (name, other)
-            for one in patients
-            if (name := own_reference(one)) is not None and (other := replaced_by(one)) is not None
-        ]
+        known = [(name, one) for one in patients if (name := own_reference(one)) is not None]
+        aliases = [pair for name, one in known for pair in other_names(one, name)]
+        former = [other for other, _ in aliases if other.startswith("Patient/")]
+        names = list(dict.fromkeys([name for name, _ in known] + former))
         rows = list(self._rows(patients))
         for kind, parameters in _questions(names, self._whole) if names else ():
             if self._client.types is None or kind in self._client.types:

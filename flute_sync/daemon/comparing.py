@@ -64,7 +64,11 @@ class Comparison:
             pages = self._shop.listing(name).pages(self._choice, None, datetime.now(UTC), stop)
             for page in pages:
                 say(name)
-                scratch.put(_ARCHIVE, (self._archive_fact(name, row) for row in page.rows))
+                erased = self._shop.ledger.erasures.studies(
+                    [row.study_instance_uid for row in page.rows]
+                )
+                rows = (row for row in page.rows if row.study_instance_uid not in erased)
+                scratch.put(_ARCHIVE, (self._archive_fact(name, row) for row in rows))
         for studies in self.survey.studies():
             say("the FHIR server")
             self.endpoints.update(one for _, said in studies for one in said.endpoints)

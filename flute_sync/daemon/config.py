@@ -24,6 +24,7 @@ from pydantic_settings import (
 from flute_sync.completeness import StudySettings
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
+from flute_sync.daemon.audit import EraseSettings
 from flute_sync.daemon.console_settings import ConsoleSettings
 from flute_sync.daemon.deriving import DerivedSettings
 from flute_sync.daemon.fetch_settings import FetchSettings
@@ -128,6 +129,7 @@ class Config(BaseSettings):
     derived: DerivedSettings = DerivedSettings()
     criteria: CriteriaSettings = CriteriaSettings()
     removal: RemovalSettings = RemovalSettings()
+    erase: EraseSettings = EraseSettings()
     retry: RetrySettings = RetrySettings()
     sync: SyncSettings = SyncSettings()
     fetch: FetchSettings = FetchSettings()

@@ -16,9 +16,8 @@ from flute_sync.criteria_artefacts import (
 )
 from flute_sync.criterion_errors import CriterionMalformed, CriterionUnreadable
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.time_limit import limited
+from flute_sync.exports.judging import ready
 from flute_sync.own_criterion import LARGEST_BYTES, OwnCriterion, read
-from flute_sync.own_judgement import OwnJudge
 from flute_sync.own_resources import Definition
 
 FOLDER: Final = files("flute_sync") / "criteria"
@@ -82,19 +81,6 @@ def artefacts(config: Config) -> tuple[Definition, ...]:
         by_fhirpath(base, system, criterion, "-fhirpath"),
         *(by_fhirpath(base, system, one) for one in of_site),
     )
-
-
-def ready(criterion: OwnCriterion) -> OwnCriterion:
-    """Return a criterion whose expressions can be evaluated.
-
-    Raises
-    ------
-    CriterionMalformed, CriterionFailed, CriterionSlow
-        They cannot.
-    """
-    with limited(criterion.name):
-        OwnJudge(criterion)
-    return criterion
 
 
 def criterion_named(named: str, known: Sequence[str]) -> OwnCriterion | None:

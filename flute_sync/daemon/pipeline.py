@@ -17,12 +17,13 @@ from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.deriving import Derived, Deriver
 from flute_sync.daemon.linking import Linker, news_of
-from flute_sync.daemon.outcomes import hold, left_out, synced, vanishing
+from flute_sync.daemon.outcomes import forgotten, hold, left_out, synced, vanishing
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.daemon.reading import Reader
 from flute_sync.daemon.removal import Brake
 from flute_sync.daemon.subject import Last, Subjects, wake_key
 from flute_sync.daemon.withdrawal import Removals
+from flute_sync.erase_errors import PatientErased
 from flute_sync.fhir.candidates import Candidates
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.derived_observations import DerivedObservations
@@ -38,7 +39,7 @@ from flute_sync.fhir.patients import Patients
 from flute_sync.fhir_errors import FhirRejected
 from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
-from flute_sync.ledger import Claim, FhirRow, Ledger, Settlement
+from flute_sync.ledger import Claim, FhirRow, Ledger, PatientMarks, Settlement
 from flute_sync.link_settings import UNJUDGED
 from flute_sync.own_resources import agent
 from flute_sync.patient import Subject
@@ -149,8 +150,17 @@ class Pipeline:
         FluteSyncError
             When the step cannot be finished; the ledger decides when it is tried again.
         """
-        settlement = self._step(claim)
+        try:
+            self._refuse_erased(claim)
+            settlement = self._step(claim)
+        except PatientErased as error:
+            # What was written of it is taken away by a person, who alone may say that.
+            settlement = forgotten() if claim.fhir is None else hold(error)
         return replace(settlement, rules=self.rules)
+
+    def _refuse_erased(self, claim: Claim) -> None:
+        if self.reader.ledger.erasures.studies([claim.study_instance_uid]):
+            raise PatientErased()
 
     def _step(self, claim: Claim) -> Settlement:
         read = self.reader.study(claim)
@@ -183,7 +193,16 @@ class Pipeline:
             return left_out("no images yet, and no procedure step names a patient", prune=False)
         except IdentityError as error:
             return hold(error)
-        return self._place(claim, study, identity)
+        return self._erased(claim, identity) or self._place(claim, study, identity)
+
+    def _erased(self, claim: Claim, identity: Identity) -> Settlement | None:
+        """Take nothing of an erased patient, whatever the archive called him by until now."""
+        keys = PatientMarks(keys=frozenset(map(str, (identity.key, *identity.others))))
+        erasures = self.reader.ledger.erasures
+        if not erasures.covers(keys):
+            return None
+        erasures.add(claim.study_instance_uid, keys)
+        return forgotten() if claim.fhir is None else hold(PatientErased(), self._key(identity))
 
     def _identify(self, study: Study) -> Identity:
         return identify(study, self.strangers, self.patients)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flute_sync.bundle import Entry, Resource, Result, search_url
-from flute_sync.fhir.client import FhirClient, read_result
+from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.questions import Search
+from flute_sync.fhir.reads import read_result
 from flute_sync.fhir_elements import local_reference, members, own_reference
 from flute_sync.fhir_errors import FhirGone
 from flute_sync.flute_variables import CODES

@@ -28,8 +28,9 @@ from flute_sync.fhir.capability import Capabilities, capabilities
 from flute_sync.fhir.outcome import failure
 from flute_sync.fhir.queries import Page, Parameters, has_id, past
 from flute_sync.fhir.queries import page as present
+from flute_sync.fhir.reads import checked
 from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
-from flute_sync.fhir_errors import FhirGone, FhirServerError
+from flute_sync.fhir_errors import FhirServerError
 from flute_sync.transport import http_date
 
 __all__ = ["FhirClient", "FhirSettings"]
@@ -37,6 +38,7 @@ __all__ = ["FhirClient", "FhirSettings"]
 _MOST_PAGES: Final = 10_000
 _MOST_MATCHES: Final = 2_000
 _MOST_OF_PATIENT: Final = 50_000
+_PLAIN: Final = "application/fhir+json, application/json;q=0.9"
 _MINIMAL: Final = {"Prefer": "return=minimal"}
 
 
@@ -56,8 +58,8 @@ class FhirClient:
         on_request: RequestCounter | None = None,
     ) -> None:
         self.settings = settings
-        self._wire = Wire(settings, transport=transport, on_request=on_request)
-        self.base_url = self._wire.base_url
+        self.wire = Wire(settings, transport=transport, on_request=on_request)
+        self.base_url = self.wire.base_url
         self.bundles = True
         """Whether several requests may go in one; `capabilities` finds out."""
         self.transactions = True
@@ -80,11 +82,11 @@ class FhirClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self.wire.close()
 
     def capabilities(self) -> Capabilities:
         """Ask what the server can do (FHIR R4 http.html#capabilities)."""
-        answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
+        answer = self.wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
         found = capabilities(answer.body)
         self.bundles = found.bundles
         self.transactions = "transaction" in found.system
@@ -94,7 +96,7 @@ class FhirClient:
 
     def server_time(self) -> datetime:
         """Return the server's own time; ours where it does not say (RFC 9110 6.6.1)."""
-        answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
+        answer = self.wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
         return http_date(answer.headers.get("date", "")) or datetime.now(UTC)
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
@@ -105,7 +107,7 @@ class FhirClient:
         FhirGone
             It was deleted.
         """
-        answer = self._wire.send(
+        answer = self.wire.send(
             "read", "GET", f"{resource_type}/{resource_id}", accept=frozenset({404})
         )
         if answer.status == 404:
@@ -129,7 +131,7 @@ class FhirClient:
     def total(self, resource_type: str, parameters: Parameters) -> int | None:
         """Count by POST what a search matches; None where the server does not say."""
         form = [*parameters, ("_summary", "count")]
-        body = self._wire.send("search", "POST", f"{resource_type}/_search", form=form).body
+        body = self.wire.send("search", "POST", f"{resource_type}/_search", form=form).body
         found = (body or {}).get("total")
         return found if isinstance(found, int) else None
 
@@ -149,7 +151,7 @@ class FhirClient:
             The pages lead in a circle, elsewhere, or never end.
         """
         form, url = parameters, f"{resource_type}/_search"
-        answer = self._wire.send("search", "POST", url, form=form, exact=exact)
+        answer = self.wire.send("search", "POST", url, form=form, exact=exact)
         for found in self._following(answer.body, resource_type, exact=exact):
             yield found.matches
 
@@ -162,7 +164,7 @@ class FhirClient:
             As `pages`.
         """
         url = f"{resource_type}/_history?{urlencode(parameters)}"
-        answer = self._wire.send("history", "GET", url)
+        answer = self.wire.send("history", "GET", url)
         for found in self._following(answer.body, resource_type, read=past):
             yield found.matches
 
@@ -177,15 +179,15 @@ class FhirClient:
             Where an earlier page said that this one is; ``parameters`` are in it.
         """
         if next_url is None:
-            answer = self._wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
+            answer = self.wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
         else:
-            answer = self._wire.send("search", "GET", next_url)
+            answer = self.wire.send("search", "GET", next_url)
         return present(answer.body, resource_type, self.base_url)
 
     def whole(self, resource_type: str, parameters: Parameters) -> list[Resource]:
         """Search by POST and return all that matched and was included; decimals are exact."""
         form, url = parameters, f"{resource_type}/_search"
-        answer = self._wire.send("search", "POST", url, form=form, exact=True)
+        answer = self.wire.send("search", "POST", url, form=form, exact=True)
         return self._whole(answer.body, resource_type)
 
     def whole_of(self, result: Result, resource_type: str) -> list[Resource]:
@@ -211,7 +213,7 @@ class FhirClient:
             if found.next_url in seen or len(seen) >= _MOST_PAGES:
                 raise FhirServerError("the pages of a search do not end")
             seen.add(found.next_url)
-            answer = self._wire.send("search", "GET", found.next_url, exact=exact)
+            answer = self.wire.send("search", "GET", found.next_url, exact=exact)
             found = read(answer.body, resource_type, self.base_url)
             yield found
 
@@ -255,7 +257,7 @@ class FhirClient:
         # Without minimal, a written study of megabytes would come back.
         headers = {} if kind == "batch" else _MINIMAL
         sent = bundle(kind, entries)
-        answer = self._wire.send(
+        answer = self.wire.send(
             "bundle", "POST", self.base_url, resource=sent, headers=headers, exact=exact
         )
         return results(answer.body or {}, len(entries))
@@ -279,7 +281,7 @@ class FhirClient:
         if if_none_exist is not None:
             headers["If-None-Exist"] = if_none_exist
         kind = resource["resourceType"]
-        answer = self._wire.send("create", "POST", kind, resource=resource, headers=headers)
+        answer = self.wire.send("create", "POST", kind, resource=resource, headers=headers)
         return _written(answer, kind)
 
     def update(self, resource: Resource, *, if_match: str | None) -> Result:
@@ -303,7 +305,7 @@ class FhirClient:
             headers["If-Match"] = etag(if_match)
         kind, resource_id = resource["resourceType"], resource["id"]
         url = f"{kind}/{resource_id}"
-        answer = self._wire.send("update", "PUT", url, resource=resource, headers=headers)
+        answer = self.wire.send("update", "PUT", url, resource=resource, headers=headers)
         result = _written(answer, kind, resource_id)
         if result.id != resource_id:
             raise FhirServerError("an update was answered with another resource's location")
@@ -325,14 +327,14 @@ class FhirClient:
             It has no such operation.
         """
         headers = {"Prefer": "respond-async"}
-        self._wire.send("operation", "POST", f"${name}", resource=parameters, headers=headers)
+        self.wire.send("operation", "POST", f"${name}", resource=parameters, headers=headers)
 
     def delete(self, resource_type: str, resource_id: str, *, if_match: str) -> None:
         """Delete a version of a resource; one that is gone already is no error.
 
         HAPI ignores If-Match here: the caller must have looked at the resource just before.
         """
-        self._wire.send(
+        self.wire.send(
             "delete",
             "DELETE",
             f"{resource_type}/{resource_id}",
@@ -354,39 +356,6 @@ def _few(pages: Iterator[list[Resource]], most: int = _MOST_MATCHES) -> list[Res
         if len(found) > most:
             raise FhirServerError("a search for one thing finds thousands of resources")
     return found
-
-
-_PLAIN: Final = "application/fhir+json, application/json;q=0.9"
-
-
-def checked(body: Resource | None, resource_type: str, resource_id: str) -> Resource:
-    """Return a resource after making sure that it is the one asked for.
-
-    Raises
-    ------
-    FhirServerError
-        It is another one.
-    """
-    if body is None or body.get("resourceType") != resource_type or body.get("id") != resource_id:
-        raise FhirServerError(f"a read of {resource_type} was answered with something else")
-    return body
-
-
-def read_result(result: Result, resource_type: str, resource_id: str) -> Resource | None:
-    """Return what a read within a batch found; None when the server never had it.
-
-    Raises
-    ------
-    FhirGone
-        It was deleted.
-    """
-    if result.status == 404:
-        return None
-    if result.status == 410:
-        raise FhirGone()
-    if result.status != 200:
-        raise failure(result.status, {}, result.resource, "read")
-    return checked(result.resource, resource_type, resource_id)
 
 
 def _written(answer: Answer, kind: str, known_id: str | None = None) -> Result:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flute_sync.bundle import Entry, Resource, Result, search_url
-from flute_sync.fhir.client import FhirClient, read_result
+from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import Parameters
+from flute_sync.fhir.reads import read_result
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from flute_sync.ledger.ask import (
     Status,
     StudyView,
 )
+from flute_sync.ledger.erasures import ErasureBook
 from flute_sync.ledger.ledger import Ledger
 from flute_sync.ledger.link_book import LinkBook, LinkView
 from flute_sync.ledger.migrate import upgrade
@@ -16,13 +17,17 @@ from flute_sync.ledger.survey import Standing
 from flute_sync.ledger.values import (
     Absence,
     Claim,
+    Erasure,
     FhirRow,
+    HeldLink,
+    HeldStudy,
     LinkDecision,
     LinkedStudy,
     LinkNews,
     LinkRow,
     Missing,
     PatientLinks,
+    PatientMarks,
     Settlement,
     Snapshot,
 )
@@ -32,8 +37,12 @@ __all__ = [
     "Absence",
     "ArchiveView",
     "Claim",
+    "Erasure",
+    "ErasureBook",
     "EventView",
     "FhirRow",
+    "HeldLink",
+    "HeldStudy",
     "Ledger",
     "LedgerSettings",
     "LinkBook",
@@ -44,6 +53,7 @@ __all__ = [
     "LinkedStudy",
     "Missing",
     "PatientLinks",
+    "PatientMarks",
     "Scratch",
     "Settlement",
     "Snapshot",

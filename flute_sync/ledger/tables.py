@@ -5,7 +5,9 @@
 `study_archive` how each archive stands to it; `foreign_note` what its rejection notes say of
 other studies; `link` is what was judged last of the FLUTE variables of its patient,
 `link_decision` what people decided, `link_epoch` counts what may change the judgement of a patient;
-`event` is the audit trail for people. Instances are the big table: their key is
+`event` is the audit trail for people. `erasure` is a patient who was erased, `erased_mark` by which
+keyed hashes he and his studies are known, `erasure_item` what is left of him on the FHIR server.
+Instances are the big table: their key is
 (study, SOP Instance UID), since a SOP Instance UID is unique in its study, and they refer to
 series and header by small numbers within the study.
 """
@@ -360,4 +362,40 @@ fhir_study: Final = Table(
     Column("version_id", Text),
     Column("digest", Text),
     UniqueConstraint("target_id", "resource_id"),
+)
+
+erasure_key: Final = Table(
+    "erasure_key",
+    metadata,
+    Column("single", Boolean, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    CheckConstraint("single", name="single"),
+)
+
+erasure: Final = Table(
+    "erasure",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    sqlite_autoincrement=True,  # the audit names it by its number
+)
+
+erased_mark: Final = Table(
+    "erased_mark",
+    metadata,
+    Column("mark", LargeBinary, primary_key=True),  # marks.mark_of
+    Column(
+        "erasure_id", _Key, ForeignKey("erasure.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sqlite_with_rowid=False,
+)
+
+erasure_item: Final = Table(
+    "erasure_item",
+    metadata,
+    Column("erasure_id", _Key, ForeignKey("erasure.id", ondelete="CASCADE"), nullable=False),
+    Column("reference", Text, nullable=False),  # Type/id on the FHIR server
+    PrimaryKeyConstraint("erasure_id", "reference"),
+    sqlite_with_rowid=False,
 )

@@ -63,7 +63,25 @@ def flute_variables(
     return variables
 
 
-def flute_bundle(patient: SyntheticPatient, system: str, mri: date) -> Resource:
+def dated_biopsy(subject: str, system: str, patient: SyntheticPatient, day: date) -> Resource:
+    """Write a repeated biopsy with its day, which the criterion of the study needs.
+
+    References
+    ----------
+    FLUTE requirements 5.2.5; the profile PR-Biopsy demands an age instead.
+    """
+    biopsy = _procedure(
+        "PR-Biopsy", (SNOMED_CT, "86273004", "Biopsy"), performedDateTime=day.isoformat()
+    )
+    del biopsy["meta"]
+    biopsy["subject"] = {"reference": subject}
+    biopsy["identifier"] = [{"system": system, "value": f"{patient.patient_id}-dated"}]
+    return biopsy
+
+
+def flute_bundle(
+    patient: SyntheticPatient, system: str, mri: date, biopsy: date | None = None
+) -> Resource:
     """Write patient and variables as a transaction that may be sent again without effect.
 
     Parameters
@@ -74,9 +92,13 @@ def flute_bundle(patient: SyntheticPatient, system: str, mri: date) -> Resource:
         The identifier system of the patient's number and of the variables.
     mri
         The day of the MRI.
+    biopsy
+        The day of a second biopsy; None where there is none.
     """
     person = flute_patient(patient, system)
     variables = flute_variables(_name(person), system, patient, mri)
+    if biopsy is not None:
+        variables.append(dated_biopsy(_name(person), system, patient, biopsy))
     entries = [
         {"fullUrl": _name(one), "resource": one, "request": _create(one)}
         for one in (person, *variables)

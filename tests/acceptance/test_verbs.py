@@ -94,7 +94,7 @@ def test_wrong_settings_name_the_setting_and_exit_78(sandbox_site: Site) -> None
 def test_settings_from_the_environment_win(sandbox_site: Site) -> None:
     port = free_port()
     sandbox_site.start(environment={"FLUTE_SYNC_STOW_RS__PORT": str(port)})
-    answer = httpx.get(f"http://127.0.0.1:{port}/dicom-web/studies?limit=1")
+    answer = httpx.get(f"http://127.0.0.1:{port}/dicom-web/studies?limit=1", timeout=60)
     assert answer.status_code in (200, 204)
 
 
@@ -149,3 +149,5 @@ def test_the_demo_runs_and_tells() -> None:
     told = json.loads(done.stdout)
     assert [one["ledger"]["state"] for one in told["studies"]] == ["completed", "completed"]
     assert all(one["thumbnail_bytes"] > 500 and one["wado_rs"] for one in told["studies"])
+    assert {one["verdict"] for one in told["research"]["results"]} == {"included", "unknown"}
+    assert told["research"]["files"] == len(told["studies"][0]["wado_rs"])

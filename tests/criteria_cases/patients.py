@@ -13,7 +13,7 @@ from typing import Any
 from flute_sync.criteria_evidence import History
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.exports.loading import load
-from flute_sync.exports.spool import Spool
+from flute_sync.exports.spool import Spool, history_of
 from tests.criteria_cases import FILE
 
 WHOLE = frozenset({"Patient", "ImagingStudy", "Procedure"})
@@ -46,6 +46,7 @@ def patients() -> Iterator[CasePatient]:
             expected = {one["biopsy"]: one["verdict"] for one in case["expected"]}
             with Spool() as spool:
                 load(file, spool, lambda _done, _all_of: None, whole=WHOLE)
-                for history in spool.histories():
+                for person in spool.people(None):
+                    history = history_of(person)
                     own = {name: expected[name] for name in expected if name in history.procedures}
                     yield CasePatient(case["name"], settings, history, own)

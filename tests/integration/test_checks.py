@@ -119,3 +119,19 @@ def test_a_credential_of_the_service_is_no_error(tmp_path: Path) -> None:
     found = checked(tmp_path, store_scp=store)
     assert found["store_scp"].level == "ok"
     assert found["store_scp.tls.cert_file"].level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ({}, True),
+        ({"public_url": "https://flute.example"}, False),
+        ({"public_url": "http://flute.example"}, True),
+    ],
+)
+def test_a_console_in_the_clear_is_warned_of(
+    tmp_path: Path, more: dict[str, str], warned: bool
+) -> None:
+    auth = {"mode": "users", "users_file": str(tmp_path / "users")}
+    console = {"host": "0.0.0.0", "port": 0, "insecure": True, "auth": auth, **more}
+    assert ("console.insecure" in checked(tmp_path, console=console)) is warned

@@ -188,7 +188,7 @@ def test_identifier(text, expected):
     assert valuerep.clean_identifier(text) == expected
 
 
-@pytest.mark.parametrize("text", ["a\ufffd", "a\nb", "a\0b", "\x1b(B7", "\x85"])
+@pytest.mark.parametrize("text", ["a\ufffd", "a\nb", "a\0b", "\x1b(B7", "\x85", "\xa0", "A1\u3000"])
 def test_no_identifier_is_mended(text):
     with pytest.raises(Unusable):
         valuerep.clean_identifier(text)

@@ -31,6 +31,8 @@ def demo(
 ) -> None:
     """Upload an invented prostate MRI and ultrasound, and watch them arrive in FHIR.
 
+    Then judge the criterion of the study, and fetch the images of what it includes.
+
     Without --fhir and --archive everything runs on an embedded archive and FHIR server. With them
     the invented patient, his variables and the two studies stay on those servers.
     """
@@ -50,8 +52,13 @@ def demo(
         patient = showcase.load_patient(place)
         say(f"Loaded the FLUTE patient {patient} with PSA, PI-RADS, biopsy and more.\n")
         accounts = [_one(place, what, files, as_json) for what, files in showcase.studies()]
+        results, files = showcase.judged(place, patient), showcase.fetched(place)
         if as_json:
-            show_json({"patient": patient, "studies": [_as_dict(one) for one in accounts]})
+            shown = [_as_dict(one) for one in accounts]
+            told = {"results": results, "files": len(files)}
+            show_json({"patient": patient, "studies": shown, "research": told})
+        else:
+            _tell_research(place, results, files)
         if keep:
             _wait(place)
 
@@ -88,6 +95,16 @@ def _tell(account: Account) -> None:
     click.echo()
 
 
+def _tell_research(place: Scene, results: list[dict[str, Any]], files: list[Path]) -> None:
+    click.secho("flute-sync criteria: an MRI within one year before the biopsy?", bold=True)
+    for one in results:
+        click.echo(f"  {one['biopsy']}  {one['verdict']}: {one['reason']}")
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
+    click.secho("\nflute-sync fetch: the images of what is included", bold=True)
+    click.echo(f"  {len(files)} files, {megabytes:.1f} MB, verified; the first:")
+    click.echo(f"  {files[0].relative_to(place.folder)}\n")
+
+
 def _abridged(resource: dict[str, Any]) -> dict[str, Any]:
     series = [
         {**one, "instance": [*one["instance"][:1], f"... {len(one['instance']) - 1} more"]}
@@ -111,7 +128,8 @@ def _as_dict(account: Account) -> dict[str, Any]:
 
 def _wait(place: Scene) -> None:
     click.echo(f"Left running. Upload to {place.stow_url}/studies; settings: {place.config}")
-    click.echo(f"Monitors: http://127.0.0.1:{place.console_port}/metrics. Ctrl-C ends it.")
+    click.echo(f"Studies: http://127.0.0.1:{place.console_port}/studies; monitors: /metrics there.")
+    click.echo("Ctrl-C ends it.")
     try:
         while True:
             time.sleep(3600)
