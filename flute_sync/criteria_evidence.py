@@ -10,7 +10,7 @@ resource-supportingInfo.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -40,11 +40,14 @@ class Piece(NamedTuple):
         ``Patient/ID`` that it is about, the ``urn:`` by which its Bundle names him, or `LOGICAL`.
     name
         ``Type/id`` of the resource, or the ``urn:`` where it has no id.
+    whole
+        Whether nothing of it was left out: then its numbers stay numbers, too.
     """
 
     patient: str
     name: str
     resource: Resource
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class History:
     """All that was found of one patient, by name; of several versions the newest.
 
     ``variables`` are the resources of the seven kinds that may be used; ``aliases`` are other
-    names by which resources are referred to.
+    names by which resources are referred to; ``resources`` are all that there are, and of those
+    who were merged none is a Patient any more.
     """
 
     patient: str
@@ -61,6 +65,7 @@ class History:
     procedures: Mapping[str, Resource] = field(default_factory=dict)
     variables: Mapping[str, Kind] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, Resource] = field(default_factory=dict)
 
 
 def reference_name(reference: object) -> str | None:
@@ -82,21 +87,25 @@ def name_of(address: object) -> str | None:
     return f"{found[1]}/{found[2]}" if found else None
 
 
-def piece(resource: Resource, name: str | None = None) -> Piece | None:
+def piece(resource: Resource, name: str | None = None, whole: Collection[str] = ()) -> Piece | None:
     """Return what the criteria need of a resource; None where that is nothing.
 
     Parameters
     ----------
     name
         What it is called; None: by its id.
+    whole
+        Types of resources of which everything is needed.
     """
     kind = resource.get("resourceType")
-    reduce = _REDUCED.get(kind) if isinstance(kind, str) else None
     name = name or own_reference(resource)
-    if reduce is None or name is None:
+    if not isinstance(kind, str) or name is None:
         return None
     patient = name if kind == "Patient" else _patient(resource)
-    kept = reduce(resource)
+    if kind in whole:
+        return None if patient is None else Piece(patient, name, resource, whole=True)
+    reduce = _REDUCED.get(kind)
+    kept = reduce(resource) if reduce is not None else None
     if patient is None or kept is None:
         return None
     meta = resource.get("meta")
@@ -162,6 +171,7 @@ def history(
         dict(_of(kept, "Procedure")),
         {name: kind for name, one in kept.items() if (kind := _variable(one)) is not None},
         aliases or {},
+        {name: one for name, one in kept.items() if name == patient or not _is_patient(one)},
     )
 
 
@@ -176,6 +186,10 @@ def _newer(one: Resource, other: Resource) -> Resource:
 
 def _of(kept: Mapping[str, Resource], kind: str) -> Iterator[tuple[str, Resource]]:
     return ((name, one) for name, one in kept.items() if one["resourceType"] == kind)
+
+
+def _is_patient(resource: Resource) -> bool:
+    return bool(resource["resourceType"] == "Patient")
 
 
 def _variable(resource: Resource) -> Kind | None:

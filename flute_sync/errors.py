@@ -12,6 +12,7 @@
     │   ├── notice_errors       NoticeTooSlow
     │   ├── dimse_errors        StoreInterrupted, StoreTooSlow
     │   ├── auth_errors         TokenUnavailable
+    │   ├── erase_errors        EraseInHand
     │   ├── fetch_errors        InstanceTruncated, AnswerMalformed
     │   ├── console_errors      OpenIdUnavailable
     │   └── command_errors      SpoolFailed
@@ -20,6 +21,8 @@
     │   ├── dimse_errors        ProtocolViolated, InstanceMismatch, SopClassMismatch,
     │   │                       InstanceUidInvalid, DataSetAbsent
     │   ├── patient_errors      IdentityError: which patient is meant is not certain
+    │   ├── erase_errors        PatientErased, EraseUnknown, EraseAmbiguous, EraseUnconfirmed,
+    │   │                       EraseUnfinished
     │   ├── fhir_errors         MappingError, FhirRejected, FhirAmbiguous,
     │   │                       FhirResultAmbiguous, FhirGone
     │   ├── archive_errors      ArchiveRefused, ArchiveAnswerTooLarge, ArchiveForeignInstance,
@@ -36,7 +39,8 @@
     │   └── command_errors      InputUnreadable, InputMalformed, InputTooLarge, PatientsUnknown,
     │                           DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
-        ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
+        ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable,
+        │                       PseudonymKeyUnusable
         ├── auth_errors         TokenRefused
         ├── console_errors      UsersUnusable
         ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing, FhirInstallRefused,
@@ -44,9 +48,12 @@
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected
         ├── command_errors      LibraryAbsent
+        ├── criterion_errors    CriterionUnreadable, CriterionMalformed, CriterionFailed,
+        │                       CriterionContradicts, CriterionSlow
+        ├── erase_errors        AuditUnwritable
         ├── fetch_errors        EndpointUnknown, FolderUnusable, FolderBusy
-        └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
-                                LedgerUnauthorized, LedgerCorrupt
+        └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerPseudonymsChanged,
+                                LedgerAbsent, LedgerUnauthorized, LedgerCorrupt
 
 Here are the trunk and its branches; the leaves grow in the modules named above, one for each thing
 that can fail, and `error_tree.every_error` yields them all.

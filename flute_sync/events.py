@@ -46,6 +46,12 @@ class Event(StrEnum):
     STUDY_ON_HOLD = "study.on_hold", "The study cannot go as it is; `code` says why."
     STUDY_RETRY = "study.retry", "The step failed for a temporary reason and is tried again."
     STUDY_OUT_OF_SCOPE = "study.out_of_scope", "The selection does not want the study."
+    STUDY_ERASED = "study.erased", "News of erased studies, or of erased patients, was not taken."
+    PATIENT_ERASED = (
+        "patient.erased",
+        "A patient was erased on request; `studies` of his, `failed` resources remain.",
+    )
+    PATIENT_ALLOWED = "patient.allowed", "An erased patient is taken again, on request."
     STUDY_REPLAYED = "study.replayed", "A person asked for another attempt."
     LINK_DECIDED = "link.decided", "A person decided on a link, or left it to the rules again."
     STUDY_REMARK = "study.remark", "Something in a header was left out or kept with a doubt."
@@ -140,6 +146,7 @@ class Event(StrEnum):
         "console.refused",
         "A person was not admitted to the console's pages; `code` says why.",
     )
+    CONSOLE_FAILED = "console.failed", "A page or a picture could not be shown; `code` says why."
     CONSOLE_LISTED = "console.listed", "A person looked at a list of so many studies."
     CONSOLE_LOOKED = "console.looked", "A person looked at the page of a study."
     LIBRARY_ERROR = "library.error", "A library reported an error; `error` says where."

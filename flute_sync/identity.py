@@ -127,7 +127,7 @@ def identify(
         raise PatientIdMissing()
     if len({patient_id.value for patient_id, _ in ids}) > 1:
         raise PatientConflict("more than one Patient ID")
-    keys = {_key(patient_id, systems) for patient_id, systems in ids}
+    keys = {key_of(patient_id, systems) for patient_id, systems in ids}
     if len(keys) > 1:
         raise PatientConflict("one Patient ID of more than one issuer")
     (key,) = keys
@@ -168,14 +168,21 @@ def _refuse_other_steps(
         if stated is None:
             continue
         try:
-            another = _key(stated, per_archive.get(step.archive or "", settings)) != key
+            another = key_of(stated, per_archive.get(step.archive or "", settings)) != key
         except (PatientIssuerUnknown, PatientSystemUnknown):
             another = stated.value != key.value
         if another:
             raise PatientStepConflict()
 
 
-def _key(stated: PatientId, settings: PatientSettings) -> PatientKey:
+def key_of(stated: PatientId, settings: PatientSettings) -> PatientKey:
+    """Return the identifier that a Patient ID is.
+
+    Raises
+    ------
+    PatientIssuerUnknown, PatientSystemUnknown
+        Its system is not known.
+    """
     return PatientKey(_system(stated.issuer, settings), stated.value)
 
 
@@ -202,7 +209,7 @@ def _others(
     for stated in {other for patient in patients for other in patient.other_ids}:
         try:
             # The default system is of the archive's own numbers, never of another issuer's.
-            keys = {_key(stated, one) for one in systems} if stated.issuer is not None else set()
+            keys = {key_of(stated, one) for one in systems} if stated.issuer is not None else set()
         except (PatientIssuerUnknown, PatientSystemUnknown):
             continue
         found |= keys if len(keys) == 1 else set()

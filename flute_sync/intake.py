@@ -118,8 +118,11 @@ class Intake(Protocol):
         When nothing was committed: the sender must not be told success.
     """
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Commit a delivery."""
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
+        """Commit a delivery.
+
+        Returns the studies of which nothing was taken: they, or their patients, were erased.
+        """
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         """Commit that something of these studies is about to be completed towards the archive."""

@@ -39,6 +39,7 @@ from flute_sync.terminology import DICOM_UID, OID, URI
 _HASH_BYTES: Final = 5  # one wrong answer in 10^12 questions
 _APART: Final = frozenset({"meta", "series"})
 _SERVERS_OWN: Final = frozenset({"versionId", "lastUpdated"})
+_NOBODYS: Final = frozenset({"resourceType", "id", "meta", "text"})
 _UID_SYSTEMS: Final = (DICOM_UID, URI, None)
 
 
@@ -298,6 +299,29 @@ def _identifying(path: str, member: Mapping[str, Any]) -> Any:
 
 def _dump(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def foreign(current: Mapping[str, Any], last_digest: str) -> frozenset[str]:
+    """Name the elements of a resource that hold something which we did not write.
+
+    What a server adds by itself, in ``meta`` and as narrative, does not count.
+    """
+    written = _written(last_digest)
+    left = merge(current, {}, last_digest).keys() - _NOBODYS
+    whole = all(written.has("series", series) for series in _dicts(current, "series"))
+    return frozenset(left if whole else left | {"series"})
+
+
+def stated_by(current: Mapping[str, Any], sources: Collection[str]) -> bool:
+    """Tell whether ``meta.source`` is one of these."""
+    return _source(_meta(current)) in sources
+
+
+def knows(current: Mapping[str, Any], last_digest: str) -> bool:
+    """Tell whether a resource has an identifier just as we wrote it."""
+    written = _written(last_digest)
+    stated = [one for one in _dicts(current, "identifier") if one.get("system") is not None]
+    return any(written.has("identifier", one) for one in stated)
 
 
 def withdrawn_from(current: Mapping[str, Any], endpoints: Collection[str], status: str) -> Resource:

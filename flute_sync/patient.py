@@ -146,16 +146,19 @@ def replaced_by(patient: Resource) -> set[str | None]:
 
 def patient_keys(patients: Iterable[Resource]) -> frozenset[str]:
     """Return the identifiers that Patients bear, as what waiting studies are woken by."""
-    found = set()
-    for patient in patients:
-        identifiers = patient.get("identifier")
-        for one in identifiers if isinstance(identifiers, list) else []:
-            system, value = (
-                (one.get("system"), one.get("value")) if isinstance(one, dict) else (None, None)
-            )
-            if isinstance(system, str) and isinstance(value, str):
-                found.add(str(PatientKey(system, value)))
-    return frozenset(found)
+    return frozenset(str(key) for patient in patients for key in patient_identifiers(patient))
+
+
+def patient_identifiers(patient: Resource) -> frozenset[PatientKey]:
+    """Return the identifiers that a Patient bears, each in its system."""
+    identifiers = patient.get("identifier")
+    return frozenset(
+        PatientKey(one["system"], one["value"])
+        for one in (identifiers if isinstance(identifiers, list) else [])
+        if isinstance(one, dict)
+        and isinstance(one.get("system"), str)
+        and isinstance(one.get("value"), str)
+    )
 
 
 def _patient_id(reference: object) -> str | None:
@@ -166,10 +169,8 @@ def _patient_id(reference: object) -> str | None:
 
 
 def _nobody(identity: Identity, settings: PatientSettings) -> Subject | CreatePatient:
-    key = identity.key
     if settings.policy == "logical":
-        identifier = {"system": key.system, "value": key.value}
-        return Subject({"type": "Patient", "identifier": identifier})
+        return Subject(logical_reference(identity.key))
     if settings.policy == "create":
         return CreatePatient(minimal_patient(identity))
     raise PatientAbsent()
@@ -187,12 +188,15 @@ def logical_subject(study: Study, settings: PatientSettings) -> dict[str, Any]:
         No patient, or more than one, is named.
     """
     try:
-        key = identify(study, settings).key
-        identifier = {"system": key.system, "value": key.value}
+        return logical_reference(identify(study, settings).key)
     except (PatientIssuerUnknown, PatientSystemUnknown):
         ids = distinct(study.headers, lambda header: header.patient.id)
-        identifier = {"value": min(stated.value for stated in ids)}
-    return {"type": "Patient", "identifier": identifier}
+        return {"type": "Patient", "identifier": {"value": min(one.value for one in ids)}}
+
+
+def logical_reference(key: PatientKey) -> dict[str, Any]:
+    """Return a Reference to whoever bears an identifier."""
+    return {"type": "Patient", "identifier": {"system": key.system, "value": key.value}}
 
 
 def minimal_patient(identity: Identity) -> Resource:

@@ -15,8 +15,10 @@ class MemoryIntake:
         self.holdings: dict[str, set[StudyInstanceUID]] = {}
         """What archives hold besides what was delivered here."""
         self.failure: Exception | None = None
+        self.erased: set[str] = set()
+        """Studies of which nothing is taken any more."""
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
@@ -24,6 +26,8 @@ class MemoryIntake:
         if delivery.cursor is not None:
             cursor = delivery.cursor
             self.cursors[cursor.source, cursor.archive] = cursor.value
+        told = {one.study_instance_uid for one in delivery.received}
+        return frozenset(told & self.erased)
 
     def cursor(self, source: str, archive: str) -> str | None:
         return self.cursors.get((source, archive))

@@ -74,6 +74,7 @@ class FakeIntake:
     calls: list[tuple[str, Any]] = field(default_factory=list)
     failing: dict[str, Exception] = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
+    erased: frozenset[str] = frozenset()
     asked: int = 0
 
     def __post_init__(self) -> None:
@@ -83,17 +84,19 @@ class FakeIntake:
 
     def _told(self, name: str, what: Any) -> None:
         self.asked += 1
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         with self._lock:
             if name in self.failing:
                 raise self.failing[name]
             self.calls.append((name, what))
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         if delivery.received or delivery.noticed or delivery.refused or delivery.under:
             self._told("deliver", delivery)
         else:
             self._told("close", delivery.closes)
+        studies = {one.study_instance_uid for one in delivery.received}
+        return frozenset(studies & self.erased)
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         self._told("intend", tuple(studies))
@@ -319,10 +322,10 @@ def post(url: str, parts: Iterable[bytes], study: str = "", **headers: str) -> h
     """Send an upload."""
     address = f"{url}/studies" + (f"/{study}" if study else "")
     sent = {"Content-Type": RELATED, **headers}
-    return httpx.post(address, content=multipart(parts), headers=sent, trust_env=False, timeout=30)
+    return httpx.post(address, content=multipart(parts), headers=sent, trust_env=False, timeout=60)
 
 
 def talk(url: str) -> socket.socket:
     """Open a plain connection to the service."""
     parsed = httpx.URL(url)
-    return socket.create_connection((parsed.host, parsed.port or 80), timeout=30)
+    return socket.create_connection((parsed.host, parsed.port or 80), timeout=60)

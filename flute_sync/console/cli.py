@@ -1,7 +1,8 @@
 """The command ``flute-sync``: its verbs, its exit codes, and how an error looks.
 
-Exit codes: 0 done; 1 reconcile has findings; 2 wrong usage; 65 the input cannot be used; 69 a
-service is unreachable; 70 a defect; 78 a person must change something; 130 interrupted.
+Exit codes: 0 done; 1 reconcile has findings, or erase leaves something; 2 wrong usage; 65 the input
+cannot be used; 69 a service is unreachable; 70 a defect; 78 a person must change something; 130
+interrupted.
 """
 
 import sys
@@ -26,10 +27,12 @@ VERBS: Final = {
     "link": "link",
     "relink": "link",
     "removals": "removals",
+    "erase": "erase",
     "import": "import_studies",
     "reconcile": "reconcile",
     "fetch": "fetch",
     "convert": "convert",
+    "pseudonym": "pseudonym",
     "fhir": "fhir",
     "criteria": "criteria",
     "ledger": "ledger",

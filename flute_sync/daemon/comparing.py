@@ -14,7 +14,6 @@ from typing import Any, Final
 from flute_sync.daemon.workshop import Workshop
 from flute_sync.fhir.patients import PATIENT, Patients
 from flute_sync.fhir.survey import Survey, identifier_values
-from flute_sync.identity import identify
 from flute_sync.ledger import Scratch
 from flute_sync.patient_errors import IdentityError
 from flute_sync.reconciliation import Case, Held, Known, Listed, Said
@@ -64,7 +63,11 @@ class Comparison:
             pages = self._shop.listing(name).pages(self._choice, None, datetime.now(UTC), stop)
             for page in pages:
                 say(name)
-                scratch.put(_ARCHIVE, (self._archive_fact(name, row) for row in page.rows))
+                erased = self._shop.ledger.erasures.studies(
+                    [row.study_instance_uid for row in page.rows]
+                )
+                rows = (row for row in page.rows if row.study_instance_uid not in erased)
+                scratch.put(_ARCHIVE, (self._archive_fact(name, row) for row in rows))
         for studies in self.survey.studies():
             say("the FHIR server")
             self.endpoints.update(one for _, said in studies for one in said.endpoints)
@@ -136,7 +139,7 @@ class Comparison:
                 case.study_instance_uid, patient_ids={listed.archive: frozenset({stated})}
             )
             try:
-                identity = identify(study, pipeline.config.patient, pipeline.patients)
+                identity = pipeline.identity(study, pipeline.config.patient)
                 found = self._patients.resolve(identity).reference.get("reference")
             except IdentityError:
                 continue

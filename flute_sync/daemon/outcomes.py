@@ -165,6 +165,16 @@ def handed_back(error: FluteSyncError, until: datetime) -> Settlement:
     )
 
 
+def forgotten() -> Settlement:
+    """Nothing is kept of a study that was erased, or is of an erased patient."""
+    return Settlement(
+        event=TaskEvent.LEAVE_OUT,
+        sentence="It is of an erased patient: nothing of it is kept, nor taken again.",
+        log_event=Event.STUDY_ERASED,
+        erase=True,
+    )
+
+
 def defect(error: Exception) -> Settlement:
     """A defect of ours met this study; it waits, the others go on."""
     return Settlement(

@@ -195,7 +195,7 @@ class Workers:
             settlement.sentence,
             extra=fields(
                 settlement.log_event,
-                study_instance_uid=claim.study_instance_uid,
+                study_instance_uid=None if settlement.erase else claim.study_instance_uid,
                 state=state.value,
                 code=settlement.code,
                 next_attempt_at=settlement.next_attempt_at,

@@ -42,7 +42,8 @@ def row(piece: Piece, alias: str | None = None) -> Row:
     """
     try:
         (piece.patient + piece.name).encode()
-        return piece.patient, piece.name, alias, orjson.dumps(piece.resource, default=_digits)
+        numbers = _number if piece.whole else _digits
+        return piece.patient, piece.name, alias, orjson.dumps(piece.resource, default=numbers)
     except (UnicodeEncodeError, TypeError):
         raise InputMalformed("text in it is no Unicode") from None
 
@@ -51,6 +52,10 @@ def _digits(value: object) -> str:
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError
+
+
+def _number(value: object) -> orjson.Fragment:
+    return orjson.Fragment(_digits(value))
 
 
 def history_of(person: Person) -> History:

@@ -58,8 +58,8 @@ class FhirClient:
         on_request: RequestCounter | None = None,
     ) -> None:
         self.settings = settings
-        self._wire = Wire(settings, transport=transport, on_request=on_request)
-        self.base_url = self._wire.base_url
+        self.wire = Wire(settings, transport=transport, on_request=on_request)
+        self.base_url = self.wire.base_url
         self.bundles = True
         """Whether several requests may go in one; `capabilities` finds out."""
         self.transactions = True
@@ -82,11 +82,11 @@ class FhirClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self.wire.close()
 
     def capabilities(self) -> Capabilities:
         """Ask what the server can do (FHIR R4 http.html#capabilities)."""
-        answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
+        answer = self.wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
         found = capabilities(answer.body)
         self.bundles = found.bundles
         self.transactions = "transaction" in found.system
@@ -96,7 +96,7 @@ class FhirClient:
 
     def server_time(self) -> datetime:
         """Return the server's own time; ours where it does not say (RFC 9110 6.6.1)."""
-        answer = self._wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
+        answer = self.wire.send("capabilities", "GET", "metadata", headers={"Accept": _PLAIN})
         return http_date(answer.headers.get("date", "")) or datetime.now(UTC)
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
@@ -107,7 +107,7 @@ class FhirClient:
         FhirGone
             It was deleted.
         """
-        answer = self._wire.send(
+        answer = self.wire.send(
             "read", "GET", f"{resource_type}/{resource_id}", accept=frozenset({404})
         )
         if answer.status == 404:
@@ -131,7 +131,7 @@ class FhirClient:
     def total(self, resource_type: str, parameters: Parameters) -> int | None:
         """Count by POST what a search matches; None where the server does not say."""
         form = [*parameters, ("_summary", "count")]
-        body = self._wire.send("search", "POST", f"{resource_type}/_search", form=form).body
+        body = self.wire.send("search", "POST", f"{resource_type}/_search", form=form).body
         found = (body or {}).get("total")
         return found if isinstance(found, int) else None
 
@@ -151,7 +151,7 @@ class FhirClient:
             The pages lead in a circle, elsewhere, or never end.
         """
         form, url = parameters, f"{resource_type}/_search"
-        answer = self._wire.send("search", "POST", url, form=form, exact=exact)
+        answer = self.wire.send("search", "POST", url, form=form, exact=exact)
         for found in self._following(answer.body, resource_type, exact=exact):
             yield found.matches
 
@@ -164,7 +164,7 @@ class FhirClient:
             As `pages`.
         """
         url = f"{resource_type}/_history?{urlencode(parameters)}"
-        answer = self._wire.send("history", "GET", url)
+        answer = self.wire.send("history", "GET", url)
         for found in self._following(answer.body, resource_type, read=past):
             yield found.matches
 
@@ -179,15 +179,15 @@ class FhirClient:
             Where an earlier page said that this one is; ``parameters`` are in it.
         """
         if next_url is None:
-            answer = self._wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
+            answer = self.wire.send("search", "POST", f"{resource_type}/_search", form=parameters)
         else:
-            answer = self._wire.send("search", "GET", next_url)
+            answer = self.wire.send("search", "GET", next_url)
         return present(answer.body, resource_type, self.base_url)
 
     def whole(self, resource_type: str, parameters: Parameters) -> list[Resource]:
         """Search by POST and return all that matched and was included; decimals are exact."""
         form, url = parameters, f"{resource_type}/_search"
-        answer = self._wire.send("search", "POST", url, form=form, exact=True)
+        answer = self.wire.send("search", "POST", url, form=form, exact=True)
         return self._whole(answer.body, resource_type)
 
     def whole_of(self, result: Result, resource_type: str) -> list[Resource]:
@@ -213,7 +213,7 @@ class FhirClient:
             if found.next_url in seen or len(seen) >= _MOST_PAGES:
                 raise FhirServerError("the pages of a search do not end")
             seen.add(found.next_url)
-            answer = self._wire.send("search", "GET", found.next_url, exact=exact)
+            answer = self.wire.send("search", "GET", found.next_url, exact=exact)
             found = read(answer.body, resource_type, self.base_url)
             yield found
 
@@ -257,7 +257,7 @@ class FhirClient:
         # Without minimal, a written study of megabytes would come back.
         headers = {} if kind == "batch" else _MINIMAL
         sent = bundle(kind, entries)
-        answer = self._wire.send(
+        answer = self.wire.send(
             "bundle", "POST", self.base_url, resource=sent, headers=headers, exact=exact
         )
         return results(answer.body or {}, len(entries))
@@ -281,7 +281,7 @@ class FhirClient:
         if if_none_exist is not None:
             headers["If-None-Exist"] = if_none_exist
         kind = resource["resourceType"]
-        answer = self._wire.send("create", "POST", kind, resource=resource, headers=headers)
+        answer = self.wire.send("create", "POST", kind, resource=resource, headers=headers)
         return _written(answer, kind)
 
     def update(self, resource: Resource, *, if_match: str | None) -> Result:
@@ -305,7 +305,7 @@ class FhirClient:
             headers["If-Match"] = etag(if_match)
         kind, resource_id = resource["resourceType"], resource["id"]
         url = f"{kind}/{resource_id}"
-        answer = self._wire.send("update", "PUT", url, resource=resource, headers=headers)
+        answer = self.wire.send("update", "PUT", url, resource=resource, headers=headers)
         result = _written(answer, kind, resource_id)
         if result.id != resource_id:
             raise FhirServerError("an update was answered with another resource's location")
@@ -327,14 +327,14 @@ class FhirClient:
             It has no such operation.
         """
         headers = {"Prefer": "respond-async"}
-        self._wire.send("operation", "POST", f"${name}", resource=parameters, headers=headers)
+        self.wire.send("operation", "POST", f"${name}", resource=parameters, headers=headers)
 
     def delete(self, resource_type: str, resource_id: str, *, if_match: str) -> None:
         """Delete a version of a resource; one that is gone already is no error.
 
         HAPI ignores If-Match here: the caller must have looked at the resource just before.
         """
-        self._wire.send(
+        self.wire.send(
             "delete",
             "DELETE",
             f"{resource_type}/{resource_id}",

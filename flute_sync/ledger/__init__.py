@@ -7,33 +7,44 @@ from flute_sync.ledger.ask import (
     Status,
     StudyView,
 )
+from flute_sync.ledger.erasures import ErasureBook
 from flute_sync.ledger.ledger import Ledger
 from flute_sync.ledger.link_book import LinkBook, LinkView
 from flute_sync.ledger.migrate import upgrade
+from flute_sync.ledger.regime import ANY as ANY_SOURCES
 from flute_sync.ledger.scratch import Scratch
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.survey import Standing
 from flute_sync.ledger.values import (
     Absence,
     Claim,
+    Erasure,
     FhirRow,
+    HeldLink,
+    HeldStudy,
     LinkDecision,
     LinkedStudy,
     LinkNews,
     LinkRow,
     Missing,
     PatientLinks,
+    PatientMarks,
     Settlement,
     Snapshot,
 )
 
 __all__ = [
+    "ANY_SOURCES",
     "WAITING_FOR_PATIENT",
     "Absence",
     "ArchiveView",
     "Claim",
+    "Erasure",
+    "ErasureBook",
     "EventView",
     "FhirRow",
+    "HeldLink",
+    "HeldStudy",
     "Ledger",
     "LedgerSettings",
     "LinkBook",
@@ -44,6 +55,7 @@ __all__ = [
     "LinkedStudy",
     "Missing",
     "PatientLinks",
+    "PatientMarks",
     "Scratch",
     "Settlement",
     "Snapshot",

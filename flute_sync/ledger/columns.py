@@ -137,6 +137,11 @@ def dump_identity(header: Header) -> str:
     return _IDENTITY.dump_json(identity_of(header), exclude_defaults=True).decode()
 
 
+def dump_patient_id(patient_id: PatientId) -> str:
+    """Return an identity as `dump_identity` stores it."""
+    return _IDENTITY.dump_json(patient_id, exclude_defaults=True).decode()
+
+
 def dump_identities(identities: Iterable[str]) -> str:
     """Return stored identities as one text, alike whatever their order."""
     return f"[{','.join(sorted(identities))}]"

@@ -135,6 +135,39 @@ class Database:
                     raise
                 time.sleep(_BUSY_PAUSE.total_seconds())
 
+    def rewrite(self) -> bool:
+        """Write SQLite's file anew and empty its journal, so that nothing deleted is left there.
+
+        Returns whether that was done: PostgreSQL does it by itself, in its time.
+
+        Raises
+        ------
+        LedgerBusy
+            Others read or write all the time.
+        LedgerUnavailable
+            There is no space for a copy.
+        """
+        if not self.is_sqlite:
+            return False
+        with (
+            translated(self._driver_error),
+            self._queue(),
+            self._engine.connect() as connection,
+        ):
+            cursor = connection.connection.cursor()
+            cursor.execute("PRAGMA temp_store = FILE")  # the copy may be larger than the memory
+            try:
+                cursor.execute("VACUUM")
+            finally:
+                cursor.execute("PRAGMA temp_store = MEMORY")
+            deadline = time.monotonic() + self._patience.total_seconds()
+            while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > deadline:
+                    raise LedgerBusy("a reader keeps the journal from being emptied")
+                time.sleep(_BUSY_PAUSE.total_seconds())
+            cursor.close()
+        return True
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -173,6 +206,7 @@ def _listen(engine: Engine, patience: timedelta) -> None:
             "foreign_keys = ON",
             "synchronous = FULL",
             "temp_store = MEMORY",
+            "secure_delete = ON",  # what is deleted is overwritten
             f"cache_size = -{_CACHE_KIB}",
             f"journal_size_limit = {_JOURNAL_LIMIT_BYTES}",
         ):

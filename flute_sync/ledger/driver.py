@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 Row = tuple[Any, ...]
 
 _LIST: Final = "IN (?)"
+_LOCK: Final = "SELECT pg_advisory_xact_lock(1, hashtext(?))"
 
 
 class Driver:
@@ -33,11 +34,44 @@ class Driver:
         found: list[Row] = self._cursor.fetchall()
         return found
 
+    def lock(self, names: Iterable[str]) -> None:
+        """Let only this transaction do what others lock these names for.
+
+        SQLite's writers are alone anyway.
+        """
+        if not self._is_sqlite:
+            self.run(_LOCK, [(name,) for name in sorted(set(names))])
+
     def run(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Run one statement for many rows of values, or for none."""
         if rows:
             text = statement if self._is_sqlite else _translated(statement)
             self._cursor.executemany(text, rows)
+
+    def changed(self, statement: str, *values: object) -> int:
+        """Run one statement, and return how many rows it changed; a list is for an ``IN (?)``."""
+        if self._is_sqlite:
+            sizes = tuple(len(value) for value in values if isinstance(value, list))
+            self._cursor.execute(_expanded(statement, sizes), _flat(values))
+        else:
+            self._cursor.execute(_translated(statement), values)
+        return int(self._cursor.rowcount)
+
+    def agree(self, on: int, *, alone: bool = False) -> None:
+        """Wait until nobody works against this transaction, which lasts to its end.
+
+        SQLite's writers are alone anyway.
+
+        Parameters
+        ----------
+        on
+            A number that stands for what is agreed.
+        alone
+            Whether nobody else may agree on it meanwhile.
+        """
+        if not self._is_sqlite:
+            lock = "pg_advisory_xact_lock" + ("" if alone else "_shared")
+            self._cursor.execute(f"SELECT {lock}(%s)", (on,))
 
 
 def _flat(values: Iterable[object]) -> list[object]:

@@ -19,7 +19,9 @@ from flute_sync.ledger.columns import HeaderStore
 from flute_sync.ledger.commit import GroupCommit
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.driver import Driver
-from flute_sync.ledger.record import News, Recorder, Told
+from flute_sync.ledger.marks import AGREEMENT, Marks
+from flute_sync.ledger.record import Recorder, Told
+from flute_sync.ledger.sieve import News, studies_of
 from flute_sync.ledger.tables import archive, source_cursor
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.study import StudyInstanceUID
@@ -46,7 +48,7 @@ class _Abandon:
 
 
 _Job = News | _Intend | _Extend | _Abandon
-_Done = IntentId | None
+_Done = IntentId | frozenset[StudyInstanceUID] | None
 
 
 @dataclass(slots=True)
@@ -67,25 +69,30 @@ class IntakeWriter:
     owner: str
     lease: timedelta
     clock: Callable[[], datetime]
+    marks: Marks
     _open: set[IntentId] = field(default_factory=set)
     _group: GroupCommit[_Job, _Done] = field(init=False)
 
     def __post_init__(self) -> None:
         self._group = GroupCommit(self._commit, self.clock)
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Commit a delivery. An intent that it closes is given up even when this fails."""
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
+        """Commit a delivery. An intent that it closes is given up even when this fails.
+
+        Returns the studies of which nothing was taken, since they were erased.
+        """
         if delivery.closes is not None:
             self._open.discard(delivery.closes)
         news = News(delivery, self.archives.id_of(delivery.archive))
         facts = len(delivery.received) + len(delivery.noticed) + len(delivery.performed)
-        self._group.submit(news, 1 + facts)
+        done = self._group.submit(news, 1 + facts)
+        return done if isinstance(done, frozenset) else frozenset()
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         """Commit an intent; it lives until it is closed, abandoned, or this process dies."""
         job = _Intend(source, self.archives.id_of(archive), tuple(studies))
         opened = self._group.submit(job, 1 + len(job.studies))
-        if opened is None:
+        if not isinstance(opened, int):
             raise LedgerUnavailable("the intent was not opened")
         self._open.add(opened)
         return opened
@@ -124,7 +131,12 @@ class IntakeWriter:
 
     def _recorder(self, connection: Connection) -> Recorder:
         return Recorder(
-            Driver(connection), self.headers, self.settings, self.events_kept, self.archives.order
+            Driver(connection),
+            self.headers,
+            self.settings,
+            self.events_kept,
+            self.marks,
+            self.archives.order,
         )
 
     def _commit(self, jobs: Sequence[_Job]) -> Sequence[_Done | FluteSyncError]:
@@ -132,18 +144,27 @@ class IntakeWriter:
         for uid, entry in told:
             about = fields(entry.event, study_instance_uid=uid, code=entry.code)
             log.info(entry.sentence, extra=about)
+        refused = {uid for job in done if isinstance(job, frozenset) for uid in job}
+        if refused:
+            about = fields(Event.STUDY_ERASED, studies=len(refused))
+            log.info("News of erased studies was not taken.", extra=about)
         return done
 
     def _write(
         self, connection: Connection, jobs: Sequence[_Job]
     ) -> tuple[Sequence[_Done | FluteSyncError], list[Told]]:
-        done = [self._write_intent(connection, job) for job in jobs]
+        done: list[_Done | FluteSyncError] = [self._write_intent(connection, job) for job in jobs]
         news = [job for job in jobs if isinstance(job, News)]
         abandoned = [job.intent for job in jobs if isinstance(job, _Abandon)]
         if abandoned:
             taken = intents.take_abandoned(connection, self.owner, abandoned)
             news += [_as_news(intent, self.clock()) for intent in taken]
-        told = self._recorder(connection).record(news) if news else []
+        recorder = self._recorder(connection)
+        told = recorder.record(news) if news else []
+        if recorder.erased:
+            done = [
+                _refused(job, one, recorder.erased) for job, one in zip(jobs, done, strict=True)
+            ]
         closed = [item.delivery.closes for item in news if item.delivery.closes is not None]
         intents.close(connection, self.owner, closed)
         for item in news:
@@ -154,12 +175,28 @@ class IntakeWriter:
     def _write_intent(self, connection: Connection, job: _Job) -> _Done | FluteSyncError:
         if isinstance(job, _Intend):
             expires_at = self.clock() + self.lease
+            studies = self._not_erased(connection, job.studies)
             return intents.begin(
-                connection, job.source, job.archive_id, self.owner, expires_at, job.studies
+                connection, job.source, job.archive_id, self.owner, expires_at, studies
             )
         if isinstance(job, _Extend):
-            return intents.extend(connection, job.intent, self.owner, job.studies)
+            studies = self._not_erased(connection, job.studies)
+            return intents.extend(connection, job.intent, self.owner, studies)
         return None
+
+    def _not_erased(
+        self, connection: Connection, studies: Sequence[StudyInstanceUID]
+    ) -> list[StudyInstanceUID]:
+        driver = Driver(connection)
+        driver.agree(AGREEMENT)
+        erased = self.marks.erased(driver, studies)
+        return [uid for uid in studies if uid not in erased]
+
+
+def _refused(
+    job: _Job, done: _Done | FluteSyncError, erased: frozenset[StudyInstanceUID]
+) -> _Done | FluteSyncError:
+    return erased & studies_of(job.delivery) if isinstance(job, News) else done
 
 
 def _as_news(intent: intents.Abandoned, at: datetime) -> News:

@@ -8,19 +8,23 @@ from typing import Final
 from sqlalchemy import Connection
 
 from flute_sync.completeness import StudySettings
+from flute_sync.erase_errors import PatientErased
 from flute_sync.errors import FluteSyncError
 from flute_sync.intake import Cursor, Delivery, IntentId, Performed
 from flute_sync.ledger import ask, holdings, removal, settling, steps, survey, target, work
 from flute_sync.ledger.archives import Archives
 from flute_sync.ledger.columns import HeaderStore, utc_now
 from flute_sync.ledger.database import Database
+from flute_sync.ledger.erasures import ErasureBook
 from flute_sync.ledger.intake import IntakeWriter, read_cursor, write_cursor
 from flute_sync.ledger.link_book import LinkBook
+from flute_sync.ledger.marks import Marks
 from flute_sync.ledger.migrate import prepare
-from flute_sync.ledger.notes import keep
+from flute_sync.ledger.notes import keep, without
 from flute_sync.ledger.reading import find_study, load_study
+from flute_sync.ledger.regime import Regime
 from flute_sync.ledger.settings import LedgerSettings
-from flute_sync.ledger.snapshot import SnapshotWriter, verify
+from flute_sync.ledger.snapshot import SnapshotWriter, stated_in, verify
 from flute_sync.ledger.values import Claim, Missing, Settlement, Snapshot
 from flute_sync.study import KeyObjects, Study, StudyInstanceUID
 from flute_sync.task import State
@@ -52,6 +56,11 @@ class Ledger:
         self._target_id: int | None = None
         self.links = LinkBook(database, clock, settings.events_per_study)
         """What was judged of links, and decided by people."""
+        self._marks = Marks()
+        self.erasures = ErasureBook(database, clock, self._marks, settings.events_per_study)
+        """Who was erased, and is not taken again."""
+        self.regime = Regime(database)
+        """Under which pseudonyms studies are written, and from which kind of sources."""
         self._intake = IntakeWriter(
             database=database,
             archives=self._archives,
@@ -61,6 +70,7 @@ class Ledger:
             owner=uuid.uuid4().hex,
             lease=settings.lease,
             clock=clock,
+            marks=self._marks,
         )
 
     @classmethod
@@ -125,15 +135,17 @@ class Ledger:
 
     # -- what sources deliver (flute_sync.intake.Intake) ---------------------------------------
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         """Commit a delivery; commits of concurrent senders are grouped.
+
+        Returns the studies of which nothing was taken, since they were erased.
 
         Raises
         ------
         HeaderError, LedgerRefused
             When this delivery can never be committed.
         """
-        self._intake.deliver(delivery)
+        return self._intake.deliver(delivery)
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         """Commit that something of these studies is about to be completed towards the archive."""
@@ -216,15 +228,23 @@ class Ledger:
         LeaseLost
         ArchiveForeignInstance
             When it lists instances of another study.
+        PatientErased
+            When it names an erased patient.
         """
         archive_id = self._archives.id_of(snapshot.archive)
         kept, order = self._settings.events_per_study, self._archives.order
 
         def work(connection: Connection) -> None:
-            writer = SnapshotWriter(connection, self._headers, self._study, archive_id, kept, order)
+            writer = SnapshotWriter(
+                connection, self._headers, self._study, archive_id, kept, self._marks, order
+            )
             writer.write(claim, snapshot)
 
-        self._database.transact(work)
+        try:
+            self._database.transact(work)
+        except PatientErased:
+            self.erasures.add(claim.study_instance_uid, stated_in(snapshot))
+            raise
 
     def keep_notes(self, claim: Claim, notes: Iterable[KeyObjects]) -> int:
         """Keep what a study's rejection notes say of other studies; those are looked at again.
@@ -237,6 +257,9 @@ class Ledger:
         """
         kept = self._settings.events_per_study
         said = list(notes)
+        named = {one.study_instance_uid for note in said for one in note.references}
+        erased = self.erasures.studies(named) if named else frozenset()
+        said = [without(note, erased) for note in said]
         return self._database.transact(
             lambda c: keep(c, claim, said, self._clock(), self._study, kept)
         )

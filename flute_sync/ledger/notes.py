@@ -7,6 +7,7 @@ PS3.3 A.35.4 and C.17.6.2.1 (2026b); IHE RAD TF-3 4.66.
 
 import json
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -94,6 +95,12 @@ def keep(
     named = sorted({uid for uid, _ in (*gone, *new)})
     look_again(driver, named, now, settings, _SENTENCE, events_kept)
     return len(named)
+
+
+def without(note: KeyObjects, studies: Collection[str]) -> KeyObjects:
+    """Return a note that says nothing of some studies."""
+    kept = tuple(one for one in note.references if one.study_instance_uid not in studies)
+    return replace(note, references=kept) if len(kept) < len(note.references) else note
 
 
 def _by_study(notes: Iterable[KeyObjects]) -> dict[_Row, str]:

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final
 
 from flute_sync.completeness import StudySettings
 from flute_sync.events import Event
-from flute_sync.intake import Delivery, Notice, Noticed, Received
+from flute_sync.intake import Notice, Noticed, Received
 from flute_sync.ledger import trail
 from flute_sync.ledger.arrival import Arrival
 from flute_sync.ledger.columns import NOBODY, HeaderStore, pack_uid
 from flute_sync.ledger.driver import Driver
+from flute_sync.ledger.marks import Marks
 from flute_sync.ledger.places import Kind, Places, kind_of
 from flute_sync.ledger.precedence import Precedence
 from flute_sync.ledger.rows import (
@@ -29,6 +30,7 @@ from flute_sync.ledger.rows import (
     write_studies,
     write_study_archives,
 )
+from flute_sync.ledger.sieve import News, Sieve
 from flute_sync.ledger.stated import recount
 from flute_sync.ledger.steps import Steps
 from flute_sync.study import StudyInstanceUID
@@ -41,14 +43,6 @@ OWN_READ: Final = ""
 
 _STUDY_IDS: Final = "SELECT study_instance_uid, id FROM study WHERE study_instance_uid IN (?)"
 _STUDY_UIDS: Final = "SELECT study_instance_uid FROM study WHERE id IN (?)"
-
-
-class News(NamedTuple):
-    """A delivery, its archive's id, and the event of what it noticed."""
-
-    delivery: Delivery
-    archive_id: int
-    event: Event = Event.STUDY_NOTICED
 
 
 Told = tuple[StudyInstanceUID, trail.Entry]
@@ -69,7 +63,10 @@ class Recorder:
     headers: HeaderStore
     settings: StudySettings
     events_kept: int
+    marks: Marks
     order: Sequence[str] = ()
+    erased: frozenset[StudyInstanceUID] = frozenset()
+    """The studies of which nothing was recorded, since they were erased."""
     _studies: dict[StudyInstanceUID, StudyRow] = field(default_factory=dict)
     _archives: dict[tuple[int, int], ArchiveRow] = field(default_factory=dict)
     _events: list[trail.Entry] = field(default_factory=list)
@@ -79,6 +76,7 @@ class Recorder:
 
         Returns what happened to which study, to be said once the transaction is committed.
         """
+        group, self.erased = Sieve(self.driver, self.marks, self.headers).sift(group)
         shares = _by_study(group)
         self._lock(group, shares)
         if shares:

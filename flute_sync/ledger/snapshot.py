@@ -9,6 +9,7 @@ from sqlalchemy import Connection, update
 
 from flute_sync.archive_errors import ArchiveForeignInstance
 from flute_sync.completeness import StudySettings
+from flute_sync.erase_errors import PatientErased
 from flute_sync.events import Event
 from flute_sync.intake import Received, Stated
 from flute_sync.ledger import instances, trail
@@ -22,6 +23,7 @@ from flute_sync.ledger.columns import (
 )
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.instances import Held
+from flute_sync.ledger.marks import Marks, known
 from flute_sync.ledger.places import Places, kind_of
 from flute_sync.ledger.precedence import Precedence
 from flute_sync.ledger.raising import look_again, uids_of
@@ -35,9 +37,9 @@ from flute_sync.ledger.rows import (
     write_study_archives,
 )
 from flute_sync.ledger.tables import study as study_table
-from flute_sync.ledger.values import Claim, Snapshot
+from flute_sync.ledger.values import Claim, PatientMarks, Snapshot
 from flute_sync.ledger.work import lock_held
-from flute_sync.study import Header
+from flute_sync.study import Header, identity_of
 
 _TEXTS: Final = "SELECT text FROM header WHERE study_id = ? AND header IN (?)"
 _MOVED: Final = "A series of this study is now in another study; the archive decides."
@@ -55,6 +57,7 @@ class SnapshotWriter:
     settings: StudySettings
     archive_id: int
     events_kept: int
+    marks: Marks
     order: Sequence[str] = ()
     _added: list[Held] = field(default_factory=list)
     _changed: list[Held] = field(default_factory=list)
@@ -81,8 +84,11 @@ class SnapshotWriter:
         LeaseLost
         ArchiveForeignInstance
             When it lists instances of another study.
+        PatientErased
+            When it names an erased patient; nothing of it is kept.
         """
         study = _held_study(self.connection, claim)
+        self._refuse_erased(claim, snapshot)
         listed = self._listed(study, snapshot)
         stated = _stated(study, snapshot)
         known = instances.all_known(self._driver, study.id)
@@ -108,6 +114,11 @@ class SnapshotWriter:
         look_again(
             self._driver, moved, snapshot.started_at, self.settings, _MOVED, self.events_kept
         )
+
+    def _refuse_erased(self, claim: Claim, snapshot: Snapshot) -> None:
+        stated = stated_in(snapshot)
+        if known(self._driver, self.marks.of_patient(self._driver, stated)):
+            raise PatientErased(study_instance_uid=claim.study_instance_uid)
 
     def _listed(self, study: StudyRow, snapshot: Snapshot) -> dict[bytes, Received]:
         """Return what is listed, by packed UID; of a repeated UID the first series counts."""
@@ -225,6 +236,14 @@ class SnapshotWriter:
             if self._bereft >> (row.archive_id - 1) & 1:
                 row.read_owed, row.changed = study.generation, True
         write_study_archives(self._driver, rows)
+
+
+def stated_in(snapshot: Snapshot) -> PatientMarks:
+    """Return whom a snapshot names."""
+    headers = {id(one.instance.header): one.instance.header for one in snapshot.received}
+    headers |= {id(one.header): one.header for one in snapshot.stated}
+    stated = {identity_of(header) for header in headers.values()}
+    return PatientMarks(stated=frozenset(one for one in stated if one is not None and one.value))
 
 
 def verify(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from flute_sync.events import Event
 from flute_sync.intake import Received, Stated
-from flute_sync.study import StudyInstanceUID
+from flute_sync.study import PatientId, StudyInstanceUID
 from flute_sync.task import State, TaskEvent
 
 
@@ -152,12 +152,26 @@ class PatientLinks:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldLink:
+    """A link that is not to be taken before a study of another patient gave it up.
+
+    ``resource_id`` is the study's ImagingStudy, None where it is not known (yet).
+    """
+
+    reference: str
+    study_instance_uid: StudyInstanceUID
+    resource_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class LinkNews:
     """What a step judged of the links of its study.
 
     ``epoch`` is what `PatientLinks` said when the step began: where it was raised since, the step
     is taken again. ``changed``: the ImagingStudy says something new. ``others`` are the studies of
-    the patient of which something else is true now than was judged last.
+    the patient of which something else is true now than was judged last. ``awaited`` are links that
+    were refused because studies of other patients had them: where one has them no more, the step is
+    taken again too.
     """
 
     patient_reference: str | None
@@ -165,6 +179,47 @@ class LinkNews:
     rows: tuple[LinkRow, ...]
     changed: bool = False
     others: tuple[StudyInstanceUID, ...] = ()
+    awaited: tuple[HeldLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PatientMarks:
+    """By what a patient, and what is his, is known again after he was erased; texts are not kept.
+
+    ``references`` are ``Patient/ID``, ``keys`` identifiers as ``system|value``, ``stated``
+    identities as headers state them, ``studies`` Study Instance UIDs.
+    """
+
+    references: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+    stated: frozenset[PatientId] = frozenset()
+    studies: frozenset[StudyInstanceUID] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStudy:
+    """A study of a patient, as the ledger holds it.
+
+    ``links`` are those of ours. ``in_hand``: a worker holds it.
+    """
+
+    study_instance_uid: StudyInstanceUID
+    resource_id: str | None
+    digest: str | None
+    series: int
+    instances: int
+    in_hand: bool
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """A patient who was erased, or is being. ``items`` are ``Type/id`` on the FHIR server."""
+
+    id: int
+    begun_at: datetime
+    finished_at: datetime | None
+    items: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +232,8 @@ class Settlement:
     ends a HOLD or LEAVE_OUT. ``identity`` is the key of the identifier by which the subject was
     found.
     ``prune`` drops all that names a patient; only with LEAVE_OUT. ``links`` is what was judged of
-    its links, None where nothing was.
+    its links, None where nothing was. ``erase`` leaves nothing of the study but that it is not
+    taken again.
     """
 
     event: TaskEvent
@@ -192,3 +248,4 @@ class Settlement:
     prune: bool = False
     identity: str | None = None
     links: LinkNews | None = None
+    erase: bool = False

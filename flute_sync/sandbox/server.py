@@ -37,6 +37,8 @@ class Sandbox:
         The FHIR server's port, 0 for any that is free.
     stale_status
         What the FHIR server answers to a stale If-Match: 409 as HAPI does, 412 as FHIR says.
+    expunge
+        Whether the FHIR server removes versions for good on request.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Sandbox:
         archive_port: int = 0,
         fhir_port: int = 0,
         stale_status: int = 409,
+        expunge: bool = True,
     ) -> None:
         self._stale_status = stale_status
+        self._expunge = expunge
         self._folder = folder
         self._host = host
         self._ports = {"archive": archive_port, "fhir": fhir_port}
@@ -84,7 +88,10 @@ class Sandbox:
         self._open.callback(store.close)
         resources = ResourceStore(str(self._folder / "fhir.db"))
         self._open.callback(resources.close)
-        apps = {"archive": archive_app(store), "fhir": fhir_app(resources, self._stale_status)}
+        apps = {
+            "archive": archive_app(store),
+            "fhir": fhir_app(resources, self._stale_status, expunge=self._expunge),
+        }
         listeners = {name: self._listen(name) for name in apps}
         self._servers = [_server(app) for app in apps.values()]
         self._thread = threading.Thread(

@@ -6,6 +6,7 @@ from typing import Final
 
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.dimse_errors import InstanceMismatch
+from flute_sync.erase_errors import PatientErased
 from flute_sync.intake import Delivery, Intake, Received, Refused
 from flute_sync.sources.header import HeaderParser, HeaderReader
 from flute_sync.sources.store_session import SOURCE
@@ -54,10 +55,12 @@ class IndexSink:
 
         Raises
         ------
+        PatientErased
+            Nothing of its study, or of its patient, is taken any more.
         LedgerUnavailable, LedgerBusy
             When nothing was committed.
         """
-        self._intake.deliver(
+        erased = self._intake.deliver(
             Delivery(
                 source=SOURCE,
                 archive=self._archive,
@@ -67,6 +70,8 @@ class IndexSink:
                 calling_ae_title=caller.calling_ae_title or None,
             )
         )
+        if erased and received:
+            raise PatientErased()
 
 
 class IndexDoor:
@@ -107,6 +112,8 @@ class IndexedInstance:
         ------
         HeaderError, InstanceMismatch
             Of the instance.
+        PatientErased
+            Nothing of it is taken any more.
         LedgerUnavailable, LedgerBusy
             When nothing was committed.
         """

@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
+from flute_sync.erase_errors import PatientErased
 from flute_sync.errors import PermanentError
 from flute_sync.intake import Received, Refused
 from flute_sync.sources.http_messages import Reply, Request
 from flute_sync.sources.stow_ledger import LedgerDoor
 from flute_sync.sources.stow_parts import Parts, Tally, refused
 from flute_sync.sources.stow_response import StoreResponse
+from flute_sync.study import Instance
 from flute_sync.upload_errors import StudyUidMismatch
 
 _BATCH: Final = 1000
@@ -72,24 +74,33 @@ class IndexedUpload:
         self._tally.parts += 1
         if isinstance(outcome, Received):
             instance = outcome.instance
-            names = instance.header.sop_class_uid, instance.sop_instance_uid
             if self._study in (None, outcome.study_instance_uid):
                 self._received.append(outcome)
-                self._tally.studies.add(outcome.study_instance_uid)
-                self._response.add_stored(*names, self._url(outcome))
                 return
-            self._tally.failed += 1
-            self._response.add_failed(StudyUidMismatch.dimse_status, *names)
+            self._fail(StudyUidMismatch.dimse_status, instance)
         elif outcome is not None:
             self._tally.failed += 1
             self._refused.extend(refused(outcome))
             self._response.add_refused(outcome)
 
     async def _commit(self) -> None:
-        if self._received or self._refused:
-            await self._door.deliver(tuple(self._received), refused=tuple(self._refused))
-            self._received.clear()
-            self._refused.clear()
+        if not (self._received or self._refused):
+            return
+        erased = await self._door.deliver(tuple(self._received), refused=tuple(self._refused))
+        for one in self._received:
+            instance = one.instance
+            if one.study_instance_uid in erased:
+                self._fail(PatientErased.dimse_status, instance)
+            else:
+                names = instance.header.sop_class_uid, instance.sop_instance_uid
+                self._tally.studies.add(one.study_instance_uid)
+                self._response.add_stored(*names, self._url(one))
+        self._received.clear()
+        self._refused.clear()
+
+    def _fail(self, status: int, instance: Instance) -> None:
+        self._tally.failed += 1
+        self._response.add_failed(status, instance.header.sop_class_uid, instance.sop_instance_uid)
 
     def _url(self, received: Received) -> str | None:
         if self._base is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
@@ -14,6 +14,8 @@ from flute_sync.intake import Delivery, Intake, IntentId, Noticed, Received, Ref
 from flute_sync.study import StudyInstanceUID
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 SOURCE: Final = "stow_rs"
 _FIRST_PAUSE: Final = timedelta(seconds=1)
@@ -46,8 +48,8 @@ class LedgerDoor:
         refused: tuple[Refused, ...] = (),
         under: IntentId | None = None,
         closes: IntentId | None = None,
-    ) -> None:
-        """Commit news of instances.
+    ) -> frozenset[StudyInstanceUID]:
+        """Commit news of instances; return the studies that were erased, of which nothing was.
 
         Raises
         ------
@@ -64,7 +66,7 @@ class LedgerDoor:
             under=under,
             closes=closes,
         )
-        await asyncio.shield(self.run(lambda: self._intake.deliver(delivery)))
+        return await asyncio.shield(self.run(lambda: self._intake.deliver(delivery)))
 
     def intend(self, study: StudyInstanceUID) -> IntentId:
         """Commit a new intent; blocks."""
@@ -74,7 +76,7 @@ class LedgerDoor:
         """Commit one study more; blocks."""
         self._intake.extend(intent, (study,))
 
-    def run(self, commit: Callable[[], None]) -> asyncio.Future[None]:
+    def run(self, commit: Callable[[], _T]) -> asyncio.Future[_T]:
         """Start a commit in a thread."""
         return asyncio.get_running_loop().run_in_executor(self._threads, commit)
 

@@ -77,6 +77,20 @@ def test_instances_of_another_study_than_the_address_are_not_stored() -> None:
     assert sop_uids(intake.received) == [UIDS[0], uid("other", "series", 1)]
 
 
+def test_instances_of_an_erased_patient_are_refused_and_others_are_not() -> None:
+    intake = FakeIntake(erased=frozenset({uid("study")}))
+    other = dicom(study="other")
+    with serving(intake) as url:
+        both = post(url, [FILES[0], other])
+        none = post(url, [FILES[0]])
+    assert [both.status_code, none.status_code] == [202, 409]
+    read = Dataset.from_json(both.text)
+    (failed,), (stored,) = read.FailedSOPSequence, read.ReferencedSOPSequence
+    assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (UIDS[0], 0x0124)
+    assert stored.ReferencedSOPInstanceUID == uid("other", "series", 1)
+    assert "ReferencedSOPSequence" not in Dataset.from_json(none.text)
+
+
 def test_success_is_not_said_when_the_ledger_fails() -> None:
     intake = FakeIntake(failing={"deliver": LedgerUnavailable()})
     with serving(intake) as url:
@@ -118,7 +132,9 @@ def test_a_large_upload_is_committed_in_batches_before_success_is_said() -> None
 def test_what_is_no_upload_is_refused(content_type: str, body: bytes, status: int) -> None:
     intake = FakeIntake()
     with serving(intake) as url:
-        answer = httpx.post(f"{url}/studies", content=body, headers={"Content-Type": content_type})
+        answer = httpx.post(
+            f"{url}/studies", content=body, headers={"Content-Type": content_type}, timeout=60
+        )
     assert answer.status_code == status
     assert answer.headers["warning"]
     assert intake.calls == []
@@ -136,7 +152,10 @@ def test_senders_write_the_content_type_in_their_own_way(content_type: str) -> N
     intake = FakeIntake()
     with serving(intake) as url:
         answer = httpx.post(
-            f"{url}/studies/", content=multipart(FILES), headers={"Content-Type": content_type}
+            f"{url}/studies/",
+            content=multipart(FILES),
+            headers={"Content-Type": content_type},
+            timeout=60,
         )
     assert answer.status_code == 200
 
@@ -146,7 +165,9 @@ def test_parts_without_headers_are_what_the_type_says() -> None:
     body = b"".join(b"--%s\r\n\r\n%s\r\n" % (BOUNDARY.encode(), file) for file in FILES)
     body += f"--{BOUNDARY}--".encode()
     with serving(intake) as url:
-        answer = httpx.post(f"{url}/studies", content=body, headers={"Content-Type": RELATED})
+        answer = httpx.post(
+            f"{url}/studies", content=body, headers={"Content-Type": RELATED}, timeout=60
+        )
     assert answer.status_code == 200
     assert sop_uids(intake.received) == UIDS
 
@@ -180,5 +201,7 @@ def test_nothing_else_is_served(method: str, path: str, status: int, allow: str 
 
 def test_an_address_outside_the_path_is_not_served() -> None:
     with serving(FakeIntake()) as url:
-        answer = httpx.post(url.replace("/dicom-web", "/dicom-webs") + "/studies", content=b"")
+        answer = httpx.post(
+            url.replace("/dicom-web", "/dicom-webs") + "/studies", content=b"", timeout=60
+        )
     assert answer.status_code == 404

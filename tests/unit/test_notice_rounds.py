@@ -58,10 +58,11 @@ def test_what_waits_for_the_same_commit_is_committed_together() -> None:
 class Superstitious(FakeIntake):
     """Commits nothing that has to do with study 13."""
 
-    def deliver(self, delivery: Delivery) -> None:
-        super().deliver(delivery)
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
+        done = super().deliver(delivery)
         if "1.2.13" in [str(one.study_instance_uid) for one in delivery.noticed]:
             raise LedgerUnavailable
+        return done
 
 
 def test_a_failed_commit_fails_those_that_waited_for_it_and_no_other() -> None:

@@ -61,7 +61,7 @@ class Ledger(FakeIntake):
         self.to_be_read |= self.open.pop(intent)
         self._meets()
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         if delivery.closes is not None and self.fails:
             self.to_be_read |= self.open.pop(delivery.closes)
         self._meets()
@@ -70,6 +70,7 @@ class Ledger(FakeIntake):
         self.recorded |= {one.study_instance_uid for one in delivery.received}
         if delivery.closes is not None:
             del self.open[delivery.closes]
+        return frozenset()
 
 
 class Way:

@@ -34,7 +34,7 @@ class Book:
         if self.failing:
             raise LedgerUnavailable
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         with self.changed:
             self._check()
             if delivery.under is not None:
@@ -43,6 +43,7 @@ class Book:
             if delivery.closes is not None:
                 del self.open[delivery.closes]
             self.changed.notify_all()
+        return frozenset()
 
     def intend(self, source: str, archive: str, studies: Iterable[StudyInstanceUID]) -> IntentId:
         with self.changed:

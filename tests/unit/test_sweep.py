@@ -289,8 +289,8 @@ class _Counting(MemoryIntake):
         super().__init__()
         self.ordered = sorted(map(StudyInstanceUID, uids))
 
-    def deliver(self, delivery: Delivery) -> None:
-        pass
+    def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
+        return frozenset()
 
     def held(self, archive, after, limit):
         start = bisect_right(self.ordered, after) if after else 0

@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
-def fhir_app(store: ResourceStore, stale_status: int = 409) -> Starlette:
+def fhir_app(store: ResourceStore, stale_status: int = 409, *, expunge: bool = True) -> Starlette:
     """Make the server's application.
 
     Parameters
@@ -37,6 +37,8 @@ def fhir_app(store: ResourceStore, stale_status: int = 409) -> Starlette:
         The resources.
     stale_status
         What answers a stale If-Match: 412 as FHIR says, 409 as HAPI does.
+    expunge
+        Whether versions can be removed for good by ``$expunge``, as HAPI may allow.
     """
     routes = [
         Route("/", _root, methods=["GET", "POST"]),
@@ -46,6 +48,7 @@ def fhir_app(store: ResourceStore, stale_status: int = 409) -> Starlette:
         Route("/{type}/_search", _search, methods=["GET", "POST"]),
         Route("/{type}/_history", _type_history),
         Route("/{type}/{id}", _instance, methods=["DELETE", "GET", "POST", "PUT"]),
+        Route("/{type}/{id}/$expunge", _expunge, methods=["POST"]),
         Route("/{type}/{id}/_history", _history),
         Route("/{type}/{id}/_history/{version}", _vread),
     ]
@@ -54,6 +57,7 @@ def fhir_app(store: ResourceStore, stale_status: int = 409) -> Starlette:
         exception_handlers={FhirError: _refused, HTTPException: _unknown},
     )
     app.state.interactions = Interactions(store, stale_status)
+    app.state.expunge = expunge
     app.state.started = datetime.now(UTC).isoformat(timespec="seconds")
     return app
 
@@ -119,6 +123,18 @@ async def _instance(request: Request) -> Response:
         await _run(request, lambda: interactions.delete(*address, match))
         return Response(status_code=204)
     return _version(await _run(request, lambda: interactions.read(*address)))
+
+
+async def _expunge(request: Request) -> Response:
+    """Remove versions for good, by HAPI's operation."""
+    if not request.app.state.expunge:
+        raise FhirError(405, "not-supported", "$expunge is not enabled on this server")
+    body, interactions = await _body(request), _interactions(request)
+    address = request.path_params["type"], request.path_params["id"]
+    count = await _run(request, lambda: interactions.expunge(*address, body))
+    return _json(
+        {"resourceType": "Parameters", "parameter": [{"name": "count", "valueInteger": count}]}
+    )
 
 
 async def _vread(request: Request) -> Response:

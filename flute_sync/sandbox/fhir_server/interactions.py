@@ -182,6 +182,25 @@ class Interactions:
         self._check_version(current, match)
         return Done(204, self.store.delete(resource_type, resource_id))
 
+    def expunge(self, resource_type: str, resource_id: str, body: Any) -> int:
+        """Remove old versions, and all of a resource that was deleted; return how many.
+
+        Raises
+        ------
+        FhirError
+            400 when the body is no Parameters, 404 where there is no such resource.
+        """
+        current = self.history(resource_type, resource_id)[0]
+        asked = {
+            one.get("name")
+            for one in check_resource(body, "Parameters").get("parameter", [])
+            if one.get("valueBoolean") is True
+        }
+        wholly = current.body is None and "expungeDeletedResources" in asked
+        if not wholly and "expungePreviousVersions" not in asked:
+            return 0
+        return self.store.expunge(resource_type, resource_id, wholly=wholly)
+
     def search(
         self, resource_type: str, parameters: Iterable[tuple[str, str]], base: str
     ) -> Resource:

@@ -204,6 +204,21 @@ class ResourceStore:
         self._keep(rid, stored)
         return stored
 
+    def expunge(self, resource_type: str, resource_id: str, *, wholly: bool) -> int:
+        """Remove the versions before the current one, or all; return how many.
+
+        The row of a resource stays, so that its id is never given again.
+        """
+        row = self._db.execute(
+            "SELECT rid, version FROM resource WHERE type = ? AND id = ?",
+            (resource_type, resource_id),
+        ).fetchone()
+        last = row["version"] + 1 if wholly else row["version"]
+        done = self._db.execute(
+            "DELETE FROM version WHERE rid = ? AND version < ?", (row["rid"], last)
+        )
+        return done.rowcount
+
     def reindex(self, resource_type: str) -> None:
         """Index all resources of a type by the parameters that there are now."""
         rids = self.select(
