@@ -7,7 +7,7 @@ CONSORT's flow diagram, for what is counted; FLUTE guide 0.1.0, resource-support
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ MEANINGS: Final[Mapping[Ground, str]] = {
     Ground.MRI_UNTRUSTED: "the date of an MRI is not to be trusted",
     Ground.SAME_DAY: "an MRI of the day of the biopsy",
     Ground.INEXACT: "dates that are not exact enough",
+    Ground.BY_INCLUDED: "the criterion's expression says so",
+    Ground.BY_EXCLUDED: "the criterion's expression says so",
+    Ground.BY_NEITHER: "neither of the criterion's expressions holds",
 }
 """Why a biopsy was judged as it was, for people."""
 
@@ -69,6 +72,16 @@ class Tally:
             if one.biopsy.day is not None:
                 self._widen(one.biopsy.day.low, one.biopsy.day.high)
         self._count_links(history, judged.mris)
+
+    def merge(self, other: "Tally") -> None:
+        """Count those whom another tally counted."""
+        for one in fields(self):
+            mine, others = getattr(self, one.name), getattr(other, one.name)
+            if isinstance(mine, int | Counter):
+                setattr(self, one.name, mine + others)
+        for day in (other.first, other.last):
+            if day is not None:
+                self._widen(day, day)
 
     def _widen(self, low: date, high: date) -> None:
         """Note the first and last day of a biopsy; an open end says nothing."""

@@ -39,7 +39,10 @@ class PeerRefused(PermanentError):
     """The request did not come the way it must."""
 
     code = "CONSOLE-PEER"
-    hint = "Use the address of the proxy; console.auth.proxy.peers names those that are believed."
+    hint = (
+        "Come as console.auth.mode wants it: none, directly at this machine; proxy, by the proxy"
+        " that console.auth.proxy.peers names."
+    )
     http_status = 403
 
 

@@ -10,15 +10,18 @@ resource-supportingInfo.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from flute_sync.command_errors import InputMalformed
 from flute_sync.fhir_elements import Resource, members, own_reference
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import newest
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 
+LOGICAL: Final = "identifier:"
+"""What a patient's name begins with where he is known by an identifier alone: ``system|value``."""
 # Ids that FHIR does not allow, such as with an underscore, are found in exports all the same.
 _REFERENCE: Final = re.compile(
     r"(?:.*/)?([A-Z][A-Za-z]{1,63})/([^/\s?#]{1,128})(?:/_history/[^/\s?#]{1,128})?"
@@ -34,14 +37,17 @@ class Piece(NamedTuple):
     Parameters
     ----------
     patient
-        ``Patient/ID`` that it is about, or the ``urn:`` by which its Bundle names him.
+        ``Patient/ID`` that it is about, the ``urn:`` by which its Bundle names him, or `LOGICAL`.
     name
         ``Type/id`` of the resource, or the ``urn:`` where it has no id.
+    whole
+        Whether nothing of it was left out: then its numbers stay numbers, too.
     """
 
     patient: str
     name: str
     resource: Resource
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class History:
     """All that was found of one patient, by name; of several versions the newest.
 
     ``variables`` are the resources of the seven kinds that may be used; ``aliases`` are other
-    names by which resources are referred to.
+    names by which resources are referred to; ``resources`` are all that there are, and of those
+    who were merged none is a Patient any more.
     """
 
     patient: str
@@ -58,6 +65,7 @@ class History:
     procedures: Mapping[str, Resource] = field(default_factory=dict)
     variables: Mapping[str, Kind] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, Resource] = field(default_factory=dict)
 
 
 def reference_name(reference: object) -> str | None:
@@ -79,21 +87,25 @@ def name_of(address: object) -> str | None:
     return f"{found[1]}/{found[2]}" if found else None
 
 
-def piece(resource: Resource, name: str | None = None) -> Piece | None:
+def piece(resource: Resource, name: str | None = None, whole: Collection[str] = ()) -> Piece | None:
     """Return what the criteria need of a resource; None where that is nothing.
 
     Parameters
     ----------
     name
         What it is called; None: by its id.
+    whole
+        Types of resources of which everything is needed.
     """
     kind = resource.get("resourceType")
-    reduce = _REDUCED.get(kind) if isinstance(kind, str) else None
     name = name or own_reference(resource)
-    if reduce is None or name is None:
+    if not isinstance(kind, str) or name is None:
         return None
     patient = name if kind == "Patient" else _patient(resource)
-    kept = reduce(resource)
+    if kind in whole:
+        return None if patient is None else Piece(patient, name, resource, whole=True)
+    reduce = _REDUCED.get(kind)
+    kept = reduce(resource) if reduce is not None else None
     if patient is None or kept is None:
         return None
     meta = resource.get("meta")
@@ -106,9 +118,28 @@ def piece(resource: Resource, name: str | None = None) -> Piece | None:
 
 def names_nobody(resource: Resource) -> bool:
     """Tell whether an ImagingStudy or a biopsy is of nobody who could be judged."""
+    return is_judged(resource) and _patient(resource) is None
+
+
+def is_judged(resource: Resource) -> bool:
+    """Tell whether a resource is an ImagingStudy or a biopsy."""
     kind = resource.get("resourceType")
-    judged = kind == "ImagingStudy" or (kind == "Procedure" and kind_of(resource) is Kind.BIOPSY)
-    return judged and _patient(resource) is None
+    return kind == "ImagingStudy" or (kind == "Procedure" and kind_of(resource) is Kind.BIOPSY)
+
+
+def other_names(person: Resource, name: str) -> Iterator[tuple[str, str]]:
+    """Yield by which names a Patient is known too: each, and the name that it leads to."""
+    for link in members(person.get("link")):
+        other = reference_name(link.get("other"))
+        if other is not None and other != name:
+            if link.get("type") == "replaced-by":
+                yield name, other
+            elif link.get("type") == "replaces":
+                yield other, name
+    for one in members(person.get("identifier")):
+        logical = _logical(one)
+        if logical is not None:
+            yield logical, name
 
 
 def replaced_by(person: Resource) -> str | None:
@@ -122,12 +153,17 @@ def replaced_by(person: Resource) -> str | None:
 def history(
     patient: str, pieces: Iterable[Piece], aliases: Mapping[str, str] | None = None
 ) -> History:
-    """Put together what was found of one patient, also under names he had before."""
+    """Put together what was found of one patient, also under names he had before.
+
+    Raises
+    ------
+    InputMalformed
+        Two copies of a resource differ, and nothing says which is the newer.
+    """
     kept: dict[str, Resource] = {}
     for one in pieces:
         other = kept.get(one.name)
-        if other is None or newest(one.resource) >= newest(other):
-            kept[one.name] = one.resource
+        kept[one.name] = one.resource if other is None else _newer(other, one.resource)
     return History(
         patient,
         kept.get(patient, {}),
@@ -135,11 +171,25 @@ def history(
         dict(_of(kept, "Procedure")),
         {name: kind for name, one in kept.items() if (kind := _variable(one)) is not None},
         aliases or {},
+        {name: one for name, one in kept.items() if name == patient or not _is_patient(one)},
     )
+
+
+def _newer(one: Resource, other: Resource) -> Resource:
+    if newest(one) == newest(other) and one != other:
+        raise InputMalformed(
+            f"two copies of one {one['resourceType']} differ, and neither meta.versionId nor "
+            "meta.lastUpdated says which is the newer"
+        )
+    return max(one, other, key=newest)
 
 
 def _of(kept: Mapping[str, Resource], kind: str) -> Iterator[tuple[str, Resource]]:
     return ((name, one) for name, one in kept.items() if one["resourceType"] == kind)
+
+
+def _is_patient(resource: Resource) -> bool:
+    return bool(resource["resourceType"] == "Patient")
 
 
 def _variable(resource: Resource) -> Kind | None:
@@ -147,8 +197,20 @@ def _variable(resource: Resource) -> Kind | None:
 
 
 def _patient(resource: Resource) -> str | None:
-    named = reference_name(resource.get("subject", resource.get("patient")))
-    return named if named and named.startswith(("Patient/", "urn:")) else None
+    stated = resource.get("subject", resource.get("patient"))
+    named = reference_name(stated)
+    if named is not None:
+        return named if named.startswith(("Patient/", "urn:")) else None
+    return _logical(stated.get("identifier")) if isinstance(stated, dict) else None
+
+
+def _logical(identifier: object) -> str | None:
+    """Return an identifier as a name; without a system it may be of anybody."""
+    stated = identifier if isinstance(identifier, dict) else {}
+    system, value = stated.get("system"), stated.get("value")
+    if not (isinstance(system, str) and system and isinstance(value, str) and value):
+        return None
+    return f"{LOGICAL}{system}|{value}"
 
 
 # -- what is kept ----------------------------------------------------------------------------
@@ -173,8 +235,13 @@ def _imaging_study(resource: Resource) -> dict[str, Any]:
 
 def _series(resource: Resource) -> list[dict[str, Any]]:
     """Each pair of modality and body site once: there may be hundreds of series."""
-    found = (_kept(one, ("modality", "bodySite")) for one in members(resource.get("series")))
-    return list({repr(one): one for one in found}.values())
+    found: dict[str, dict[str, Any]] = {}
+    last = None
+    for one in members(resource.get("series")):
+        kept = _kept(one, ("modality", "bodySite"))
+        if kept != last:  # mostly they are alike
+            found[repr(kept)] = last = kept
+    return list(found.values())
 
 
 def _procedure(resource: Resource) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from flute_sync.settings import Settings
+from flute_sync.settings import HttpUrl, Settings
 
 
 class CriteriaSettings(Settings):
@@ -16,3 +16,15 @@ class CriteriaSettings(Settings):
     same_day: Literal["unknown", "include", "exclude"] = "unknown"
     """What an MRI of the day of the biopsy is, where no times with a zone tell their order.
     include: before it; exclude: not before it."""
+
+    files: tuple[str, ...] = ()
+    """Criteria of the site's own, each a TOML file with FHIRPath expressions."""
+
+    canonical: HttpUrl | None = None
+    """Address under which the criteria are published as EvidenceVariable and Library; none:
+    ``fhir.base_url``."""
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """What decides, by its name."""
+        return {"prostate": self.prostate, "same_day": self.same_day}

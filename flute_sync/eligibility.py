@@ -11,10 +11,10 @@ evidencevariable.html; docs/criteria.md.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flute_sync.criteria_evidence import History
 from flute_sync.criteria_settings import CriteriaSettings
@@ -55,6 +55,9 @@ class Ground(StrEnum):
     MRI_UNTRUSTED = "mri-date-untrusted"
     SAME_DAY = "same-day"
     INEXACT = "dates-inexact"
+    BY_INCLUDED = "included-by-expression"
+    BY_EXCLUDED = "excluded-by-expression"
+    BY_NEITHER = "neither-by-expression"
 
 
 class Place(StrEnum):
@@ -87,12 +90,16 @@ class Mri:
 
 @dataclass(frozen=True)
 class Biopsy:
-    """A completed biopsy; ``day`` is None where it states no date that can be used."""
+    """A completed biopsy; ``day`` is None where it states no date that can be used.
+
+    ``end`` is of one that began and ended on a day, at times with zones: `day` has when it began.
+    """
 
     name: str
     day: Interval | None
     by_age: bool = False
     elsewhere: bool = False
+    end: Interval | None = None
 
     @property
     def words(self) -> str:
@@ -178,8 +185,7 @@ class _Judge:
     def __call__(self, biopsy: Biopsy) -> Result:
         where: dict[Place, list[Mri]] = {one: [] for one in Place}
         for mri in self._mris:
-            day = mri.day or ALWAYS
-            where[place(day, biopsy.day or ALWAYS, self._same_day)].append(mri)
+            where[self._place(mri.day or ALWAYS, biopsy)].append(mri)
         if where[Place.IN]:
             mri = max(where[Place.IN], key=lambda one: (one.part is Prostate.YES, _latest(one)))
             said = f"{mri.words} is before {biopsy.words}, and within one year"
@@ -190,6 +196,14 @@ class _Judge:
             said = f"{mri.words} and {biopsy.words}: {_DOUBTS[ground]}"
             return self._result(biopsy, Eligibility.UNKNOWN, ground, said, mri)
         return self._excluded(biopsy, where)
+
+    def _place(self, mri: Interval, biopsy: Biopsy) -> Place:
+        day = biopsy.day or ALWAYS
+        found = place(mri, day, self._same_day)
+        if biopsy.end is None or found is place(mri, biopsy.end, self._same_day):
+            return found
+        # Within the hours of the biopsy: its times tell nothing.
+        return place(mri, Interval(day.low, day.high), self._same_day)
 
     def _excluded(self, biopsy: Biopsy, where: dict[Place, list[Mri]]) -> Result:
         verdict = Eligibility.EXCLUDED
@@ -291,20 +305,27 @@ def _biopsies(history: History) -> Iterator[Biopsy]:
         if one.get("status") != "completed" or kind_of(one) is not Kind.BIOPSY:
             continue
         sites = {body_site(site) for site in codings(one.get("bodySite"))}
-        day, by_age = _performed(one, birth)
-        yield Biopsy(name, day, by_age, sites == {Prostate.NO})
+        found = Biopsy(name, None, elsewhere=sites == {Prostate.NO})
+        yield replace(found, **_performed(one, birth))
 
 
-def _performed(procedure: Resource, birth: Interval | None) -> tuple[Interval | None, bool]:
+def _performed(procedure: Resource, birth: Interval | None) -> dict[str, Any]:
+    """Return what a Procedure says of when it was, as a `Biopsy` has it."""
     if "performedDateTime" in procedure:
-        return recorded(procedure["performedDateTime"]), False
+        return {"day": recorded(procedure["performedDateTime"])}
     if "performedPeriod" in procedure:
-        stated = procedure["performedPeriod"]
-        ends = stated if isinstance(stated, dict) else {}
-        return period({name: _day(value) for name, value in ends.items()}), False
+        return _lasted(procedure["performedPeriod"])
     if "performedAge" in procedure:
-        return age(procedure["performedAge"], birth), True
-    return None, False
+        return {"day": age(procedure["performedAge"], birth), "by_age": True}
+    return {}
+
+
+def _lasted(stated: object) -> dict[str, Any]:
+    ends = stated if isinstance(stated, dict) else {}
+    start, end = recorded(ends.get("start")), recorded(ends.get("end"))
+    if start and end and start.instant and end.instant and start[:2] == end[:2]:
+        return {"day": start, "end": end} if start.instant <= end.instant else {}
+    return {"day": period({name: _day(value) for name, value in ends.items()})}
 
 
 def recorded(value: object) -> Interval | None:

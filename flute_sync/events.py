@@ -146,6 +146,7 @@ class Event(StrEnum):
         "console.refused",
         "A person was not admitted to the console's pages; `code` says why.",
     )
+    CONSOLE_FAILED = "console.failed", "A page or a picture could not be shown; `code` says why."
     CONSOLE_LISTED = "console.listed", "A person looked at a list of so many studies."
     CONSOLE_LOOKED = "console.looked", "A person looked at the page of a study."
     LIBRARY_ERROR = "library.error", "A library reported an error; `error` says where."

@@ -148,7 +148,7 @@ class RawSender:
         request: bytes | None = None,
         **stated: Any,
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(request or association_request(contexts, **stated))
         self.kind, self.answer = self.read()

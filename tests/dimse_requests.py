@@ -1,13 +1,15 @@
 """Data sets of notifications, steps and commitment requests, and who sends them."""
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import build_context
 
 from flute_sync.sources.dimse_services import Request
@@ -120,8 +122,52 @@ def associated(
         **more,
     )
     assert association.is_established
+    answers = Answers(association)
     try:
         yield association
     finally:
+        answers.wait()
         if association.is_established:
             association.release()
+
+
+class Answers:
+    """Which requests of the other side an association has still to answer.
+
+    pynetdicom lets a release overtake the answer that its other thread is about to send, and then
+    stumbles over it.
+    """
+
+    def __init__(self, association: Association) -> None:
+        self._owed = 0
+        self._is_writing = False
+        self._changed = threading.Condition()
+        association.bind(evt.EVT_DIMSE_RECV, self._received)
+        association.bind(evt.EVT_DIMSE_SENT, self._written)
+        association.bind(evt.EVT_PDU_SENT, self._sent)
+        association.bind(evt.EVT_CONN_CLOSE, self._closed)
+
+    def wait(self) -> None:
+        """Wait until all answers have gone out."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._owed <= 0, 60)
+
+    def _received(self, event: evt.Event) -> None:
+        if type(event.message).__name__.endswith("_RQ"):
+            self._owe(1)
+
+    def _written(self, event: evt.Event) -> None:
+        self._is_writing = type(event.message).__name__.endswith("_RSP")
+
+    def _sent(self, event: evt.Event) -> None:
+        if self._is_writing and isinstance(event.pdu, P_DATA_TF):
+            self._is_writing = False
+            self._owe(-1)
+
+    def _closed(self, _event: evt.Event) -> None:
+        self._owe(-self._owed)
+
+    def _owe(self, more: int) -> None:
+        with self._changed:
+            self._owed += more
+            self._changed.notify_all()

@@ -61,7 +61,7 @@ def storescp(folder: Path, *options: str) -> Iterator[int]:
     command = [shutil.which("storescp") or "storescp", "+B", "-od", str(folder), *options]
     process = Process([*command, str(port)], folder / "log", {"TCP_NODELAY": "1"})
     try:
-        process.await_ready(lambda: _listens(port), 10)
+        process.await_ready(lambda: _listens(port), 60)
         yield port
     finally:
         process.stop()

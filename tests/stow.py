@@ -84,7 +84,7 @@ class FakeIntake:
 
     def _told(self, name: str, what: Any) -> None:
         self.asked += 1
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         with self._lock:
             if name in self.failing:
                 raise self.failing[name]
@@ -322,10 +322,10 @@ def post(url: str, parts: Iterable[bytes], study: str = "", **headers: str) -> h
     """Send an upload."""
     address = f"{url}/studies" + (f"/{study}" if study else "")
     sent = {"Content-Type": RELATED, **headers}
-    return httpx.post(address, content=multipart(parts), headers=sent, trust_env=False, timeout=30)
+    return httpx.post(address, content=multipart(parts), headers=sent, trust_env=False, timeout=60)
 
 
 def talk(url: str) -> socket.socket:
     """Open a plain connection to the service."""
     parsed = httpx.URL(url)
-    return socket.create_connection((parsed.host, parsed.port or 80), timeout=30)
+    return socket.create_connection((parsed.host, parsed.port or 80), timeout=60)

@@ -74,10 +74,10 @@ class TextSink:
 class JsonSink:
     """The documented shape, written as a stream."""
 
-    def __init__(self, settings: CriteriaSettings) -> None:
+    def __init__(self, settings: CriteriaSettings, criterion: str = CRITERION) -> None:
         self._settings = settings
         self._is_first = True
-        click.echo(f'{{\n  "criterion": "{CRITERION}",\n  "results": [', nl=False)
+        click.echo(f'{{\n  "criterion": "{criterion}",\n  "results": [', nl=False)
 
     def take(self, judged: Judged) -> None:
         """Tell of one patient."""
@@ -89,7 +89,7 @@ class JsonSink:
     def end(self, tally: Tally) -> None:
         """Tell of all."""
         close = "]" if self._is_first else "\n  ]"
-        counts = tally.as_dict() | {"settings": self._settings.model_dump()}
+        counts = tally.as_dict() | {"settings": self._settings.rules}
         summary = orjson.dumps(counts, option=orjson.OPT_INDENT_2).decode()
         click.echo(f'{close},\n  "summary": {summary.replace(chr(10), chr(10) + "  ")}\n}}')
 

@@ -7,7 +7,7 @@ FHIR R4 search.html, patient.html#links, group.html.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -16,14 +16,14 @@ from typing import Final, TypeVar
 
 from flute_sync.bundle import Resource
 from flute_sync.command_errors import PatientsUnknown
-from flute_sync.criteria_evidence import piece, replaced_by
+from flute_sync.criteria_evidence import other_names, piece
 from flute_sync.errors import TransientError
 from flute_sync.exports.loading import group_members
 from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import Parameters
 from flute_sync.fhir_elements import own_reference
-from flute_sync.fhir_errors import FhirGone
+from flute_sync.fhir_errors import FhirGone, FhirServerError
 from flute_sync.flute_variables import CODES
 
 BATCH: Final = 50
@@ -66,6 +66,8 @@ class CohortReader:
     ----------
     workers
         How many batches are asked for at once.
+    whole
+        Types of resources of which everything is needed.
     wait
         Waits so long before what failed is tried again.
     """
@@ -75,10 +77,12 @@ class CohortReader:
         client: FhirClient,
         *,
         workers: int,
+        whole: Collection[str] = frozenset(),
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._client = client
         self._workers = workers
+        self._whole = whole
         self._wait = wait
 
     def load(self, spool: Spool, tell: Tell, chosen: Sequence[str] | None) -> None:
@@ -92,8 +96,7 @@ class CohortReader:
         batches: Iterable[Callable[[], Found]]
         if chosen is None:
             total = self._patiently(lambda: self._client.total("Patient", []))
-            pages = self._client.pages("Patient", [_PAGE])
-            found = (part for page in pages for part in _parts(page))
+            found = (part for page in self._everybody() for part in _parts(page))
             batches = (partial(self._patients, part) for part in found)
         else:
             total = len(chosen)
@@ -103,6 +106,21 @@ class CohortReader:
             spool.add(rows, aliases)
             done += patients
             tell(done, total)
+
+    def _everybody(self) -> Iterator[list[Resource]]:
+        """Yield all Patients; of a page that fails now and then those before it are not lost."""
+        seen: set[str | None] = {None}
+        at = None
+        while True:
+            ask = partial(self._client.page, "Patient", [_PAGE], next_url=at)
+            page = self._patiently(ask)
+            yield page.matches
+            at = page.next_url
+            if at is None:
+                return
+            if at in seen:
+                raise FhirServerError("the pages of a search lead in a circle")
+            seen.add(at)
 
     def _in_order(self, batches: Iterable[Callable[[], Found]]) -> Iterator[Found]:
         """Keep a few batches in work, and no more: what was read would pile up."""
@@ -146,40 +164,41 @@ class CohortReader:
             found += self._search("Patient", [("link", ",".join(new)), _PAGE])
             for one in found:
                 known |= {name: one for name in [own_reference(one)] if name is not None}
-            wanted |= {name for name, one in known.items() if replaced_by(one) in asked}
-            wanted |= {other for one in known.values() if (other := replaced_by(one)) is not None}
+            pairs = [pair for name, one in known.items() for pair in other_names(one, name)]
+            same = [pair for pair in pairs if not asked.isdisjoint(pair)]
+            wanted |= {one for pair in same for one in pair if one.startswith("Patient/")}
         rows, aliases, _ = self._patients([one for name, one in known.items() if name in wanted])
         return rows, aliases, len(names)
 
     def _patients(self, patients: Sequence[Resource]) -> Found:
-        names = [name for one in patients if (name := own_reference(one)) is not None]
-        aliases = [
-            (name, other)
-            for one in patients
-            if (name := own_reference(one)) is not None and (other := replaced_by(one)) is not None
-        ]
-        rows = list(_rows(patients))
-        for kind, parameters in _questions(names) if names else ():
+        known = [(name, one) for one in patients if (name := own_reference(one)) is not None]
+        aliases = [pair for name, one in known for pair in other_names(one, name)]
+        former = [other for other, _ in aliases if other.startswith("Patient/")]
+        names = list(dict.fromkeys([name for name, _ in known] + former))
+        rows = list(self._rows(patients))
+        for kind, parameters in _questions(names, self._whole) if names else ():
             if self._client.types is None or kind in self._client.types:
                 for page in self._client.pages(kind, parameters, exact=kind == "Procedure"):
-                    rows += _rows(page)
+                    rows += self._rows(page)
         return rows, aliases, len(patients)
+
+    def _rows(self, resources: Iterable[Resource]) -> Iterator[Row]:
+        found = (piece(one, whole=self._whole) for one in resources)
+        return (row(one) for one in found if one is not None)
 
     def _search(self, kind: str, parameters: Parameters) -> list[Resource]:
         return [one for page in self._client.pages(kind, parameters) for one in page]
 
 
-def _questions(names: Sequence[str]) -> Iterator[tuple[str, Parameters]]:
+def _questions(names: Sequence[str], whole: Collection[str]) -> Iterator[tuple[str, Parameters]]:
     patient = ("patient", ",".join(names))
     yield "ImagingStudy", [patient, _STUDIES]
     for kind in ("Procedure", "Observation"):
-        codes = [f"{code.system}|{code.code}" for of, code in CODES.values() if of == kind]
-        yield kind, [patient, ("code", ",".join(codes)), _PAGE]
-    yield "FamilyMemberHistory", [patient, _PAGE]
-
-
-def _rows(resources: Iterable[Resource]) -> Iterator[Row]:
-    return (row(found) for one in resources if (found := piece(one)) is not None)
+        if kind not in whole:
+            codes = [f"{code.system}|{code.code}" for of, code in CODES.values() if of == kind]
+            yield kind, [patient, ("code", ",".join(codes)), _PAGE]
+    for kind in sorted({"FamilyMemberHistory", *whole} - {"Patient", "ImagingStudy"}):
+        yield kind, [patient, _PAGE]
 
 
 def _parts(whole: Sequence[_T]) -> Iterator[list[_T]]:

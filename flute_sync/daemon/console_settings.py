@@ -36,9 +36,11 @@ def _plain(url: str) -> str:
 
 def _network(text: str) -> str:
     try:
-        ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text)
     except ValueError:
         raise ValueError("not an IP address or network") from None
+    if network.prefixlen == 0:
+        raise ValueError("every address is no proxy: whoever comes could say that he is anybody")
     return text
 
 

@@ -1,11 +1,12 @@
 """The links of a study: judged over all studies of its patient, written by its own writer.
 
 What the judgement changes for other studies of the patient they write themselves: they are made
-ready, and judge again. A link that moves is first lost by one study, then gained by the other.
+ready, and judge again. A link that moves is first lost by one study, then gained by the other: the
+judgement sees to that within a patient, the ledger between patients.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flute_sync.bundle import Account, Resource
 from flute_sync.daemon.patient_case import PatientCase, ours
@@ -141,19 +142,19 @@ class Linker:
         self, claim: Claim, resource: Resource, current: Resource, case: PatientCase
     ) -> Plan:
         uid = claim.study_instance_uid
-        rows = case.rows(uid)
+        gained = [row for row in case.rows(uid) if row.ours and row.reference in case.gained(uid)]
+        beside = case.known.studies.keys()
+        held = self.ledger.links.plan(claim, gained, case.gains, beside) if case.gains else ()
+        rows = case.rows(uid, held)
         wanted = {row.reference: case.display(row.reference, uid) for row in rows if row.ours}
-        before = ours(case.known.studies[uid])
-        added = [row for row in rows if row.ours and row.reference not in before]
-        if added:
-            self.ledger.links.plan(claim, added)
-        dropped = before - wanted.keys()
+        dropped = ours(case.known.studies[uid]) - wanted.keys()
         elements = [link_element(*one) for one in sorted(wanted.items())]
         news = LinkNews(
             patient_reference=local_reference(resource.get("subject"), self.base_url),
             epoch=case.known.epoch,
             rows=rows,
-            others=tuple(case.changed()),
+            others=tuple(case.changed(held)),
+            awaited=tuple(one for one in held if one.reference in case.gained(uid)),
         )
         account = self._account(case, wanted, dropped, current)
         return Plan(with_links(resource, elements), dropped, account, news)
@@ -238,9 +239,7 @@ def news_of(plan: Plan, written: Written) -> LinkNews | None:
     """Return what the ledger keeps of a plan that was written."""
     if plan.news is None:
         return None
-    was = plan.news
-    changed = written.outcome != "unchanged"
-    return LinkNews(was.patient_reference, was.epoch, was.rows, changed, was.others)
+    return replace(plan.news, changed=written.outcome != "unchanged")
 
 
 def _changes(

@@ -1,6 +1,6 @@
 """One patient, judged: what each of his studies is linked to, given what stands on the server."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +8,7 @@ from flute_sync.bundle import Resource, version_of
 from flute_sync.fhir.candidates import Evidence
 from flute_sync.fhir_elements import own_reference, study_uid
 from flute_sync.flute_variables import Kind
-from flute_sync.ledger import LinkedStudy, LinkRow, PatientLinks
+from flute_sync.ledger import HeldLink, LinkedStudy, LinkRow, PatientLinks
 from flute_sync.link_elements import links_of
 from flute_sync.study import StudyInstanceUID
 from flute_sync.supporting_info import (
@@ -97,22 +97,43 @@ class PatientCase:
             return frozenset()
         return ours(known)
 
-    def rows(self, uid: str, *, in_the_end: bool = False) -> tuple[LinkRow, ...]:
+    def gained(self, uid: str) -> frozenset[str]:
+        """Return what a study is going to be linked to that it was not."""
+        had = self._ours(uid)
+        return frozenset(
+            one.reference
+            for one in self.judged[uid].links
+            if one.reference not in had and (uid, one.reference) not in self.foreign
+        )
+
+    @cached_property
+    def gains(self) -> frozenset[str]:
+        """Return what any of his studies that are known here is going to be linked to."""
+        return frozenset().union(
+            *(self.gained(uid) for uid in self.known.studies if uid in self.judged)
+        )
+
+    def rows(
+        self, uid: str, held: Iterable[HeldLink] = (), *, in_the_end: bool = False
+    ) -> tuple[LinkRow, ...]:
         """Return what is judged of a study.
 
         Parameters
         ----------
+        held
+            Which of `gains` studies of other patients have.
         in_the_end
             Whether links count as taken although another study must give them up first.
         """
-        said = self.judged[uid]
-        links = [self._taken(uid, link, in_the_end=in_the_end) for link in said.links]
+        said, gained = self.judged[uid], self.gained(uid)
+        elsewhere = {one.reference: _named(one) for one in held if one.reference in gained}
+        links = [self._taken(uid, link, elsewhere, in_the_end=in_the_end) for link in said.links]
         return (*links, *(_row(link) for link in said.refused))
 
-    def _taken(self, uid: str, link: Link, *, in_the_end: bool) -> LinkRow:
+    def _taken(self, uid: str, link: Link, held: Mapping[str, str], *, in_the_end: bool) -> LinkRow:
         if (uid, link.reference) in self.foreign:
             return _row(link, taken=True)
-        holder = None if in_the_end else self._holder(uid, link)
+        holder = None if in_the_end else self._holder(uid, link) or held.get(link.reference)
         if holder is None:
             return _row(link, taken=True, ours=True)
         return _row(link, reason=f"{link.reason}; it waits until {holder} gives it up")
@@ -170,8 +191,14 @@ class PatientCase:
         found = ((one, self.evidence.resources.get(one)) for one in sorted(references))
         return tuple(_versioned(one, resource) for one, resource in found if resource is not None)
 
-    def changed(self) -> list[StudyInstanceUID]:
-        """Return the other studies of which something else is true now than was judged last."""
+    def changed(self, held: Collection[HeldLink] = ()) -> list[StudyInstanceUID]:
+        """Return the other studies of which something else is true now than was judged last.
+
+        Parameters
+        ----------
+        held
+            Which of `gains` studies of other patients have.
+        """
         return [
             uid
             for uid, known in self.known.studies.items()
@@ -179,13 +206,17 @@ class PatientCase:
             and uid in self.judged
             and known.resource_id is not None
             and known.state is not State.CANCELLED
-            and set(self.rows(uid)) != set(known.rows)
+            and set(self.rows(uid, held)) != set(known.rows)
         ]
 
 
 def ours(study: LinkedStudy) -> frozenset[str]:
     """Return what we linked a study to."""
     return frozenset(row.reference for row in study.rows if row.ours)
+
+
+def _named(held: HeldLink) -> str:
+    return "another study" if held.resource_id is None else f"ImagingStudy/{held.resource_id}"
 
 
 def _row(

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from flute_sync.command_errors import InputUnreadable
+from flute_sync.command_errors import InputMalformed, InputUnreadable
 
 LINES: Final = frozenset({".ndjson", ".jsonl"})
 """Suffixes of files with a resource a line; all others are read as JSON texts."""
 _SUFFIXES: Final = LINES | {".json"}
+_PACKED: Final = frozenset({".gz", ".zip", ".bz2", ".xz", ".zst"})
 CUT_BYTES: Final = 1024 * 1024
 """Lines are read in cuts of about this size: of small resources it is some ten thousand."""
 
@@ -43,19 +44,30 @@ def files(path: Path) -> list[Path]:
     ------
     InputUnreadable
         There is nothing to read.
+    InputMalformed
+        A file is compressed: who has an MRI in it would be excluded.
     """
     try:
         if path.is_file():
-            return [path]
-        if not path.is_dir():
+            inside = [path]
+        elif path.is_dir():
+            inside = sorted(one for one in path.rglob("*") if one.is_file())
+        else:
             raise InputUnreadable("no such file or folder")
-        inside = (one for one in path.rglob("*") if one.suffix.lower() in _SUFFIXES)
-        found = sorted(one for one in inside if one.is_file())
+        packed = [one for one in inside if _is_packed(one) and not one.with_suffix("").exists()]
     except OSError as error:
         raise InputUnreadable(error.strerror or "") from error
+    if packed:
+        raise InputMalformed(f"{packed[0].name} is compressed; unpack it first")
+    found = [one for one in inside if one == path or one.suffix.lower() in _SUFFIXES]
     if not found:
         raise InputUnreadable("the folder holds no .json, .ndjson or .jsonl file")
     return found
+
+
+def _is_packed(path: Path) -> bool:
+    unpacked = Path(path.stem).suffix.lower()
+    return path.suffix.lower() in _PACKED and unpacked in _SUFFIXES
 
 
 def cuts(paths: list[Path], size_bytes: int = CUT_BYTES) -> Iterator[Cut]:

@@ -8,7 +8,7 @@ import orjson
 from flute_sync.command_errors import InputMalformed, InputTooLarge, InputUnreadable
 from flute_sync.criteria_evidence import name_of
 from flute_sync.errors import FluteSyncError
-from flute_sync.exports.files import Cut, opened
+from flute_sync.exports.files import CUT_BYTES, Cut, opened
 from flute_sync.exports.json_text import DECODER, LARGEST_RESOURCE_CHARACTERS, texts
 from flute_sync.fhir_elements import own_reference
 
@@ -18,11 +18,15 @@ _UNSURE: Final = object()
 
 
 class Named(NamedTuple):
-    """A resource; ``name`` is ``Type/id``, ``alias`` another name that its Bundle gives it."""
+    """A resource; ``name`` is ``Type/id``, ``alias`` another name that its Bundle gives it.
+
+    Of one that was deleted nothing is known but its type, and in ``meta`` perhaps when.
+    """
 
     resource: Resource
     name: str
     alias: str | None = None
+    is_deleted: bool = False
 
 
 def resources(cut: Cut) -> Iterator[Named]:
@@ -36,42 +40,70 @@ def resources(cut: Cut) -> Iterator[Named]:
     """
     with opened(cut.path) as file:
         try:
-            read = _lines(file, cut) if cut.is_lines else _texts(file)
+            read = _lines(file, cut) if cut.is_lines else _texts(file, cut)
             yield from read
         except OSError as error:
             raise InputUnreadable(f"{cut.path.name}: {error.strerror}") from error
         except _Unfit as error:
-            raise error.kind(f"{cut.path.name}, {error.where}: {error.why}") from None
+            where = error.where.replace(f"{cut.path}, ", "")
+            raise error.kind(f"{cut.path.name}, {where}: {error.why}") from None
         except (InputMalformed, InputTooLarge) as error:
             raise type(error)(f"{cut.path.name}: {error.detail}") from None
 
 
 class _Unfit(Exception):
-    def __init__(self, kind: type[FluteSyncError], where: str, why: str) -> None:
-        self.kind, self.where, self.why = kind, where, why
+    def __init__(
+        self, kind: type[FluteSyncError], where: str, why: str, at: int | None = None
+    ) -> None:
+        self.kind, self.where, self.why, self.at = kind, where, why, at
 
 
 def _lines(file: BinaryIO, cut: Cut) -> Iterator[Named]:
     at = cut.start
+    try:
+        for at, line in _whole_lines(file, cut):
+            stripped = line.strip().removeprefix(b"\xef\xbb\xbf")
+            if stripped:
+                where = f"{cut.path}, the line at byte {at}"
+                yield from _named(_loads(stripped, where), where, 0)
+    except _Unfit as error:
+        begins = at if error.at is None else error.at
+        error.where = f"line {_number(file, begins)}, {error.where}"
+        raise
+
+
+def _whole_lines(file: BinaryIO, cut: Cut) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that begin in a cut, each with where it begins."""
+    at = cut.start
     if at:
         file.seek(at - 1)
         at += len(_line(file, at)) - 1  # the line that began before this cut is another's
-    while at < cut.end:
-        line = _line(file, at)
-        if not line:
-            return
-        stripped = line.strip().removeprefix(b"\xef\xbb\xbf")
-        if stripped:
-            where = f"the line at byte {at}"
-            yield from _named(_loads(stripped, where), where, 0)
-        at += len(line)
+    if at >= cut.end:
+        return
+    block = file.read(cut.end - at)
+    last = at + block.rfind(b"\n", 0, -1) + 1
+    if not block.endswith(b"\n"):
+        block += _line(file, last)
+    for line in block.split(b"\n"):
+        yield at, line
+        at += len(line) + 1
 
 
 def _line(file: BinaryIO, at: int) -> bytes:
     line = file.readline(LARGEST_RESOURCE_CHARACTERS + 1)
     if len(line) > LARGEST_RESOURCE_CHARACTERS:
-        raise _Unfit(InputTooLarge, f"the line at byte {at}", "a resource")
+        raise _Unfit(InputTooLarge, f"the line at byte {at}", "a resource", at)
     return line
+
+
+def _number(file: BinaryIO, at: int) -> int:
+    """Return which line begins at a byte; the first is 1."""
+    file.seek(0)
+    number = 1
+    while at > 0 and (block := file.read(min(at, CUT_BYTES))):
+        number += block.count(b"\n")
+        at -= len(block)
+    return number
 
 
 def _loads(line: bytes, where: str) -> object:
@@ -90,9 +122,9 @@ def _fast(line: bytes) -> object:
         return _UNSURE
 
 
-def _texts(file: BinaryIO) -> Iterator[Named]:
+def _texts(file: BinaryIO, cut: Cut) -> Iterator[Named]:
     for number, text in enumerate(texts(file), 1):
-        where, count = f"JSON text {number}", 0
+        where, count = f"{cut.path}, JSON text {number}", 0
         for part in text:
             if set(part) == {"entry"}:
                 count += 1
@@ -114,7 +146,7 @@ def _named(resource: object, where: str, depth: int, address: str | None = None)
         return
     stated = name_of(address)
     own = own_reference(resource)
-    if not all(one is None or one.isprintable() for one in (stated, own)):
+    if not (stated or "").isprintable() or not (own or "").isprintable():
         raise _Unfit(InputMalformed, where, "its id holds what no id may")
     alias = stated if stated is not None and own is not None and stated != own else None
     yield Named(resource, own or stated or f"{kind} without an id ({where})", alias)
@@ -128,3 +160,14 @@ def _entry(entry: object, where: str, depth: int) -> Iterator[Named]:
         yield from _named(
             entry["resource"], where, depth, address if isinstance(address, str) else None
         )
+        return
+    request, response = (_object(entry.get(name)) for name in ("request", "response"))
+    name = name_of(request.get("url")) if request.get("method") == "DELETE" else None
+    if name is not None:
+        meta = {"lastUpdated": response.get("lastModified", "")}
+        kind = name.partition("/")[0]
+        yield Named({"resourceType": kind, "meta": meta}, name, is_deleted=True)
+
+
+def _object(value: object) -> Resource:
+    return value if isinstance(value, dict) else {}

@@ -10,20 +10,29 @@ from collections.abc import Collection, Iterable, Iterator
 from decimal import Decimal
 from itertools import groupby
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
 from flute_sync.command_errors import InputMalformed, SpoolFailed
-from flute_sync.criteria_evidence import History, Piece, history
+from flute_sync.criteria_evidence import LOGICAL, History, Piece, history, is_judged
+from flute_sync.link_case import moment, newest
 
-Row = tuple[str, str, bytes]
-"""Patient, name, and the resource as JSON."""
+Row = tuple[str, str, str | None, bytes]
+"""Patient, name, another name that its Bundle gives it, and the resource as JSON."""
 _LONGEST_CHAIN: Final = 16
 _FETCH: Final = 2000
+_CACHE_BYTES: Final = 32 * 1024 * 1024
 
 
-def row(piece: Piece) -> Row:
+class Person(NamedTuple):
+    """A patient, and what was spooled of him."""
+
+    patient: str
+    rows: list[Row]
+
+
+def row(piece: Piece, alias: str | None = None) -> Row:
     """Return a piece as it is spooled.
 
     Raises
@@ -33,7 +42,8 @@ def row(piece: Piece) -> Row:
     """
     try:
         (piece.patient + piece.name).encode()
-        return piece.patient, piece.name, orjson.dumps(piece.resource, default=_digits)
+        numbers = _number if piece.whole else _digits
+        return piece.patient, piece.name, alias, orjson.dumps(piece.resource, default=numbers)
     except (UnicodeEncodeError, TypeError):
         raise InputMalformed("text in it is no Unicode") from None
 
@@ -44,24 +54,51 @@ def _digits(value: object) -> str:
     raise TypeError
 
 
+def _number(value: object) -> orjson.Fragment:
+    return orjson.Fragment(_digits(value))
+
+
+def history_of(person: Person) -> History:
+    """Return what a person's rows say.
+
+    Raises
+    ------
+    InputMalformed
+        Two copies of a resource differ, and nothing says which is the newer.
+    """
+    patient, rows = person
+    pieces = [Piece(patient, name, orjson.loads(body)) for _, name, _, body in rows]
+    return history(patient, pieces, {alias: name for _, name, alias, _ in rows if alias})
+
+
 class Spool:
     """A file in the folder for temporary files, open while the ``with`` block lasts.
 
+    ``pieces`` is how many there are; ``nameless`` how many studies and biopsies named their
+    patient by an identifier that is of no Patient, or of several: known once all were yielded.
     Every method raises `SpoolFailed` where the disk does not serve.
     """
 
     def __enter__(self) -> "Spool":
+        self.pieces = self.nameless = 0
         try:
             with tempfile.TemporaryDirectory(prefix="flute-sync-") as folder:
                 self._db = sqlite3.connect(f"{folder}/spool.db", isolation_level=None)
                 # Without a journal SQLite opens no further file by the name that is gone soon.
                 self._db.execute("PRAGMA journal_mode = OFF")
                 self._db.execute("PRAGMA synchronous = OFF")
-                self._db.execute("CREATE TABLE piece (patient TEXT, name TEXT, resource BLOB)")
+                self._db.execute(f"PRAGMA cache_size = -{_CACHE_BYTES // 1024}")
+                self._db.execute(
+                    "CREATE TABLE piece (patient TEXT, name TEXT, alias TEXT, resource BLOB)"
+                )
+                self._db.execute(
+                    "CREATE TABLE alias (other TEXT, name TEXT, PRIMARY KEY (other, name))"
+                    " WITHOUT ROWID"
+                )
+                self._db.execute("CREATE TABLE deleted (name TEXT, at TEXT)")
             self._db.execute("BEGIN")
         except (OSError, sqlite3.Error) as error:
             raise SpoolFailed(type(error).__name__) from error
-        self._aliases: dict[str, str] = {}
         return self
 
     def __exit__(
@@ -72,37 +109,97 @@ class Spool:
     ) -> None:
         self._db.close()
 
-    def add(self, rows: Iterable[Row], aliases: Iterable[tuple[str, str]] = ()) -> None:
-        """Add pieces, and other names of patients and resources."""
-        self._aliases.update(aliases)
+    def add(
+        self,
+        rows: Collection[Row],
+        aliases: Iterable[tuple[str, str]] = (),
+        deleted: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Add pieces, other names of patients, and what was deleted with when."""
+        self.pieces += len(rows)
         try:
-            self._db.executemany("INSERT INTO piece VALUES (?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO piece VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?)", aliases)
+            self._db.executemany("INSERT INTO deleted VALUES (?, ?)", deleted)
         except sqlite3.Error as error:
             raise SpoolFailed(type(error).__name__) from error
 
     def name(self, other: str) -> str:
-        """Return the last of the names that follow each other from this one."""
+        """Return the last of the names that follow each other from this one; of a circle, it."""
+        last = other
         for _ in range(_LONGEST_CHAIN):
-            found = self._aliases.get(other)
-            if found is None or found == other:
-                break
-            other = found
+            found = self._db.execute("SELECT MAX(name) FROM alias WHERE other = ?", [last])
+            (name,) = found.fetchone()
+            if name is None or name == last:
+                return last
+            last = name
         return other
 
-    def histories(self, chosen: Collection[str] | None = None) -> Iterator[History]:
+    def people(self, chosen: Collection[str] | None = None) -> Iterator[Person]:
         """Yield all patients, or those chosen, in the order of their names, each once."""
         try:
-            yield from self._histories({self.name(one) for one in chosen} if chosen else chosen)
+            wanted = None if chosen is None else {self.name(one) for one in chosen}
+            self._db.execute("CREATE INDEX IF NOT EXISTS by_patient ON piece (patient)")
+            self._rename()
+            self._drop_deleted()
+            self._drop_older()
+            for person in self._in_order():
+                if person.patient.startswith(LOGICAL):
+                    self.nameless += sum(is_judged(orjson.loads(one[-1])) for one in person.rows)
+                elif wanted is None or person.patient in wanted:
+                    yield person
         except sqlite3.Error as error:
             raise SpoolFailed(type(error).__name__) from error
 
-    def _histories(self, chosen: Collection[str] | None) -> Iterator[History]:
-        self._db.execute("CREATE INDEX IF NOT EXISTS by_patient ON piece (patient)")
-        renamed = [(self.name(one), one) for one in self._aliases]
-        self._db.executemany("UPDATE piece SET patient = ? WHERE patient = ?", renamed)
+    def _in_order(self) -> Iterator[Person]:
         found = self._db.execute("SELECT * FROM piece ORDER BY patient, name, rowid")
         found.arraysize = _FETCH
         for patient, rows in groupby(found, key=lambda one: one[0]):
-            if chosen is None or patient in chosen:
-                pieces = (Piece(patient, name, orjson.loads(body)) for _, name, body in rows)
-                yield history(patient, pieces, self._aliases)
+            yield Person(patient, list(rows))
+
+    def _rename(self) -> None:
+        """Give each piece the last name of its patient; of an identifier, if it is of one alone."""
+        chained = "SELECT other, name FROM alias WHERE name IN (SELECT other FROM alias)"
+        found = [
+            (other, name, None if self.name(other) == other else self.name(name))
+            for other, name in self._db.execute(chained).fetchall()
+        ]
+        self._db.executemany(
+            "DELETE FROM alias WHERE other = ? AND name = ?", [one[:2] for one in found]
+        )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO alias VALUES (?, ?)",
+            [(other, last) for other, _, last in found if last is not None],
+        )
+        self._db.execute(
+            "UPDATE piece SET patient = found.name FROM"
+            " (SELECT other, MAX(name) AS name FROM alias GROUP BY other"
+            "  HAVING COUNT(*) = 1 OR SUBSTR(other, 1, ?) <> ?) AS found"
+            " WHERE piece.patient = found.other",
+            [len(LOGICAL), LOGICAL],
+        )
+
+    def _drop_deleted(self) -> None:
+        """Drop what was deleted, unless it was written again later."""
+        deleted = self._db.execute("SELECT name, MAX(at) FROM deleted GROUP BY name").fetchall()
+        for name, at in deleted:
+            versions = self._versions(name)
+            when = moment(at)
+            gone = [row for (_, updated), row in versions if not (when and updated > when)]
+            self._drop(gone)
+
+    def _drop_older(self) -> None:
+        """Drop what a newer version says of another patient: it was of a wrong one."""
+        twice = "SELECT name FROM piece GROUP BY name HAVING MIN(patient) < MAX(patient)"
+        for (name,) in self._db.execute(twice).fetchall():
+            versions = self._versions(name)
+            last = max(version for version, _ in versions)
+            self._drop([row for version, row in versions if version < last])
+
+    def _versions(self, name: str) -> list[tuple[tuple[int, str], int]]:
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_name ON piece (name)")
+        found = self._db.execute("SELECT resource, rowid FROM piece WHERE name = ?", [name])
+        return [(newest(orjson.loads(body)), row) for body, row in found]
+
+    def _drop(self, rows: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM piece WHERE rowid = ?", [[row] for row in rows])

@@ -46,10 +46,15 @@ DiagnosticReport.imagingStudy: reports are found by their patient."""
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A patient: all his ``Patient/ID``, merged ones too, and his identifiers."""
+    """A patient: all his ``Patient/ID``, merged ones too, and his identifiers.
+
+    ``hidden`` are identifiers of the hospital behind his pseudonyms: no FHIR server is asked for
+    them.
+    """
 
     references: frozenset[str] = frozenset()
     keys: frozenset[PatientKey] = frozenset()
+    hidden: frozenset[PatientKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 Row = tuple[Any, ...]
 
 _LIST: Final = "IN (?)"
+_LOCK: Final = "SELECT pg_advisory_xact_lock(1, hashtext(?))"
 
 
 class Driver:
@@ -32,6 +33,14 @@ class Driver:
             self._cursor.execute(_translated(statement), values)
         found: list[Row] = self._cursor.fetchall()
         return found
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Let only this transaction do what others lock these names for.
+
+        SQLite's writers are alone anyway.
+        """
+        if not self._is_sqlite:
+            self.run(_LOCK, [(name,) for name in sorted(set(names))])
 
     def run(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Run one statement for many rows of values, or for none."""

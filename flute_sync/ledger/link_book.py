@@ -8,13 +8,13 @@ from typing import Final, Literal
 from sqlalchemy import Connection, update
 
 from flute_sync.events import Event
-from flute_sync.ledger import links, trail
+from flute_sync.ledger import link_moves, links, trail
 from flute_sync.ledger.columns import to_stored
 from flute_sync.ledger.database import Database
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.rows import chunks
 from flute_sync.ledger.tables import study
-from flute_sync.ledger.values import Claim, LinkDecision, LinkRow, PatientLinks
+from flute_sync.ledger.values import Claim, HeldLink, LinkDecision, LinkRow, PatientLinks
 from flute_sync.ledger.work import lock_held, make_ready, raised
 from flute_sync.ledger_errors import LinkUndecided, StudyUnknown
 from flute_sync.study import StudyInstanceUID
@@ -73,19 +73,37 @@ class LinkBook:
         with self._database.read() as connection:
             return links.of_patient(connection, references, studies)
 
-    def plan(self, claim: Claim, rows: Collection[LinkRow]) -> None:
+    def plan(
+        self,
+        claim: Claim,
+        rows: Collection[LinkRow],
+        gains: Collection[str] = (),
+        beside: Collection[StudyInstanceUID] = (),
+    ) -> tuple[HeldLink, ...]:
         """Keep, before they are written, which links are going to be ours.
+
+        Returns those that studies of other patients have, and must give up first.
+
+        Parameters
+        ----------
+        rows
+            Links of this study; what is held is not kept.
+        gains
+            ``Type/id`` of what other studies of the patient are going to gain; it is asked for too.
+        beside
+            The studies of the patient: which of them has a link, the judgement knew.
 
         Raises
         ------
         LeaseLost
         """
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> tuple[HeldLink, ...]:
             lock_held(connection, claim)
-            links.keep(Driver(connection), claim.study_id, rows)
+            driver = Driver(connection)
+            return link_moves.take(driver, claim.study_id, rows, gains, beside)
 
-        self._database.transact(work)
+        return self._database.transact(work)
 
     def view(self, study_instance_uid: StudyInstanceUID) -> LinkView:
         """Return what was judged last of one study.

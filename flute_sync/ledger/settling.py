@@ -10,6 +10,7 @@ from flute_sync.completeness import StudySettings, due_at
 from flute_sync.ledger import links, trail
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.forgetting import forget_ids
+from flute_sync.ledger.link_moves import Move
 from flute_sync.ledger.pruning import prune
 from flute_sync.ledger.steps import forget_people
 from flute_sync.ledger.tables import fhir_target, study
@@ -51,7 +52,8 @@ class Settler:
         if settlement.erase:
             return self._erase(row)
         superseded = row.generation != claimed.generation
-        if not links.settle(self.connection, row, settlement.links, self.now):
+        move = Move.begin(self.connection, row.id, settlement.links)
+        if not links.settle(self.connection, row, settlement.links, self.now) or move.is_over:
             settlement = replace(settlement, event=TaskEvent.HAND_BACK, next_attempt_at=None)
         event = TaskEvent.SUPERSEDE if superseded else settlement.event
         state = after(State(row.state), event)
@@ -81,6 +83,7 @@ class Settler:
         has_content = bool(row.instance_count or row.stated_series)
         if claimed.confirmed and event is TaskEvent.SYNC and has_content:
             forget_people(self.connection, row.id)  # a person said that the archive is right
+        move.end(self.now)
         entry = trail.Entry(
             row.id, self.now, settlement.log_event, settlement.sentence, settlement.code
         )

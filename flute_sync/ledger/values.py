@@ -152,12 +152,26 @@ class PatientLinks:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldLink:
+    """A link that is not to be taken before a study of another patient gave it up.
+
+    ``resource_id`` is the study's ImagingStudy, None where it is not known (yet).
+    """
+
+    reference: str
+    study_instance_uid: StudyInstanceUID
+    resource_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class LinkNews:
     """What a step judged of the links of its study.
 
     ``epoch`` is what `PatientLinks` said when the step began: where it was raised since, the step
     is taken again. ``changed``: the ImagingStudy says something new. ``others`` are the studies of
-    the patient of which something else is true now than was judged last.
+    the patient of which something else is true now than was judged last. ``awaited`` are links that
+    were refused because studies of other patients had them: where one has them no more, the step is
+    taken again too.
     """
 
     patient_reference: str | None
@@ -165,6 +179,7 @@ class LinkNews:
     rows: tuple[LinkRow, ...]
     changed: bool = False
     others: tuple[StudyInstanceUID, ...] = ()
+    awaited: tuple[HeldLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

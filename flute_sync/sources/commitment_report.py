@@ -128,7 +128,8 @@ def report_there(answered: Answered, report: Report) -> None:
     """
     if not answered.wait():
         raise CommitmentUnreported("the sender has gone, and its address is not known")
-    _send(answered.association, report)
+    with answered.association.asking:
+        _send(answered.association, report)
 
 
 def report_anew(peer: DimsePeerSettings, report: Report) -> None:

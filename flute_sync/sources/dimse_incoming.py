@@ -64,6 +64,8 @@ class IncomingAssociation(Association):
         self.session: StoreSession | None = None
         self.exchange = Exchange({}, None)
         self.failure: FluteSyncError | None = None
+        self.asking = threading.Lock()
+        """Held by who asks the sender: pynetdicom does not tell one answer from another."""
         self._served: LeanAssociation | None = None
 
     def accepted(self, caller: Caller, contexts: dict[int, Context]) -> None:

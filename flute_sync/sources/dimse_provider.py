@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom.acse import ACSE
-from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, P_DATA
@@ -191,6 +191,23 @@ class Messages(DIMSEServiceProvider):
         is_idle = association.exchange.is_idle and self.message is None
         timeout = settings.idle_timeout if is_idle else settings.network_timeout
         self.dul._idle_timer.timeout = timeout.total_seconds()
+
+    def get_msg(self, block: bool = False) -> _QueueItem:
+        """Return the next message; what is asked while an answer is awaited is served meanwhile.
+
+        Either side may have a request open, PS3.7 D.3.3.3 (2026b); pynetdicom would take that of
+        the sender for its answer.
+        """
+        deadline = time.monotonic() + (self.dimse_timeout or 0)
+        while True:
+            context_id, message = super().get_msg(block)
+            if message is None or context_id is None:
+                return None, None
+            if not block or message.MessageIDBeingRespondedTo is not None:
+                return context_id, message
+            self.assoc._serve_request(message, context_id)
+            if time.monotonic() > deadline:
+                return None, None
 
     def _take(self, association: "IncomingAssociation", context_id: int, data: bytes) -> None:
         if not data:

@@ -8,7 +8,7 @@ import pytest
 
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import DEFAULT_WHEN
-from tests.acceptance.clinic import Clinic, later_study, send
+from tests.acceptance.clinic import Clinic, everything_settled, later_study, send
 from tests.acceptance.conftest import Upload, create_patient
 from tests.acceptance.site import Site, eventually, running
 from tests.services.hapi import Hapi
@@ -65,10 +65,15 @@ def test_links_follow_what_happens_to_a_value(site: Site, clinic: Clinic) -> Non
     answer = httpx.delete(f"{clinic.base_url}/{psa}", timeout=60)
     assert answer.status_code == 200, answer.text
     linked_to(clinic, other)
+    everything_settled(site)
     told = site.ask("study", other.uid, "--explain")
     assert (told["links"], told["refused"]) == ([], [])
-    changes = httpx.get(f"{site.console_url}/metrics", timeout=60).text
-    assert 'flute_sync_clinical_changes_total{type="Observation"}' in changes
+    eventually(
+        lambda: (
+            'flute_sync_clinical_changes_total{type="Observation"}'
+            in httpx.get(f"{site.console_url}/metrics", timeout=60).text
+        )
+    )
 
 
 def test_what_happens_during_a_restart_or_an_outage_is_made_up_for(

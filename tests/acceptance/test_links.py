@@ -165,5 +165,6 @@ def test_relink_tells_what_a_changed_rule_would_do(site: Site, clinic: Clinic) -
     told = site.ask("relink", "--patient", subject)
     assert {one["change"] for one in told["studies"][0]["changes"]} == {"added", "removed"}
     eventually(lambda: set(clinic.links(upload.uid)) == {late}, what="what came late")
+    everything_settled(site)
     assert site.ask("relink", "--patient", subject)["studies"] == []
     assert site.run("relink").returncode == 2

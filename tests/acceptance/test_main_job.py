@@ -67,13 +67,15 @@ def test_an_upload_becomes_one_valid_imaging_study(
     assert resource["numberOfSeries"] == 6
     assert resource["numberOfInstances"] == len(upload.files)
     # The stored resource alone leads to the pixels.
-    endpoint = httpx.get(f"{hapi.base_url}/{resource['endpoint'][0]['reference']}").json()
+    endpoint = httpx.get(
+        f"{hapi.base_url}/{resource['endpoint'][0]['reference']}", timeout=60
+    ).json()
     assert endpoint["connectionType"]["code"] == "dicom-wado-rs"
     assert endpoint["address"] == orthanc.dicomweb_url
     for series in resource["series"]:
         first = series["instance"][0]["uid"]
         url = f"{endpoint['address']}/studies/{upload.uid}/series/{series['uid']}/instances/{first}"
-        assert httpx.get(f"{url}/metadata").status_code == 200
+        assert httpx.get(f"{url}/metadata", timeout=60).status_code == 200
 
 
 def test_more_of_a_study_updates_it_and_the_same_again_writes_nothing(
@@ -108,14 +110,14 @@ def test_what_others_put_on_the_resource_stays(real_site: Site, hapi: Hapi) -> N
         store(site.stow_url, upload.files[:6])
         reference = synced(site, upload.uid, "1")["fhir"]["reference"]
         url = f"{hapi.base_url}/{reference}"
-        theirs = httpx.get(url).json()
+        theirs = httpx.get(url, timeout=60).json()
         theirs["note"] = [{"text": "read by the radiologist"}]
         theirs["identifier"].append({"system": "http://ris.example", "value": "R-1"})
         theirs["series"][0]["performer"] = [{"actor": {"display": "MR 2"}}]
-        assert httpx.put(url, json=theirs).status_code == 200
+        assert httpx.put(url, json=theirs, timeout=60).status_code == 200
         store(site.stow_url, upload.files[6:])
         synced(site, upload.uid, "3")
-        now = httpx.get(url).json()
+        now = httpx.get(url, timeout=60).json()
     assert now["note"] == theirs["note"]
     assert {"system": "http://ris.example", "value": "R-1"} in now["identifier"]
     assert [one["performer"] for one in now["series"] if "performer" in one]
@@ -134,7 +136,7 @@ def test_an_existing_imaging_study_is_adopted_whatever_its_form(
         "subject": {"reference": patient},
         "note": [{"text": "theirs"}],
     }
-    created = httpx.post(f"{hapi.base_url}/ImagingStudy", json=theirs).json()
+    created = httpx.post(f"{hapi.base_url}/ImagingStudy", json=theirs, timeout=60).json()
     with running(real_site) as site:
         store(site.stow_url, upload.files)
         told = synced(site, upload.uid)

@@ -65,7 +65,8 @@ def test_refused_credentials_do_not_keep_uploads_out(
     site = make_site(refusing, sandbox.dicomweb_url)
     upload = Upload(slices=1)
     with running(site):
-        assert [r["code"] for r in site.logged("target.paused")] == ["FHIR-UNAUTHORIZED"]
+        paused = eventually(lambda: site.logged("target.paused"))
+        assert [r["code"] for r in paused] == ["FHIR-UNAUTHORIZED"]
         assert store(site.stow_url, upload.files).status_code == 200
         assert site.stop() == 0
 
@@ -79,10 +80,16 @@ def test_the_console_asks_for_credentials_where_the_settings_say_so(
     with running(sandbox_site) as site:
         for page in ("/live", "/ready", "/metrics"):
             url = site.console_url + page
-            assert httpx.get(url).status_code == 401
-            assert httpx.get(url, headers={"Authorization": "Bearer wrong"}).status_code == 401
-            assert httpx.get(url, headers={"Authorization": "Bearer s3cret"}).status_code == 200
-        assert site.logged("http.refused")
+            assert httpx.get(url, timeout=60).status_code == 401
+            assert (
+                httpx.get(url, headers={"Authorization": "Bearer wrong"}, timeout=60).status_code
+                == 401
+            )
+            assert (
+                httpx.get(url, headers={"Authorization": "Bearer s3cret"}, timeout=60).status_code
+                == 200
+            )
+        eventually(lambda: site.logged("http.refused"))
 
 
 def test_a_start_that_fails_says_so_in_the_log(sandbox_site: Site) -> None:

@@ -1,11 +1,13 @@
 """The pages as a person sees them: in Chromium, with and without JavaScript."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -29,14 +31,28 @@ def one(browser: Chrome, selector: str) -> WebElement:
     return browser.find_element(By.CSS_SELECTOR, selector)
 
 
+def arrives(browser: Chrome, heading: str) -> None:
+    """Wait until a page with a heading is there, whole."""
+
+    def is_there() -> bool:
+        # Between two pages there is no heading, or it goes while it is looked at.
+        with suppress(WebDriverException):
+            whole = browser.execute_script("return document.readyState") == "complete"
+            return bool(whole and heading in one(browser, "h1").text)
+        return False
+
+    eventually(is_there, what=f"a page with the heading {heading}")
+
+
 def sign_in(browser: Chrome, url: str) -> None:
     """Sign in by the keyboard alone, from the page that was asked for."""
     browser.get(url)
-    assert one(browser, "h1").text == "Sign in"
-    assert browser.switch_to.active_element.get_attribute("id") == "name"
-    browser.switch_to.active_element.send_keys("anna", Keys.TAB)
-    browser.switch_to.active_element.send_keys(PASSWORD, Keys.ENTER)
-    eventually(lambda: one(browser, "h1").text == "Studies")
+    arrives(browser, "Sign in")
+    focused = browser.switch_to
+    eventually(lambda: focused.active_element.get_attribute("id") == "name", what="the focus")
+    focused.active_element.send_keys("anna", Keys.TAB)
+    focused.active_element.send_keys(PASSWORD, Keys.ENTER)
+    arrives(browser, "Studies")
 
 
 def shows(browser: Chrome, image: WebElement) -> None:
@@ -104,19 +120,20 @@ def test_a_person_signs_in_searches_looks_copies_and_leaves(
 def finds(browser: Chrome, uid: str) -> None:
     """Search for a study and open its page."""
     one(browser, "#uid").send_keys(uid, Keys.ENTER)
-    eventually(lambda: "?at=" in browser.current_url)
+    eventually(lambda: "?at=" in browser.current_url, what="the search")
+    arrives(browser, "Studies")
     assert uid not in browser.current_url
     (link,) = all_of(browser, "tbody th a")
     link.click()
-    eventually(lambda: all_of(browser, "svg.timeline"))
+    arrives(browser, "MRI prostate")
 
 
 def leaves(browser: Chrome, url: str) -> None:
     """Sign out, and see nothing any more."""
     one(browser, ".person button").click()
-    eventually(lambda: one(browser, "h1").text == "Signed out")
+    arrives(browser, "Signed out")
     browser.get(url)
-    assert one(browser, "h1").text == "Sign in"
+    arrives(browser, "Sign in")
 
 
 def looks_right(browser: Chrome, uid: str, name: str) -> None:
@@ -141,8 +158,21 @@ def looks_right(browser: Chrome, uid: str, name: str) -> None:
     assert viewer.get_attribute("href") == f"https://ohif.example/viewer?uids={uid}"
     assert len(all_of(browser, "h1")) == len(all_of(browser, "main")) == 1
     assert all(accessible_names(browser))
+    copying = [button.accessible_name for button in all_of(browser, "[data-copy]:not([hidden])")]
+    assert len(set(copying)) == len(copying)
+    fits(browser, 400)
     assert all(image.get_attribute("alt") for image in images)
     assert one(browser, "html").get_attribute("lang") == "en"
+
+
+def fits(browser: Chrome, width: int) -> None:
+    """On a narrow screen tables and the timeline are scrolled, the page is not."""
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    widest = "return Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
+    eventually(lambda: browser.execute_script("return innerWidth") == width, what="the width")
+    assert browser.execute_script(widest) <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def copies(browser: Chrome, origin: str) -> None:
@@ -155,6 +185,7 @@ def copies(browser: Chrome, origin: str) -> None:
     ActionChains(browser).scroll_to_element(button).perform()
     button.click()
     eventually(lambda: button.text == "Copied", what="the copy")
+    assert button.accessible_name == "Copied Study in pacs"
     copied = browser.execute_async_script(
         "navigator.clipboard.readText().then(arguments[arguments.length - 1])"
     )
@@ -172,5 +203,6 @@ def test_what_others_wrote_runs_nothing(
         browser = new_browser()
         for path in ("/studies", f"/studies/{reference.partition('/')[2]}"):
             browser.get(site.console_url + path)
+            arrives(browser, "")
             assert EVIL in one(browser, "main").text
             assert all_of(browser, "img[src=x]") == []

@@ -33,10 +33,16 @@ def test_nothing_of_the_patient_is_told(
         store(site.stow_url, unknown.files)  # held: its Patient is absent
         store(site.stow_url, [known.files[0][:400]])  # a truncated header
         store(site.stow_url, [b"not DICOM Geheimnis"])
-        httpx.get(f"{site.stow_url}/studies?PatientName=Geheimnis&PatientID={patient.patient_id}")
+        httpx.get(
+            f"{site.stow_url}/studies?PatientName=Geheimnis&PatientID={patient.patient_id}",
+            timeout=60,
+        )
         eventually(lambda: imaging_studies(sandbox.fhir_url, known.uid))
         eventually(lambda: any("study.on_hold" in line for line in site.lines))
-        pages = [httpx.get(f"{site.console_url}{p}").text for p in ("/live", "/ready", "/metrics")]
+        pages = [
+            httpx.get(f"{site.console_url}{p}", timeout=60).text
+            for p in ("/live", "/ready", "/metrics")
+        ]
         told = [site.run("study", u.uid, "--json").stdout for u in (known, unknown)]
         assert site.stop() == 0
     secrets = [

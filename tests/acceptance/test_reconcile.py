@@ -169,6 +169,8 @@ def test_each_difference_is_found_and_mended(site: Site, planted: Planted) -> No
         for uid in (uploads["gone"].uid, uploads["other_patient"].uid):
             assert site.run("retry", uid).returncode == 0
             eventually(partial(is_done, site, uid), what=uid, every=0.5)
+        eventually(lambda: {*site.states().values()} <= {"completed", "on-hold"}, what="no work")
+        assert site.stop() == 0
     site.run("reconcile", "--repair")
     clean = site.ask("reconcile")
     assert told(clean) == {uploads["absent"].uid: ("on-hold", None)}
@@ -195,7 +197,7 @@ def test_a_merged_patient_is_the_right_one(sandbox_site: Site, sandbox: Sandbox)
     store(sandbox.dicomweb_url, upload.files)
     sandbox_site.ask("import", "--all")
     survivor = create_patient(sandbox.fhir_url, SyntheticPatient("SURVIVOR"))
-    patient = httpx.get(f"{sandbox.fhir_url}/{old}").json()
+    patient = httpx.get(f"{sandbox.fhir_url}/{old}", timeout=60).json()
     link = [{"other": {"reference": survivor}, "type": "replaced-by"}]
     put(sandbox.fhir_url, {**patient, "active": False, "link": link})
     study = the_one(sandbox.fhir_url, upload.uid)

@@ -40,5 +40,4 @@ def test_what_reaches_the_archive_itself_is_noticed(
             return bool(found["numberOfInstances"] == len(upload.files))
 
         eventually(whole, every=0.3)
-        told = site.ask("study", upload.uid)
-    assert told["instances"] == len(upload.files)
+        assert site.ask("study", upload.uid)["instances"] == len(upload.files)

@@ -15,7 +15,7 @@ UNIT = Path(__file__).parents[2] / "systemd" / "flute-sync.service"
 def test_it_tells_systemd_how_it_is(sandbox_site: Site, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30)
+        manager.settimeout(60)
         said: list[str] = []
 
         def hear(word: str) -> bool:

@@ -104,7 +104,7 @@ def held(orthanc: Orthanc, uid: str) -> set[str]:
         "Query": {"StudyInstanceUID": uid},
         "Expand": True,
     }
-    found = httpx.post(f"{orthanc.base_url}/tools/find", json=question, timeout=30).json()
+    found = httpx.post(f"{orthanc.base_url}/tools/find", json=question, timeout=60).json()
     return {one["MainDicomTags"]["SOPInstanceUID"] for one in found}
 
 
@@ -181,7 +181,7 @@ def test_what_a_notification_tells_is_read_from_the_archive(
     upload = Upload(slices=1)
     create_patient(hapi.base_url, upload.patient)
     for file in upload.files:
-        httpx.post(f"{orthanc.base_url}/instances", content=file, timeout=30).raise_for_status()
+        httpx.post(f"{orthanc.base_url}/instances", content=file, timeout=60).raise_for_status()
     with running(site):
         told = notification(upload.uid, [available("1.2.3", titles=["ORTHANC"])])
         assert of(site, "ian", told, generate_uid()) == 0

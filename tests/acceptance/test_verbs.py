@@ -94,7 +94,7 @@ def test_wrong_settings_name_the_setting_and_exit_78(sandbox_site: Site) -> None
 def test_settings_from_the_environment_win(sandbox_site: Site) -> None:
     port = free_port()
     sandbox_site.start(environment={"FLUTE_SYNC_STOW_RS__PORT": str(port)})
-    answer = httpx.get(f"http://127.0.0.1:{port}/dicom-web/studies?limit=1")
+    answer = httpx.get(f"http://127.0.0.1:{port}/dicom-web/studies?limit=1", timeout=60)
     assert answer.status_code in (200, 204)
 
 

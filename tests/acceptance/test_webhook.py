@@ -87,13 +87,21 @@ def test_uploads_and_notices_share_an_address_and_are_counted_apart(
         assert store(site.stow_url, upload.files).status_code == 200
         assert push(site, {"study_instance_uid": upload.uid}).status_code == 202
         assert push(site, {"study_instance_uid": upload.uid}, token="wrong").status_code == 401
-        metrics = httpx.get(f"{site.console_url}/metrics").text
-        lines = [line for line in metrics.splitlines() if re.match(r"\S*(uploads|notices)_t", line)]
-        assert lines == [
-            'flute_sync_uploads_total{status="200"} 1.0',
-            'flute_sync_notices_total{status="202"} 1.0',
-            'flute_sync_notices_total{status="401"} 1.0',
-        ]
+        eventually(
+            lambda: (
+                _counted(site)
+                == [
+                    'flute_sync_uploads_total{status="200"} 1.0',
+                    'flute_sync_notices_total{status="202"} 1.0',
+                    'flute_sync_notices_total{status="401"} 1.0',
+                ]
+            )
+        )
+
+
+def _counted(site: Site) -> list[str]:
+    metrics = httpx.get(f"{site.console_url}/metrics", timeout=60).text
+    return [line for line in metrics.splitlines() if re.match(r"\S*(uploads|notices)_t", line)]
 
 
 def test_nothing_of_a_notice_is_told(hooked: Site) -> None:

@@ -17,7 +17,7 @@ from flute_sync.daemon.cohort_reading import BATCH, CohortReader
 from flute_sync.daemon.config import Config, load
 from flute_sync.exports.spool import Spool
 from flute_sync.fhir.client import FhirClient, FhirSettings
-from flute_sync.fhir_errors import FhirResultAmbiguous, FhirUnavailable
+from flute_sync.fhir_errors import FhirResultAmbiguous, FhirServerError, FhirUnavailable
 from tests import criteria_cases
 from tests.contract.fhir_rest import JSON, created, put_entry, search, transaction
 from tests.histories import Resource, biopsy, pi_rads, psa, study
@@ -194,6 +194,43 @@ def test_a_server_that_is_down_for_a_moment_is_asked_again(fhir_url: str) -> Non
         reader.load(spool, lambda done, total: None, ["Patient/never-was"])
     assert waits
     assert {*waits} == {7.0}
+
+
+@pytest.mark.parametrize("after_last", [None, 1])
+def test_the_list_of_patients_goes_on_where_it_failed(after_last: int | None) -> None:
+    """By a transport with three pages, of which each fails at first; the last may lead back."""
+    waits: list[float] = []
+    failed: set[str] = set()
+    read: list[int] = []
+    base = "http://fhir.example/fhir"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = str(request.url).removeprefix(base)
+        if b"_summary" in request.content:
+            return httpx.Response(200, json={"resourceType": "Bundle", "total": 3})
+        if not path.startswith(("/Patient/_search", "?page")):
+            return httpx.Response(200, json={"resourceType": "Bundle", "type": "searchset"})
+        if path not in failed:
+            failed.add(path)
+            return httpx.Response(503)
+        number = int(path.partition("=")[2] or 0)
+        entry = {"resource": person(f"p{number}"), "search": {"mode": "match"}}
+        follows = number + 1 if number < 2 else after_last
+        link = [{"relation": "next", "url": f"{base}?page={follows}"}] if follows else []
+        page = {"resourceType": "Bundle", "type": "searchset", "entry": [entry], "link": link}
+        return httpx.Response(200, json=page)
+
+    transport = httpx.MockTransport(answer)
+    with FhirClient(FhirSettings(base_url=base), transport=transport) as client, Spool() as spool:
+        reader = CohortReader(client, workers=1, wait=waits.append)
+        if after_last is None:
+            reader.load(spool, lambda done, total: read.append(done), None)
+            assert [one.patient for one in spool.people()] == [f"Patient/p{n}" for n in range(3)]
+            assert read == [1, 2, 3]
+        else:
+            with pytest.raises(FhirServerError, match="circle"):
+                reader.load(spool, lambda done, total: None, None)
+    assert len(waits) == 3
 
 
 def test_a_server_that_stays_away_ends_it() -> None:

@@ -286,7 +286,7 @@ def test_eight_writers_at_once_leave_one_study(fhir_url, uid, strategy):
     def write(number):
         with FhirClient(FhirSettings(base_url=fhir_url)) as client:
             studies = ImagingStudies(client, id_strategy=strategy)
-            start.wait(30)
+            start.wait(60)
             return studies.write(uid, ours(uid), None)
 
     with ThreadPoolExecutor(8) as pool:
@@ -451,7 +451,7 @@ def test_eight_create_one_patient(fhir_url, system):
     def resolve(_number):
         with FhirClient(FhirSettings(base_url=fhir_url)) as client:
             patients = Patients(client, CREATE)
-            start.wait(30)
+            start.wait(60)
             for _ in range(5):  # as the ledger tries again
                 try:
                     return patients.resolve(identity(PatientKey(system, "p1"))).reference

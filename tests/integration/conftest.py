@@ -15,7 +15,7 @@ from tests.linking import SYSTEM, Daemon, reference_of
 def fhir(tmp_path: Path) -> Iterator[httpx.Client]:
     with (
         Sandbox(tmp_path / "sandbox") as sandbox,
-        httpx.Client(base_url=sandbox.fhir_url) as client,
+        httpx.Client(base_url=sandbox.fhir_url, timeout=60) as client,
     ):
         yield client
 

@@ -53,7 +53,7 @@ def test_only_what_concerns_the_answer_is_passed_back() -> None:
         answers(b"\0\1", "application/octet-stream", headers=headers) as archive,
         serving(FakeIntake(), archive.settings) as url,
     ):
-        answer = httpx.get(f"{url}/studies/1/bulkdata")
+        answer = httpx.get(f"{url}/studies/1/bulkdata", timeout=60)
     assert answer.content == b"\0\1"
     assert answer.headers["etag"] == "x"
     assert answer.headers["content-length"] == "2"
@@ -72,7 +72,7 @@ def test_addresses_in_text_lead_back(kind: str) -> None:
     ) as archive:
         settings = archive.settings.model_copy(update={"public_url": "https://pub.invalid/p"})
         with serving(FakeIntake(), settings) as url:
-            answer = httpx.get(f"{url}/studies")
+            answer = httpx.get(f"{url}/studies", timeout=60)
     assert answer.text == f"[x{url}/studies/1 {url}/studies/2]" * 20_000
     assert answer.headers["content-location"] == f"{url}/studies/1"
     assert answer.headers["transfer-encoding"] == "chunked"
@@ -88,7 +88,7 @@ def test_compressed_text_is_rewritten_too() -> None:
         ) as archive,
         serving(FakeIntake(), archive.settings) as url,
     ):
-        answer = httpx.get(f"{url}/studies", headers={"Accept-Encoding": "gzip"})
+        answer = httpx.get(f"{url}/studies", headers={"Accept-Encoding": "gzip"}, timeout=60)
     assert "content-encoding" not in answer.headers
     assert answer.text == f"{url}/studies/1"
 
@@ -101,7 +101,7 @@ def test_pixels_are_never_looked_at() -> None:
         )
     ) as archive:
         with serving(FakeIntake(), archive.settings) as url:
-            answer = httpx.get(f"{url}/studies/1")
+            answer = httpx.get(f"{url}/studies/1", timeout=60)
         assert answer.text == f"{archive.settings.dicomweb_url}/studies/1"
 
 
@@ -115,7 +115,7 @@ def test_head_has_no_body() -> None:
 @pytest.mark.parametrize("status", [204, 206, 304, 400, 404, 406, 416, 500, 503])
 def test_the_archive_s_status_is_passed_back(status: int) -> None:
     with answers(b"", status=status) as archive, serving(FakeIntake(), archive.settings) as url:
-        assert httpx.get(f"{url}/studies").status_code == status
+        assert httpx.get(f"{url}/studies", timeout=60).status_code == status
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 407])
@@ -125,7 +125,7 @@ def test_troubles_between_the_archive_and_us_are_ours(status: int) -> None:
         answers(b"", status=status, headers=more) as archive,
         serving(FakeIntake(), archive.settings) as url,
     ):
-        answer = httpx.get(f"{url}/studies")
+        answer = httpx.get(f"{url}/studies", timeout=60)
     assert answer.status_code == 503
     assert "location" not in answer.headers
 
@@ -133,7 +133,7 @@ def test_troubles_between_the_archive_and_us_are_ours(status: int) -> None:
 def test_an_archive_that_is_down_is_said() -> None:
     archive = ArchiveSettings(dicomweb_url=f"http://127.0.0.1:{free_port()}/pacs")
     with serving(FakeIntake(), archive) as url:
-        answer = httpx.get(f"{url}/studies")
+        answer = httpx.get(f"{url}/studies", timeout=60)
     assert answer.status_code == 503
     assert "ARCHIVE-UNAVAILABLE" in answer.text
 
@@ -145,7 +145,7 @@ def test_an_answer_that_breaks_off_is_not_made_to_look_whole() -> None:
     ):
         archive.hang_up_after_answer = True
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(f"{url}/studies")
+            httpx.get(f"{url}/studies", timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_nothing_but_dicomweb_resources_can_be_reached(path: str) -> None:
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_nothing_can_be_changed(method: str) -> None:
     with answers(b"[]") as archive, serving(FakeIntake(), archive.settings) as url:
-        answer = httpx.request(method, f"{url}/studies/1")
+        answer = httpx.request(method, f"{url}/studies/1", timeout=60)
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST, GET, HEAD"
     assert archive.requests == []
@@ -186,14 +186,14 @@ def test_strangers_are_kept_out(tmp_path: Path) -> None:
     secret.write_text("s3cret")
     auth = {"method": "basic", "user": "ct", "password_file": str(secret)}
     with answers(b"[]") as archive, serving(FakeIntake(), archive.settings, auth=auth) as url:
-        refused = httpx.get(f"{url}/studies")
+        refused = httpx.get(f"{url}/studies", timeout=60)
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"].startswith("Basic ")
         assert post(url, [dicom()]).status_code == 401
         wrong = base64.b64encode(b"ct:wrong").decode()
         assert post(url, [dicom()], Authorization=f"Basic {wrong}").status_code == 401
         assert archive.requests == []
-        assert httpx.get(f"{url}/studies", auth=("ct", "s3cret")).status_code == 200
+        assert httpx.get(f"{url}/studies", auth=("ct", "s3cret"), timeout=60).status_code == 200
     assert b"s3cret" not in archive.requests[0]
     assert b"authorization" not in archive.requests[0].lower()
 
@@ -203,5 +203,5 @@ def test_without_authentication_nothing_can_be_read_beyond_this_machine() -> Non
         answers(b"[]") as archive,
         serving(FakeIntake(), archive.settings, host="0.0.0.0", insecure=True) as url,
     ):
-        assert httpx.get(f"{url}/studies").status_code == 403
+        assert httpx.get(f"{url}/studies", timeout=60).status_code == 403
     assert archive.requests == []

@@ -73,7 +73,7 @@ def test_several_listeners_start_and_stop_together() -> None:
     with running(listener(one), listener(two, "two")) as server:
         assert server.alive()
         for name in ("one", "two"):
-            assert httpx.get(f"http://127.0.0.1:{server.port(name)}").text == "hello"
+            assert httpx.get(f"http://127.0.0.1:{server.port(name)}", timeout=60).text == "hello"
     assert one.ended
     assert two.ended
     assert not server.alive()
@@ -115,9 +115,9 @@ def test_requests_in_hand_are_finished_at_the_end() -> None:
     answers: list[str] = []
     with running(listener(app)) as server:
         url = f"http://127.0.0.1:{server.port('one')}"
-        client = threading.Thread(target=lambda: answers.append(httpx.get(url).text))
+        client = threading.Thread(target=lambda: answers.append(httpx.get(url, timeout=60).text))
         client.start()
-        assert app.entered.wait(5)
+        assert app.entered.wait(60)
         threading.Timer(0.3, app.gate.set).start()
     client.join()
     assert answers == ["hello"]
@@ -130,7 +130,7 @@ def test_the_end_does_not_wait_for_ever() -> None:
     server.start()
     with socket.create_connection(("127.0.0.1", server.port("one"))) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert app.entered.wait(5)
+        assert app.entered.wait(60)
         started = time.monotonic()
         server.stop(timedelta(seconds=0.2))
         assert time.monotonic() - started < 10
@@ -143,7 +143,7 @@ def test_a_client_that_does_not_finish_its_head_is_hung_up(sent: bytes) -> None:
     limit = timedelta(seconds=0.3)
     with (
         running(listener(app, header_timeout=limit)) as server,
-        socket.create_connection(("127.0.0.1", server.port("one")), timeout=10) as client,
+        socket.create_connection(("127.0.0.1", server.port("one")), timeout=60) as client,
     ):
         client.sendall(sent)
         assert client.recv(1000) == b""
@@ -158,7 +158,7 @@ def test_a_client_that_trickles_its_head_is_hung_up() -> None:
         socket.create_connection(("127.0.0.1", server.port("one"))) as client,
     ):
         client.settimeout(0.05)
-        assert any(_hung_up(client) for _ in range(200))
+        assert any(_hung_up(client) for _ in range(1200))
     assert not app.entered.is_set()
 
 
@@ -176,7 +176,7 @@ def test_a_head_without_end_is_hung_up() -> None:
     app = Application()
     with (
         running(listener(app)) as server,
-        socket.create_connection(("127.0.0.1", server.port("one")), timeout=10) as client,
+        socket.create_connection(("127.0.0.1", server.port("one")), timeout=60) as client,
     ):
         with contextlib.suppress(ConnectionError):
             client.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 4_000_000)
@@ -186,12 +186,12 @@ def test_a_head_without_end_is_hung_up() -> None:
 
 
 def test_a_kept_connection_serves_on_after_the_time_for_a_head() -> None:
-    limit = timedelta(seconds=0.3)
+    limit = timedelta(seconds=1)
     with (
         running(listener(Application(), header_timeout=limit)) as server,
-        socket.create_connection(("127.0.0.1", server.port("one")), timeout=10) as client,
+        socket.create_connection(("127.0.0.1", server.port("one")), timeout=60) as client,
     ):
-        for pause in (0.0, 0.6):
+        for pause in (0.0, 1.5):
             time.sleep(pause)  # the time limit itself is what is tested
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             answer = b""
@@ -206,7 +206,7 @@ def test_too_many_connections_are_answered_503() -> None:
         address = ("127.0.0.1", server.port("one"))
         with contextlib.ExitStack() as open_ones:
             for _ in range(3):
-                client = open_ones.enter_context(socket.create_connection(address, timeout=5))
+                client = open_ones.enter_context(socket.create_connection(address, timeout=60))
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 503 ")
 
@@ -250,7 +250,7 @@ def test_tls_and_certificates_that_are_read_again(tmp_path: Path) -> None:
     with running(listener(Application(), tls=files)) as server:
         port = server.port("one")
         context = ssl.create_default_context(cafile=str(files.cert_file))
-        assert httpx.get(f"https://127.0.0.1:{port}", verify=context).text == "hello"
+        assert httpx.get(f"https://127.0.0.1:{port}", verify=context, timeout=60).text == "hello"
         before = shown(port)
         certificate(tmp_path, "second")
         assert shown(port) == before
@@ -259,7 +259,7 @@ def test_tls_and_certificates_that_are_read_again(tmp_path: Path) -> None:
         files.cert_file.write_text("nonsense")
         with pytest.raises(SecretUnreadable):
             server.reload()
-        assert httpx.get(f"https://127.0.0.1:{port}", verify=False).text == "hello"
+        assert httpx.get(f"https://127.0.0.1:{port}", verify=False, timeout=60).text == "hello"
 
 
 def test_old_tls_is_refused(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_old_tls_is_refused(tmp_path: Path) -> None:
         address = ("127.0.0.1", server.port("one"))
         with socket.create_connection(address) as plain, old.wrap_socket(plain) as wrapped:
             assert wrapped.version() in ("TLSv1.2", "TLSv1.3")
-        with socket.create_connection(address, timeout=5) as plain:
+        with socket.create_connection(address, timeout=60) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             with contextlib.suppress(ConnectionError):
                 assert not plain.recv(1000).startswith(b"HTTP/")

@@ -14,9 +14,7 @@ from flute_sync import __version__
 from flute_sync.daemon.withdrawal import Left
 from flute_sync.fhir.client import FhirClient
 from flute_sync.ledger import Claim, Settlement
-from flute_sync.study import (
-    Study,
-)
+from flute_sync.study import Study, StudyInstanceUID
 from flute_sync.supporting_info import LinkSettings, rule_set, rules_version
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from tests.contract.fhir_rest import create, new_patient
@@ -66,6 +64,63 @@ def test_a_link_waits_until_the_study_that_loses_it_is_written(
     assert daemon.links(OTHER) == {score}
     assert daemon.row(OTHER, score).ours
     assert daemon.row(STUDY, score).verdict == "contradicted"
+
+
+def test_what_goes_to_another_patient_waits_until_his_study_is_written(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    """The gaining study is judged first, again while the losing one is written, and waits."""
+    other = reference_of(create(fhir, new_patient(SYSTEM, "p2")))
+    psa = observe(fhir, patient, MRI - days(5), **PSA)
+    daemon.deliver(STUDY)
+    daemon.deliver(OTHER, patient="p2")
+    daemon.work()
+    assert (daemon.links(STUDY), daemon.links(OTHER)) == ({psa}, set())
+    put(fhir, psa, subject={"reference": other})
+    assert daemon.ledger.links.judge_again([other]) == 1
+    daemon.work()
+    assert (daemon.links(STUDY), daemon.links(OTHER)) == ({psa}, set())
+    refused = daemon.row(OTHER, psa)
+    assert refused.reason.endswith(
+        f"it waits until ImagingStudy/{daemon.resource(STUDY)['id']} gives it up"
+    )
+    assert daemon.ledger.links.judge_again([patient, other]) == 2
+    claims = {one.study_instance_uid: one for one in (daemon.claim("a"), daemon.claim("b"))}
+    losing = daemon.pipeline.step(claims[STUDY])
+    gaining = daemon.pipeline.step(claims[OTHER])
+    assert daemon.links(OTHER) == set()  # although it is lost: a crash may follow
+    daemon.ledger.settle(claims[STUDY], losing)
+    daemon.ledger.settle(claims[OTHER], gaining)
+    daemon.work()
+    assert (daemon.links(STUDY), daemon.links(OTHER)) == (set(), {psa})
+    assert daemon.ledger.links.view(STUDY).rows == ()
+    before = daemon.versions()
+    assert daemon.ledger.links.judge_again([patient, other]) == 2
+    daemon.work()
+    assert daemon.versions() == before
+
+
+def test_two_studies_that_wait_for_another_patients_do_not_wake_each_other(
+    daemon: Daemon, fhir: httpx.Client, patient: str
+) -> None:
+    other = reference_of(create(fhir, new_patient(SYSTEM, "p2")))
+    values = [
+        observe(fhir, patient, MRI - days(5), **PSA),
+        observe(fhir, patient, MRI + days(400), **PSA),
+    ]
+    for uid, day in ((STUDY, MRI), (THIRD, MRI + days(405))):
+        daemon.deliver(uid, day)
+    daemon.work()
+    for value in values:
+        put(fhir, value, subject={"reference": other})
+    for number, day in enumerate((MRI, MRI + days(405))):
+        daemon.deliver(StudyInstanceUID(f"1.2.7.{number}"), day, "p2")
+    daemon.work()  # it ends
+    assert daemon.ledger.links.judge_again([patient]) == 2
+    daemon.work()
+    assert [daemon.links(StudyInstanceUID(f"1.2.7.{n}")) for n in range(2)] == [
+        {value} for value in values
+    ]
 
 
 def test_what_was_written_before_a_crash_is_known_to_be_ours(

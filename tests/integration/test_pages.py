@@ -1,7 +1,10 @@
 """The console's pages: who is admitted in each mode, and what is shown of hostile resources."""
 
+import json
 import logging
+import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html import unescape
@@ -11,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from joserfc.jwk import RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,16 +22,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flute_sync.console.pages.users import hash_of, written
+from flute_sync.console.verbs.check import check
+from flute_sync.console.verbs.console_user import console_user
 from flute_sync.daemon.checks import every_check
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.sandbox.server import Sandbox
-from flute_sync.terminology import FLUTE_SUPPORTING_INFO
+from flute_sync.terminology import DCM, FLUTE_SUPPORTING_INFO, OID, URI
 from tests.contract.ledger_site import STUDY, received
 from tests.contract.ledger_site import Site as LedgerSite
 from tests.contract.test_ledger_links_contract import FOREIGN, REFUSED, TAKEN, linked
 from tests.openid import CLIENT, SECRET, Provider
 from tests.pages import Pages, form_token, sign_in
+from tests.services.process import free_port
 
+MR = "1.2.840.10008.5.1.4.1.1.4"
 PASSWORD = "correct horse"
 HASHED = hash_of(PASSWORD)
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -151,6 +159,7 @@ def test_a_wrong_name_and_a_wrong_password_look_the_same(
     answer = sign_in(client, name, password)
     assert answer.status_code == 401
     assert "CONSOLE-SIGN-IN" in answer.text
+    assert "<code>flute-sync console-user NAME</code>" in answer.text
     assert client.get("/studies").status_code == 303
 
 
@@ -209,11 +218,81 @@ def test_signing_out_ends_the_session_and_needs_a_form_of_ours(with_users: Pages
     assert again.get("/studies").status_code == 303
 
 
-def test_a_form_of_a_session_that_is_over_leads_to_the_sign_in(with_users: Pages) -> None:
+def test_a_form_of_a_session_that_is_over_says_so(with_users: Pages) -> None:
     client = with_users.client()
     answer = client.post("/studies", data={"uid": "1.2"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/studies")
+    assert (answer.status_code, "location" in answer.headers) == (401, False)
+    assert '<a href="/sign-in">Sign in again</a>' in answer.text
     assert client.post("/sign-out", data={}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "code"),
+    [
+        ("carla", b"another horse\n", 0),
+        ("carla", b"latin \xe9\xe8 horse\n", 2),
+        ("carla", b"short\n", 2),
+        ("c\u202ea", b"another horse\n", 2),
+        (os.fsdecode(b"c\xff"), b"another horse\n", 2),
+    ],
+    ids=["right", "not UTF-8", "short", "turned around", "undecoded"],
+)
+def test_users_and_passwords_are_text(tmp_path: Path, name: str, typed: bytes, code: int) -> None:
+    users = tmp_path / "users"
+    done = CliRunner().invoke(console_user, [name, *settings_for(users)], input=typed)
+    assert (done.exit_code, users.exists()) == (code, code == 0), done.output
+
+
+def settings_for(users: Path) -> list[str]:
+    """Write settings, and return the arguments that name them."""
+    settings = users.with_name("site.toml")
+    behind = f'[fhir]\nbase_url = "http://127.0.0.1:{free_port()}"\n'
+    auth = f'auth = {{ mode = "users", users_file = "{users}" }}\n'
+    settings.write_text(f"{behind}[console]\nport = 0\n{auth}")
+    return ["--config", str(settings)]
+
+
+@pytest.mark.parametrize(
+    ("written_in", "mode", "verdict", "why"),
+    [
+        (f"anna:{HASHED}\n", 0o640, "ok", "1 may sign in."),
+        (f"anna:{HASHED}\n", 0o644, "warning", "Everybody on this machine can reach it."),
+        ("# nobody yet\n", 0o640, "warning", "Nobody is in it."),
+        ("anna:not a hash\n", 0o640, "error", "CONSOLE-USERS"),
+    ],
+    ids=["right", "open", "empty", "wrong"],
+)
+def test_check_reads_the_users(
+    tmp_path: Path, written_in: str, mode: int, verdict: str, why: str
+) -> None:
+    users = tmp_path / "users"
+    users.write_text(written_in)
+    users.chmod(mode)
+    done = CliRunner().invoke(check, ["--json", *settings_for(users)], standalone_mode=False)
+    checks = json.loads(done.stdout)["checks"]
+    (found,) = [one for one in checks if one["check"] == "console.auth.users_file"]
+    assert (found["verdict"], found["code"] or found["sentence"]) == (verdict, why)
+
+
+def test_no_answer_leads_to_the_host_that_a_request_names(with_users: Pages) -> None:
+    client = with_users.client()
+    for path in ("/studies/", "/studies/1/", "/sign-in/", "/", "/studies"):
+        location = client.get(path, headers={"Host": "evil.example"}).headers.get("location", "/")
+        assert location.startswith("/")
+
+
+def test_strangers_are_not_told_where_the_users_are(
+    with_users: Pages, users: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna, stranger = with_users.client(), with_users.client()
+    sign_in(anna, "anna", PASSWORD)
+    users.unlink()
+    answers = [sign_in(stranger, "anna", PASSWORD), anna.get("/studies")]
+    for answer in answers:
+        assert (answer.status_code, "CONFIG-SECRET" in answer.text) == (503, True)
+        assert str(users) not in answer.text
+    assert [one["code"] for one in logged(caplog, "console.failed")] == ["CONFIG-SECRET"] * 2
+    assert str(users) in caplog.text
 
 
 def test_attempts_are_limited_by_name_and_the_right_password_does_not_help(
@@ -300,6 +379,8 @@ def test_whom_the_proxy_names_is_admitted_with_the_role(pages: Open) -> None:
         refused = client.get("/studies", headers={**NAMED, **wrong})
         assert (refused.status_code, "CONSOLE-ROLE" in refused.text) == (403, True)
     assert client.get("/studies", headers={"X-Roles": "viewer"}).status_code == 403
+    accented = [(b"X-User", "Jörg".encode()), (b"X-Roles", b"viewer")]
+    assert "<bdi>Jörg</bdi>" in client.get("/studies", headers=accented).text
     twice = [("X-User", "anna"), ("X-User", "root"), ("X-Roles", "viewer")]
     assert client.get("/studies", headers=twice).status_code == 403
 
@@ -329,13 +410,21 @@ def test_a_person_signs_in_at_the_provider(
     assert asked["redirect_uri"] == f"http://127.0.0.1:{oidc.port}/sign-in/callback"
     assert len({asked["state"], asked["nonce"], asked["code_challenge"]}) == 3
     assert len(logged(caplog, "console.signed_in")) == 1
-    client.post("/sign-out", data={"form_token": form_token(page.text)})
+    left = client.post("/sign-out", data={"form_token": form_token(page.text)})
+    assert "The OpenID provider may still know you" in left.text
     client.follow_redirects = False
     assert client.get("/studies").status_code == 303
 
 
 def breaks(**changes: Any) -> Callable[[Provider], None]:
     return lambda provider: provider.claims.update(changes)
+
+
+def skewed(**seconds: int) -> Callable[[Provider], None]:
+    """Times so many seconds from now."""
+    return lambda provider: provider.claims.update(
+        {name: int(time.time()) + offset for name, offset in seconds.items()}
+    )
 
 
 def other_key(provider: Provider) -> None:
@@ -357,6 +446,11 @@ def by_algorithm(name: str) -> Callable[[Provider], None]:
         (breaks(iss="https://evil.example"), "OPENID-REFUSED"),
         (breaks(exp=1), "OPENID-REFUSED"),
         (breaks(exp="soon"), "OPENID-REFUSED"),
+        (breaks(sub=None), "OPENID-REFUSED"),
+        (breaks(sub=""), "OPENID-REFUSED"),
+        (skewed(exp=-600), "OPENID-REFUSED"),
+        (skewed(iat=600, exp=900), "OPENID-REFUSED"),
+        (skewed(nbf=600), "OPENID-REFUSED"),
         (other_key, "OPENID-REFUSED"),
         (by_algorithm("none"), "OPENID-REFUSED"),
         (by_algorithm("HS256"), "OPENID-REFUSED"),
@@ -372,6 +466,24 @@ def test_who_is_not_meant_to_be_admitted_is_not(
     assert (refused.status_code, code in refused.text) == (403, True)
     client.follow_redirects = False
     assert client.get("/studies").status_code == 303
+
+
+def test_clocks_may_differ_a_little(oidc: Pages, provider: Provider) -> None:
+    provider.claims = dict(provider.claims)
+    skewed(iat=30, exp=-30)(provider)
+    assert oidc.client(follow_redirects=True).get("/studies").status_code == 200
+
+
+def test_answers_of_a_provider_are_limited_and_logged(
+    pages: Open, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"issuer": provider.issuer, "client_id": CLIENT, "role": "viewer"}
+    client = pages(auth={"mode": "oidc", "oidc": settings, "attempts_per_address": 2}).client()
+    answers = [client.get("/sign-in/callback?code=x&state=y") for _ in range(3)]
+    assert [one.status_code for one in answers] == [403, 403, 429]
+    assert 0 < int(answers[2].headers["retry-after"]) <= 900
+    codes = [one["code"] for one in logged(caplog, "console.refused")]
+    assert codes == ["OPENID-REFUSED", "OPENID-REFUSED", "CONSOLE-LIMITED"]
 
 
 def test_an_answer_belongs_to_the_browser_that_asked(oidc: Pages) -> None:
@@ -403,18 +515,22 @@ def test_another_issuer_and_a_refusal_are_not_believed(oidc: Pages) -> None:
     assert client.get("/sign-in/callback", params=refused).status_code == 403
 
 
-def test_a_provider_that_is_down_is_said(oidc: Pages, provider: Provider) -> None:
+def test_a_provider_that_is_down_is_said(
+    oidc: Pages, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
     provider.down = True
     answer = oidc.client().get("/sign-in")
     assert (answer.status_code, "OPENID-UNAVAILABLE" in answer.text) == (503, True)
+    assert [one["code"] for one in logged(caplog, "console.failed")] == ["OPENID-UNAVAILABLE"]
 
 
 def test_a_provider_that_states_another_issuer_is_not_believed(
-    oidc: Pages, provider: Provider
+    oidc: Pages, provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider.issuer_said = "https://evil.example"
     answer = oidc.client().get("/sign-in")
     assert (answer.status_code, "OPENID-REFUSED" in answer.text) == (403, True)
+    assert [one["code"] for one in logged(caplog, "console.refused")] == ["OPENID-REFUSED"]
 
 
 # -- what is shown -----------------------------------------------------------------------------
@@ -437,6 +553,71 @@ def test_links_are_told_with_dates_rules_and_reasons(
     (looked,) = logged(caplog, "console.looked")
     assert looked["study_instance_uid"] == STUDY
     assert set(looked) == {"user", "study_instance_uid", "reference"}
+
+
+def test_a_server_that_is_down_is_said_and_one_may_still_sign_out(
+    ledger: LedgerSite, users: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = {"mode": "users", "users_file": str(users)}
+    url = f"http://127.0.0.1:{free_port()}/fhir"
+    opened = Pages({"fhir": {"base_url": url}}, ledger.ledger, auth=auth)
+    client = opened.client()
+    sign_in(client, "anna", PASSWORD)
+    answers = [client.get("/studies"), client.get("/studies/1")]
+    opened.close()
+    for answer in answers:
+        assert (answer.status_code, "FHIR-UNAVAILABLE" in answer.text) == (503, True)
+        assert "<bdi>anna</bdi>" in answer.text
+        assert 'action="/sign-out"' in answer.text
+    assert [one["code"] for one in logged(caplog, "console.failed")] == ["FHIR-UNAVAILABLE"] * 2
+
+
+def test_a_picture_that_is_not_there_is_a_picture_that_says_so(
+    pages: Open, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    series = {"uid": "1.2.3", "modality": {"system": DCM, "code": "MR"}}
+    instance = {"uid": "1.2.3.4", "sopClass": {"system": URI, "code": f"{OID}{MR}"}}
+    name = study(sandbox, "1.2.826.78", series=[{**series, "instance": [instance]}])
+    there = pages().client().get(f"/studies/{name}/pictures/1.2.3.4")
+    gone = {"dicomweb_url": f"http://127.0.0.1:{free_port()}/dicom-web"}
+    down = pages(gone).client().get(f"/studies/{name}/pictures/1.2.3.4")
+    for answer, status, said in ((there, 404, "No picture"), (down, 503, "The archive does not<")):
+        assert (answer.status_code, said in answer.text) == (status, True)
+        assert answer.headers["content-type"] == "image/svg+xml"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert [one["code"] for one in logged(caplog, "console.failed")] == ["ARCHIVE-UNAVAILABLE"]
+
+
+def test_a_study_of_very_many_series_and_no_link(
+    ledger: LedgerSite, lying_fhir: Callable[[Any], str]
+) -> None:
+    series = [
+        {"uid": f"1.2.3.{n}", "modality": {"code": "MR"}, "numberOfInstances": n}
+        for n in range(1, 231)
+    ]
+    resource = {
+        "resourceType": "ImagingStudy",
+        "id": "x",
+        "status": "available",
+        "identifier": [{"system": "urn:dicom:uid", "value": "urn:oid:1.2.826.79"}],
+        "started": "2024-03-01T09:15:00+01:00",
+        "series": series,
+    }
+    opened = Pages({"fhir": {"base_url": lying_fhir(resource)}}, ledger.ledger)
+    page = opened.client().get("/studies/x").text
+    listed = opened.client().get("/studies?modality=mr").text
+    opened.close()
+    assert "30 further series are not shown" in page
+    assert page.count("data-copy=") == 201
+    assert "<p>1 image</p>" in page
+    assert "<p>2 images</p>" in page
+    assert "The ImagingStudy names no link." in page
+    assert "<svg" not in page
+    assert "2024-03-01 09:15 +01:00" in page
+    assert ">2024-03-01 09:15 +01:00</a>" in listed
+    labels = re.findall(r'aria-labelledby="([^"]+)"[^>]* data-copy=', page)
+    assert len(set(labels)) == 201
+    assert all(f'id="{one}"' in page for label in labels for one in label.split())
 
 
 def test_what_others_wrote_cannot_become_markup_or_an_address(
@@ -492,8 +673,12 @@ def test_what_others_wrote_cannot_become_markup_or_an_address(
     ],
 )
 def test_nonsense_of_a_server_is_shown_as_far_as_it_makes_sense(
-    pages: Open, elements: dict[str, Any], ledger: LedgerSite, lying_fhir: Callable[[Any], str]
+    elements: dict[str, Any],
+    ledger: LedgerSite,
+    lying_fhir: Callable[[Any], str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     resource = {"resourceType": "ImagingStudy", "id": "x", "status": "available", **elements}
     url = lying_fhir(resource)
     opened = Pages({"fhir": {"base_url": url}}, ledger.ledger)
@@ -501,6 +686,8 @@ def test_nonsense_of_a_server_is_shown_as_far_as_it_makes_sense(
         page = opened.client().get("/studies/x")
         assert page.status_code == 200, page.text
         assert len(page.text) < 400_000
+        assert "ImagingStudy/x" in page.text
+        assert [one["reference"] for one in logged(caplog, "console.looked")] == ["ImagingStudy/x"]
     finally:
         opened.close()
 

@@ -115,7 +115,10 @@ class Daemon:
 
 @pytest.fixture
 def fhir(tmp_path: Path) -> Iterator[httpx.Client]:
-    with Sandbox(tmp_path) as sandbox, httpx.Client(base_url=sandbox.fhir_url) as client:
+    with (
+        Sandbox(tmp_path) as sandbox,
+        httpx.Client(base_url=sandbox.fhir_url, timeout=60) as client,
+    ):
         create(client, new_patient(SYSTEM, "p1"))
         create(client, new_patient(SYSTEM, "p2"))
         yield client

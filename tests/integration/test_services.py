@@ -44,7 +44,7 @@ def test_orthanc_keeps_its_studies_and_ports_when_restarted(
     client.store_instances([instance])
     server.stop()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(server.base_url + "/system")
+        httpx.get(server.base_url + "/system", timeout=60)
     server.start()
     assert client.search_for_studies(search_filters={"StudyInstanceUID": _uid(instance)})
     server.stop()
@@ -53,8 +53,8 @@ def test_orthanc_keeps_its_studies_and_ports_when_restarted(
 def test_orthanc_can_ask_for_a_password(new_orthanc: Callable[..., Orthanc]) -> None:
     server = new_orthanc(credentials=("flute", "secret"))
     url = server.dicomweb_url + "/studies"
-    assert httpx.get(url).status_code == 401
-    assert httpx.get(url, auth=("flute", "secret")).status_code == 200
+    assert httpx.get(url, timeout=60).status_code == 401
+    assert httpx.get(url, auth=("flute", "secret"), timeout=60).status_code == 200
     server.stop()
 
 
@@ -82,7 +82,9 @@ def test_dcmtk_stores_into_orthanc(
     instance.save_as(file)
     sent = dcmtk("storescu", "-aec", orthanc.aet, "127.0.0.1", str(orthanc.dicom_port), str(file))
     assert (sent.returncode, sent.stderr) == (0, "")
-    studies = httpx.get(f"{orthanc.dicomweb_url}/studies?StudyInstanceUID={_uid(instance)}")
+    studies = httpx.get(
+        f"{orthanc.dicomweb_url}/studies?StudyInstanceUID={_uid(instance)}", timeout=60
+    )
     assert len(studies.json()) == 1
 
 
@@ -91,7 +93,7 @@ def test_hapi_creates_and_reads(hapi: Hapi) -> None:
     created = _post(hapi, "Patient", patient)
     assert created.status_code == 201
     path = "/Patient/" + created.json()["id"]
-    assert httpx.get(hapi.base_url + path).json()["identifier"] == patient["identifier"]
+    assert httpx.get(hapi.base_url + path, timeout=60).json()["identifier"] == patient["identifier"]
 
 
 def test_hapi_finds_a_good_study_valid(hapi: Hapi) -> None:
@@ -205,5 +207,7 @@ def _stale_update(server: Hapi) -> httpx.Response:
     resource = _post(server, "Patient", {"resourceType": "Patient"}).json()
     url = f"{server.base_url}/Patient/{resource['id']}"
     for sex in ("male", "female"):
-        answer = httpx.put(url, json={**resource, "gender": sex}, headers={"If-Match": 'W/"1"'})
+        answer = httpx.put(
+            url, json={**resource, "gender": sex}, headers={"If-Match": 'W/"1"'}, timeout=60
+        )
     return answer

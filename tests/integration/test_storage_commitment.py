@@ -6,22 +6,26 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from io import BytesIO
+from struct import pack
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.dsutils import decode, encode
 
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.commitment_report import SOP_INSTANCE_UID
 from flute_sync.sources.commitment_settings import CommitmentSettings
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.dimse_acceptor import Acceptor
+from flute_sync.sources.dimse_connection import encoded_command, numbers
 from flute_sync.sources.dimse_services import NormalizedServices
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.storage_commitment import StorageCommitment
 from tests.acceptance.site import eventually
-from tests.dimse import listening
+from tests.dimse import EXPLICIT, RELEASE_RQ, RawSender, listening, pdu
 from tests.dimse_requests import COMMITMENT, SYNTAXES, associated, commitment, referenced
 from tests.intake import MemoryIntake
 from tests.services.orthanc import Orthanc
@@ -39,7 +43,7 @@ def archive(orthanc: Orthanc) -> Orthanc:
 
 
 def store(orthanc: Orthanc, file: bytes) -> Any:
-    with urllib.request.urlopen(f"{orthanc.base_url}/instances", file, timeout=10) as answer:
+    with urllib.request.urlopen(f"{orthanc.base_url}/instances", file, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -71,7 +75,7 @@ class Listener:
         return [(evt.EVT_N_EVENT_REPORT, self._take)]
 
     def report(self) -> tuple[int, Dataset]:
-        return self._told.get(timeout=30)
+        return self._told.get(timeout=60)
 
     @property
     def is_empty(self) -> bool:
@@ -93,6 +97,8 @@ def called(listener: Listener, port: int = 0, *, answers_roles: bool = True) -> 
     try:
         yield server.server_address[1]
     finally:
+        # Who reports goes when it has its answer: an abort would overtake that.
+        eventually(lambda: not entity.active_associations, what="the end of the reports")
         entity.shutdown()
 
 
@@ -121,6 +127,74 @@ def test_the_report_comes_on_the_association_of_the_request(archive: Orthanc, sy
     assert (event, told.TransactionUID) == (1, "1.2.3")
     assert named(told, "ReferencedSOPSequence") == set(HELD)
     assert "FailedSOPSequence" not in told
+
+
+def next_message(sender: RawSender) -> tuple[dict[int, int], bytes]:
+    """Read the numbers of a command, and its data set."""
+    parts = {True: b"", False: b""}
+    while True:
+        kind, body = sender.read()
+        assert kind == 4, f"a PDU of type {kind}"
+        while body:
+            length = int.from_bytes(body[:4], "big")
+            control, data = body[5], body[6 : 4 + length]
+            parts[bool(control & 1)] += data
+            body = body[4 + length :]
+            command = numbers(parts[True])
+            if control & 2 and (not control & 1 or command[0x0800] == 0x0101):
+                return command, parts[False]
+
+
+def requested(message_id: int, transaction: str) -> bytes:
+    """Write a request, as senders do who do not wait for the report on the one before."""
+    command = encoded_command(
+        {
+            0x0003: COMMITMENT.encode(),
+            0x0100: pack("<H", 0x0130),
+            0x0110: pack("<H", message_id),
+            0x0800: pack("<H", 1),
+            0x1001: SOP_INSTANCE_UID.encode(),
+            0x1008: pack("<H", 1),
+        }
+    )
+    data = encode(commitment(transaction, referenced(HELD[0], MR)), False, True)
+    assert data is not None
+    return pdu((1, 3, command), (1, 2, data))
+
+
+def taken(message_id: int) -> bytes:
+    """Write the answer to a report."""
+    fields = {0x0100: 0x8100, 0x0120: message_id, 0x0800: 0x0101, 0x0900: 0}
+    return pdu((1, 3, encoded_command({one: pack("<H", fields[one]) for one in fields})))
+
+
+def test_more_is_asked_on_the_association_while_the_report_is_not_answered(
+    archive: Orthanc,
+) -> None:
+    """A sender keeps its association, and answers the first report after its third request."""
+    told = []
+    with (
+        committing(archive.dicomweb_url) as acceptor,
+        RawSender(acceptor.port, ((COMMITMENT, EXPLICIT),)) as sender,
+    ):
+        for number in (1, 2):
+            sender.send(requested(number, f"1.2.12.{number}"))
+            command, _ = next_message(sender)
+            assert (command[0x0120], command[0x0900]) == (number, 0)
+        report, data = next_message(sender)
+        told.append(data)
+        sender.send(requested(3, "1.2.12.3"))
+        command, _ = next_message(sender)
+        assert (command[0x0100], command[0x0120], command[0x0900]) == (0x8130, 3, 0)
+        for _ in range(2):
+            sender.send(taken(report[0x0110]))
+            report, data = next_message(sender)
+            told.append(data)
+        sender.send(taken(report[0x0110]))
+        sender.send(RELEASE_RQ)
+        assert sender.read()[0] == 6
+    decoded = [decode(BytesIO(one), False, True) for one in told]
+    assert {one.TransactionUID for one in decoded} == {f"1.2.12.{one}" for one in (1, 2, 3)}
 
 
 @pytest.mark.parametrize("answers_roles", [True, False])
@@ -269,7 +343,7 @@ def outcome(sender: Orthanc, resources: list[str]) -> dict[str, Any]:
     told: dict[str, Any] = {}
 
     def is_told() -> bool:
-        with urllib.request.urlopen(f"{sender.base_url}{asked['Path']}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{sender.base_url}{asked['Path']}", timeout=60) as answer:
             told.update(json.load(answer))
         return bool(told["Status"] != "Pending")
 
@@ -278,5 +352,5 @@ def outcome(sender: Orthanc, resources: list[str]) -> dict[str, Any]:
 
 
 def posted(url: str, question: dict[str, Any]) -> Any:
-    with urllib.request.urlopen(url, json.dumps(question).encode(), timeout=30) as answer:
+    with urllib.request.urlopen(url, json.dumps(question).encode(), timeout=60) as answer:
         return json.load(answer)

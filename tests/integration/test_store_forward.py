@@ -88,13 +88,13 @@ def held(orthanc: Orthanc, sop_instance_uid: str) -> list[str]:
 
 def asked(url: str, question: dict[str, Any] | None = None) -> Any:
     data = None if question is None else json.dumps(question).encode()
-    with urllib.request.urlopen(url, data, timeout=10) as answer:
+    with urllib.request.urlopen(url, data, timeout=60) as answer:
         return json.load(answer)
 
 
 def file_of(orthanc: Orthanc, sop_instance_uid: str) -> bytes:
     (name,) = held(orthanc, sop_instance_uid)
-    with urllib.request.urlopen(f"{orthanc.base_url}/instances/{name}/file", timeout=10) as got:
+    with urllib.request.urlopen(f"{orthanc.base_url}/instances/{name}/file", timeout=60) as got:
         return bytes(got.read())
 
 
@@ -159,7 +159,7 @@ def test_orthanc_holds_what_was_sent_in_its_syntax(
     syntax = str(sent.file_meta.TransferSyntaxUID)
     for known in held(orthanc, sent.SOPInstanceUID):
         delete = urllib.request.Request(f"{orthanc.base_url}/instances/{known}", method="DELETE")
-        urllib.request.urlopen(delete, timeout=10).close()
+        urllib.request.urlopen(delete, timeout=60).close()
     data = even(dataset_of(Path(path).read_bytes()))
     with (
         forwarding(FakeIntake(), behind) as acceptor,

@@ -32,6 +32,7 @@ from flute_sync.errors import FluteSyncError
 from flute_sync.ledger_errors import LedgerBusy, LedgerUnavailable
 from flute_sync.settings_errors import ListenerUnavailable
 from flute_sync.sources.dimse_acceptor import Acceptor
+from flute_sync.sources.dimse_incoming import IncomingAssociation
 from flute_sync.sources.dimse_policy import STORAGE
 from flute_sync.sources.header import HeaderReader
 from tests.acceptance.site import eventually
@@ -113,7 +114,7 @@ def test_dcmtk(
     assert len(received(intake)) == 20
     assert {one.calling_ae_title for one in intake.deliveries} == {"MODALITY"}
     assert {one.source for one in intake.deliveries} == {"store_scp"}
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
 
 
 def test_echo(acceptor: Acceptor) -> None:
@@ -369,7 +370,7 @@ def test_broken_streams_do_no_harm(
         sent = (
             request + mutated(store, chance) if chance.random() < 0.8 else mutated(request, chance)
         )
-        with socket.create_connection(("127.0.0.1", acceptor.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", acceptor.port), timeout=60) as connection:
             connection.sendall(sent + RELEASE_RQ)
             if chance.random() < 0.5:
                 connection.shutdown(socket.SHUT_WR)
@@ -393,7 +394,7 @@ def mutated(stream: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00\xff\xff\xff\xff"])
 def test_what_connects_and_is_no_association(acceptor: Acceptor, sent: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", acceptor.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", acceptor.port), timeout=60) as connection:
         connection.sendall(sent)
     eventually(lambda: reaches(acceptor))
     assert acceptor.alive()
@@ -419,7 +420,7 @@ def test_a_request_that_cannot_be_read_is_told(
     def told() -> list[logging.LogRecord]:
         return [one for one in caplog.records if getattr(one, "event", "") == "association.aborted"]
 
-    eventually(told, within=10)
+    eventually(told, within=60)
 
 
 def test_a_context_without_transfer_syntax_is_let_by(acceptor: Acceptor) -> None:
@@ -446,7 +447,7 @@ def test_who_connects_and_leaves_is_forgotten(
     def are_gone() -> bool:
         return not [one for one in threading.enumerate() if one.name == "dimse-association"]
 
-    eventually(are_gone, within=10, what="forgotten")
+    eventually(are_gone, within=60, what="forgotten")
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
@@ -524,7 +525,7 @@ def test_the_same_is_known_as_by_stow(acceptor: Acceptor, intake: MemoryIntake) 
 
 
 def test_slow_senders(intake: MemoryIntake, data_path: str) -> None:
-    settings: dict[str, Any] = {"network_timeout": "500ms", "idle_timeout": "1500ms"}
+    settings: dict[str, Any] = {"network_timeout": "500ms", "idle_timeout": "5s"}
     with listening(intake, data_path=data_path, **settings) as acceptor:
         with RawSender(acceptor.port) as sender:
             began = time.monotonic()
@@ -587,6 +588,12 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def is_busy() -> bool:
+    """Tell whether a message is in hand."""
+    associations = [one for one in threading.enumerate() if isinstance(one, IncomingAssociation)]
+    return any(not one.exchange.is_idle for one in associations)
+
+
 def test_stopping_finishes_the_message_in_hand(intake: MemoryIntake, data_path: str) -> None:
     whole = message(1, CT, "1.2.3", data_set(pixels=bytes(40_000)))
     with (
@@ -595,14 +602,14 @@ def test_stopping_finishes_the_message_in_hand(intake: MemoryIntake, data_path: 
         RawSender(acceptor.port) as busy,
     ):
         busy.send(whole[:-100])
-        time.sleep(0.3)
+        eventually(is_busy)
         stopping = threading.Thread(target=acceptor.stop, args=(timedelta(seconds=20),))
         stopping.start()
         assert idle.read()[0] in (0, 7)
         busy.send(whole[-100:])
         assert busy.status() == 0
         assert busy.read()[0] in (0, 7)
-        stopping.join(20)
+        stopping.join(60)
         assert not stopping.is_alive()
         assert not acceptor.alive()
     assert received(intake) == {"1.2.3"}
@@ -614,7 +621,7 @@ def test_stopping_breaks_off_who_does_not_end(intake: MemoryIntake, data_path: s
         RawSender(acceptor.port) as sender,
     ):
         sender.send(message(1, CT, "1.2.3", data_set())[:-10])
-        time.sleep(0.3)
+        eventually(is_busy)
         acceptor.stop(timedelta(seconds=0.5))
         assert sender.read()[0] in (0, 7)
     assert not intake.deliveries

@@ -132,7 +132,9 @@ def test_a_large_upload_is_committed_in_batches_before_success_is_said() -> None
 def test_what_is_no_upload_is_refused(content_type: str, body: bytes, status: int) -> None:
     intake = FakeIntake()
     with serving(intake) as url:
-        answer = httpx.post(f"{url}/studies", content=body, headers={"Content-Type": content_type})
+        answer = httpx.post(
+            f"{url}/studies", content=body, headers={"Content-Type": content_type}, timeout=60
+        )
     assert answer.status_code == status
     assert answer.headers["warning"]
     assert intake.calls == []
@@ -150,7 +152,10 @@ def test_senders_write_the_content_type_in_their_own_way(content_type: str) -> N
     intake = FakeIntake()
     with serving(intake) as url:
         answer = httpx.post(
-            f"{url}/studies/", content=multipart(FILES), headers={"Content-Type": content_type}
+            f"{url}/studies/",
+            content=multipart(FILES),
+            headers={"Content-Type": content_type},
+            timeout=60,
         )
     assert answer.status_code == 200
 
@@ -160,7 +165,9 @@ def test_parts_without_headers_are_what_the_type_says() -> None:
     body = b"".join(b"--%s\r\n\r\n%s\r\n" % (BOUNDARY.encode(), file) for file in FILES)
     body += f"--{BOUNDARY}--".encode()
     with serving(intake) as url:
-        answer = httpx.post(f"{url}/studies", content=body, headers={"Content-Type": RELATED})
+        answer = httpx.post(
+            f"{url}/studies", content=body, headers={"Content-Type": RELATED}, timeout=60
+        )
     assert answer.status_code == 200
     assert sop_uids(intake.received) == UIDS
 
@@ -194,5 +201,7 @@ def test_nothing_else_is_served(method: str, path: str, status: int, allow: str 
 
 def test_an_address_outside_the_path_is_not_served() -> None:
     with serving(FakeIntake()) as url:
-        answer = httpx.post(url.replace("/dicom-web", "/dicom-webs") + "/studies", content=b"")
+        answer = httpx.post(
+            url.replace("/dicom-web", "/dicom-webs") + "/studies", content=b"", timeout=60
+        )
     assert answer.status_code == 404

@@ -43,7 +43,7 @@ def study() -> str:
 
 def held(archive: ArchiveSettings, study: str) -> set[str]:
     """What Orthanc holds of a study."""
-    answer = httpx.get(f"{archive.dicomweb_url}/studies/{uid(study)}/instances")
+    answer = httpx.get(f"{archive.dicomweb_url}/studies/{uid(study)}/instances", timeout=60)
     return {one["00080018"]["Value"][0] for one in answer.json()} if answer.content else set()
 
 
@@ -59,7 +59,9 @@ def test_what_orthanc_stores_is_recorded(
         item["00081190"]["Value"][0] for item in orjson.loads(answer.content)["00081199"]["Value"]
     ]
     assert all(one.startswith(f"{url}/studies/{uid(study)}/series/") for one in urls)
-    assert httpx.get(urls[0], headers={"Accept": "multipart/related; type=application/dicom"})
+    assert httpx.get(
+        urls[0], headers={"Accept": "multipart/related; type=application/dicom"}, timeout=60
+    )
 
 
 def test_a_good_and_a_bad_part(
@@ -129,8 +131,8 @@ def test_a_client_we_did_not_write_stores_finds_and_gets(
 
 def test_bulk_data_addresses_lead_back(url: str, archive: ArchiveSettings, study: str) -> None:
     post(url, [dicom(study)])
-    through = httpx.get(f"{url}/studies/{uid(study)}/metadata")
-    straight = httpx.get(f"{archive.dicomweb_url}/studies/{uid(study)}/metadata")
+    through = httpx.get(f"{url}/studies/{uid(study)}/metadata", timeout=60)
+    straight = httpx.get(f"{archive.dicomweb_url}/studies/{uid(study)}/metadata", timeout=60)
     assert archive.dicomweb_url in straight.text
     assert through.text == straight.text.replace(archive.dicomweb_url, url)
 
@@ -160,13 +162,13 @@ def test_an_archive_with_a_password(
     archive = ArchiveSettings.model_validate({"dicomweb_url": server.dicomweb_url, "auth": right})
     with serving(intake, archive) as url:
         assert post(url, [dicom(study)]).status_code == 200
-        assert httpx.get(f"{url}/studies").status_code == 200
+        assert httpx.get(f"{url}/studies", timeout=60).status_code == 200
         password.write_text("wrong")
         refused = post(url, [dicom(study)])
         assert refused.status_code == 503
         assert "ARCHIVE-UNAUTHORIZED" in refused.text
         assert "www-authenticate" not in refused.headers
-        assert httpx.get(f"{url}/studies").status_code == 503
+        assert httpx.get(f"{url}/studies", timeout=60).status_code == 503
     server.stop()
     assert intake.names == ["intend", "deliver", "abandon"]
 
@@ -189,7 +191,7 @@ def test_orthanc_is_killed_during_an_upload_and_comes_back(
         headers = {
             "Content-Type": 'multipart/related; type="application/dicom"; boundary=a-boundary'
         }
-        answer = httpx.post(f"{url}/studies", content=body(), headers=headers, timeout=30)
+        answer = httpx.post(f"{url}/studies", content=body(), headers=headers, timeout=60)
         assert killed.is_set()
         assert answer.status_code == 503
         assert intake.names == ["intend", "abandon"]
@@ -214,12 +216,12 @@ def test_an_encapsulated_and_a_deflated_object_arrive_as_they_were_sent(
 
     def places(file: bytes) -> list[str]:
         sop_uid = pydicom.dcmread(io.BytesIO(file)).SOPInstanceUID
-        found = httpx.post(f"{base}/tools/lookup", content=sop_uid).json()
+        found = httpx.post(f"{base}/tools/lookup", content=sop_uid, timeout=60).json()
         return [f"{base}{one['Path']}" for one in found]
 
     for place in {place for file in files for place in places(file)}:
-        httpx.delete(place)  # what another test sent: Orthanc would keep that
+        httpx.delete(place, timeout=60)  # what another test sent: Orthanc would keep that
     assert post(url, files).status_code == 200
     assert len(intake.received) == len(files)
     for file in files:
-        assert file in [httpx.get(f"{place}/file").content for place in places(file)]
+        assert file in [httpx.get(f"{place}/file", timeout=60).content for place in places(file)]

@@ -13,6 +13,7 @@ from flute_sync.daemon.http_server import HttpServer
 from flute_sync.daemon.listening import receivers
 from flute_sync.daemon.stats import Stats
 from flute_sync.sources.subscription import SubscriptionSettings
+from tests.acceptance.site import eventually
 from tests.stow import FakeIntake
 
 TOKEN = "correct-horse-battery-staple"
@@ -31,7 +32,7 @@ class Hook:
     ) -> int:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         address = f"{self.url}/notify/fhir{below}"
-        answer = httpx.request(method, address, headers=headers, content=body, timeout=30)
+        answer = httpx.request(method, address, headers=headers, content=body, timeout=60)
         assert answer.content == b"" or answer.status_code >= 400
         return answer.status_code
 
@@ -77,7 +78,7 @@ def test_a_hint_is_taken_with_or_without_a_body(hook: Hook) -> None:
     assert hook.send("DELETE", "/Observation/17") == 200
     assert hook.send(body=b"\x00 not JSON \xff" * 100_000) == 200
     assert hook.told == 4
-    assert hook.stats.notices == {"200": 2}
+    eventually(lambda: hook.stats.notices == {"200": 2})
 
 
 def test_who_shows_no_token_is_not_heard(hook: Hook) -> None:
@@ -90,7 +91,7 @@ def test_who_shows_no_token_is_not_heard(hook: Hook) -> None:
 
 def test_uploads_and_what_lies_beside_go_elsewhere(hook: Hook) -> None:
     assert hook.send(below="er") == 404
-    assert httpx.get(f"{hook.url}/dicom-web/studies", timeout=30).status_code != 200
+    assert httpx.get(f"{hook.url}/dicom-web/studies", timeout=60).status_code != 200
     assert hook.told == 0
 
 

@@ -171,7 +171,7 @@ def test_tls_before_1_2_is_refused(authority, pair):
         thread.start()
         with pytest.raises(FhirUnavailable) as got:
             read(listening.getsockname()[1], ca_file=str(authority.file))
-        thread.join(10)
+        thread.join(60)
     assert shaken == [False]
     assert got.value.detail == "TLS failed"
 

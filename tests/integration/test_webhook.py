@@ -37,7 +37,7 @@ class Hook:
         given = {"content-type": "application/json"}
         given |= {"authorization": f"Bearer {token}"} if token is not None else {}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.post(self.url, content=content, headers=given, timeout=30)
+        return httpx.post(self.url, content=content, headers=given, timeout=60)
 
     @property
     def noticed(self) -> list[tuple[str, str, Notice]]:
@@ -140,6 +140,7 @@ def test_a_query_changes_nothing(hook: Hook) -> None:
         f"{hook.url}?archive=elsewhere&x=y",
         content=OURS,
         headers={"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"},
+        timeout=60,
     )
     assert answer.status_code == 202
 
@@ -189,7 +190,7 @@ def test_a_body_without_length_is_bounded_too(tmp_path: Path) -> None:
     with hooked(tmp_path, max_body_bytes=2048) as hook:
         chunks = (b" " * 1000 for _ in range(10))
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
-        refused = httpx.post(hook.url, content=chunks, headers=headers)
+        refused = httpx.post(hook.url, content=chunks, headers=headers, timeout=60)
         assert (refused.status_code, refused.json()["code"]) == (413, "NOTICE-TOO-LARGE")
 
 
@@ -206,9 +207,11 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 def test_other_methods_are_not_served(hook: Hook, method: str) -> None:
-    refused = httpx.request(method, hook.url, headers={"Authorization": f"Bearer {TOKEN}"})
+    refused = httpx.request(
+        method, hook.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60
+    )
     assert (refused.status_code, refused.headers["allow"]) == (405, "OPTIONS, POST")
-    assert httpx.request(method, hook.url).status_code == 401
+    assert httpx.request(method, hook.url, timeout=60).status_code == 401
 
 
 def test_event_grid_is_told_that_its_events_are_wanted(hook: Hook) -> None:
@@ -263,13 +266,13 @@ def test_it_stands_beside_another_application(tmp_path: Path) -> None:
         assert hook.post().status_code == 202
         for other in ("", "/x", "?"):
             elsewhere = httpx.URL(hook.url).copy_with(path=f"/dicom-web{other.strip('?')}")
-            assert httpx.get(elsewhere).text == "hello"
-        assert httpx.post(f"{hook.url}/more").text == "hello"
+            assert httpx.get(elsewhere, timeout=60).text == "hello"
+        assert httpx.post(f"{hook.url}/more", timeout=60).text == "hello"
 
 
 def test_alone_it_serves_nothing_else(hook: Hook) -> None:
     for path in ("/", "/dicom-web/studies", "/notify/study/", "/notify/studyx", "/notify//study"):
-        answer = httpx.post(httpx.URL(hook.url).copy_with(path=path))
+        answer = httpx.post(httpx.URL(hook.url).copy_with(path=path), timeout=60)
         assert (answer.status_code, answer.json()["code"]) == (404, "HTTP-REFUSED")
 
 

@@ -92,7 +92,7 @@ def test_a_study_that_could_not_be_settled_is_taken_up_again(site: Site, path: P
         eventually(lambda: site.view().state == "completed")
     finally:
         stopping.set()
-        thread.join(20)
+        thread.join(60)
         other.close()
 
 
@@ -101,7 +101,7 @@ def test_a_step_in_hand_keeps_its_study_and_hands_it_back(site: Site) -> None:
 
     def take(_claim: Claim) -> Settlement:
         began.set()
-        end.wait(20)
+        end.wait(60)
         return synced()
 
     stopping = threading.Event()
@@ -111,7 +111,7 @@ def test_a_step_in_hand_keeps_its_study_and_hands_it_back(site: Site) -> None:
     thread = threading.Thread(target=workers.run, args=(Pulse(stopping),))
     thread.start()
     try:
-        assert began.wait(20)
+        assert began.wait(60)
         for _ in range(8):
             workers.renew()
             site.clock.pass_(LEASE / 4)
@@ -122,4 +122,4 @@ def test_a_step_in_hand_keeps_its_study_and_hands_it_back(site: Site) -> None:
     finally:
         stopping.set()
         end.set()
-        thread.join(20)
+        thread.join(60)

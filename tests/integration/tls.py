@@ -114,4 +114,4 @@ def https(app: ASGIApp, pair: Pair, *, clients_of: Path | None = None) -> Iterat
             yield listening.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)

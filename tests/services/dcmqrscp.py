@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.services.dcmtk import dcmtk
 from tests.services.process import Process, ServiceFailedError, free_port
 
-START_SECONDS = 30
+START_SECONDS = 120
 
 CONFIGURATION = """\
 NetworkTCPPort  = {port}

@@ -12,7 +12,7 @@ from typing import Any
 from tests.services.missing import orthanc_plugin
 from tests.services.process import Process, free_port
 
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 @dataclass

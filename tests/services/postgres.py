@@ -14,7 +14,7 @@ from psycopg import sql
 from tests.services.missing import postgresql_tool
 from tests.services.process import Process, ServiceFailedError, free_port
 
-START_SECONDS = 60
+START_SECONDS = 120
 SUPERUSER = "flute"
 
 

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flute_sync.archive_errors import ArchiveServerError, ArchiveUnavailable
+from flute_sync.archive_errors import (
+    ArchiveServerError,
+    ArchiveUnauthorized,
+    ArchiveUnavailable,
+)
 from flute_sync.console.pages.attempts import Attempts, network_of
-from flute_sync.console.pages.contents import in_words, series_of
-from flute_sync.console.pages.elements import text
+from flute_sync.console.pages.contents import drawing, in_words, series_of
+from flute_sync.console.pages.elements import moment, text
 from flute_sync.console.pages.listing import Asked, Searches
 from flute_sync.console.pages.pictures import Pictures, Plan, Plans
 from flute_sync.console.pages.sessions import Person, Sessions
@@ -19,6 +23,7 @@ from flute_sync.console.pages.shell import local_path
 from flute_sync.console.pages.timeline import WIDTH, Mark, timeline
 from flute_sync.console.pages.users import Users, hash_of, parsed, written
 from flute_sync.console_errors import PageAbsent, UsersUnusable
+from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.browsing import StudyCriteria
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.rendered import Renderer
@@ -205,7 +210,26 @@ def test_text_is_short_and_has_no_controls(value: object) -> None:
 
 def test_kinds_are_said_in_words() -> None:
     assert in_words("PR_ProstateSpecificAntigen") == "Prostate Specific Antigen"
-    assert in_words("PR_PIRADSScore") == "PIRADSScore"
+    assert in_words("PR_PIRADSScore") == "PIRADS Score"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("2024-03-01T09:15:00+01:00", "2024-03-01 09:15 +01:00"),
+        ("2026-11-22T11:43:36.483Z", "2026-11-22 11:43 UTC"),
+        ("2024-03-01", "2024-03-01"),
+        ("2024", "2024"),
+        ("", ""),
+        ("soon T 09:15", "soon T 09:15"),
+    ],
+)
+def test_moments_are_read_by_people(said: str, shown: str) -> None:
+    assert moment(said) == shown
+
+
+def test_without_a_dated_link_nothing_is_drawn() -> None:
+    assert drawing({"started": "2024-03-01"}, []) is None
 
 
 # -- timeline ----------------------------------------------------------------------------------
@@ -258,7 +282,8 @@ class FakeArchive:
 
 def pictures(archive: FakeArchive, **options: object) -> Pictures:
     renderer = Renderer(ArchiveSettings(), transport=httpx.MockTransport(archive))
-    return Pictures({"pacs": renderer}, **options)  # type: ignore[arg-type]
+    failures: list[FluteSyncError] = []
+    return Pictures({"pacs": renderer}, failures.append, **options)  # type: ignore[arg-type]
 
 
 def test_a_picture_is_fetched_once_and_kept_for_a_while() -> None:
@@ -306,6 +331,32 @@ def test_memory_for_pictures_is_bounded() -> None:
 def test_what_is_no_picture_is_not_handed_on(archive: FakeArchive, error: type[Exception]) -> None:
     with pytest.raises(error):
         pictures(archive).get(PLAN, "1.2.1.1")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, ArchiveUnavailable), (401, ArchiveUnauthorized)]
+)
+def test_an_archive_that_fails_as_a_whole_is_left_alone_for_a_moment(
+    status: int, error: type[FluteSyncError]
+) -> None:
+    dead, alive, clock = FakeArchive(status), FakeArchive(), Clock()
+    failures: list[FluteSyncError] = []
+    renderers = {
+        name: Renderer(ArchiveSettings(), transport=httpx.MockTransport(archive))
+        for name, archive in (("dead", dead), ("alive", alive))
+    }
+    kept = Pictures(renderers, failures.append, clock=clock)
+    only = Plan("1.2", {"1.2.1.1": "1.2.1"}, ("dead",))
+    for _ in range(3):
+        with pytest.raises(error):
+            kept.get(only, "1.2.1.1")
+    both = Plan("1.2", {"1.2.1.1": "1.2.1"}, ("dead", "alive"))
+    assert kept.get(both, "1.2.1.1") == (JPEG, "image/jpeg")
+    assert (len(dead.asked), len(alive.asked), len(failures)) == (1, 1, 1)
+    clock.now += 60
+    with pytest.raises(error):
+        kept.get(Plan("1.2", {"1.2.1.2": "1.2.1"}, ("dead",)), "1.2.1.2")
+    assert (len(dead.asked), len(failures)) == (2, 2)
 
 
 def test_plans_are_few_and_grow_old() -> None:

@@ -54,6 +54,8 @@ def test_none_is_for_loopback_alone(given: dict[str, Any]) -> None:
         ({"auth": {"mode": "oidc", "oidc": {**OIDC, "issuer": "http://sso.example"}}}, "https"),
         ({"auth": {"mode": "proxy", "proxy": {**PROXY, "peers": []}}}, "peers"),
         ({"auth": {"mode": "proxy", "proxy": {**PROXY, "peers": ["proxy"]}}}, "peers"),
+        ({"auth": {"mode": "proxy", "proxy": {**PROXY, "peers": ["0.0.0.0/0"]}}}, "peers"),
+        ({"auth": {"mode": "proxy", "proxy": {**PROXY, "peers": ["::/0"]}}}, "peers"),
         ({"auth": {"mode": "proxy", "proxy": {**PROXY, "user_header": "a b"}}}, "user_header"),
         ({"public_url": "https://flute.example/console"}, "public_url"),
     ],

@@ -59,7 +59,7 @@ def peer(act: Peer) -> Iterator[DimsePeerSettings]:
         def serve() -> None:
             connection, _ = listening.accept()
             with connection:
-                connection.settimeout(10)
+                connection.settimeout(60)
                 act(connection)
 
         thread = threading.Thread(target=serve)
@@ -73,7 +73,7 @@ def peer(act: Peer) -> Iterator[DimsePeerSettings]:
                 answer_timeout=timedelta(seconds=2),
             )
         finally:
-            thread.join(20)
+            thread.join(60)
 
 
 def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
@@ -106,7 +106,7 @@ def opened(chosen: DimsePeerSettings) -> DimseAssociation:
     return DimseAssociation(chosen, PROPOSALS)
 
 
-def received(answer: bytes, seconds: float = 2, largest_bytes: int = 1000):
+def received(answer: bytes, seconds: float = 60, largest_bytes: int = 1000):
     with peer(answering(accept() + answer)) as chosen:
         association = opened(chosen)
         try:
@@ -234,7 +234,7 @@ def test_a_request_is_cut_to_what_the_peer_takes_and_released_in_order():
 def test_an_association_that_the_peer_ended_is_not_alive():
     with peer(answering(accept() + pdu(7, bytes(4)))) as chosen:
         association = opened(chosen)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while association.alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not association.alive()

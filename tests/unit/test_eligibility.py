@@ -89,6 +89,28 @@ def test_the_reason_names_study_and_dates(
     assert [word for word in words if word not in found[2]] == []
 
 
+@pytest.mark.parametrize(
+    ("started", "same_day", "verdict", "ground"),
+    [
+        ("09:59:00+02:00", "unknown", "included", "mri-in-window"),
+        ("07:30:00Z", "exclude", "included", "mri-in-window"),
+        ("10:10:00+02:00", "unknown", "unknown", "same-day"),
+        ("10:10:00+02:00", "exclude", "excluded", "mri-not-before"),
+        ("10:30:00+02:00", "include", "excluded", "mri-not-before"),
+    ],
+)
+def test_a_biopsy_has_hours(started: str, same_day: str, verdict: str, ground: str) -> None:
+    """Before it began, or after it ended, the times tell; in between they do not."""
+    performed = {"start": f"{DAY}T10:00:00+02:00", "end": f"{DAY}T08:30:00Z"}
+    found = judged(study("m", f"{DAY}T{started}"), biopsy("b", performed), same_day=same_day)
+    assert only(found)[:2] == (verdict, ground)
+
+
+def test_hours_that_end_before_they_begin_are_no_date() -> None:
+    performed = {"start": f"{DAY}T10:00:00Z", "end": f"{DAY}T09:00:00Z"}
+    assert only(judged(study("m", DAY), biopsy("b", performed)))[1] == "biopsy-undated"
+
+
 def test_certain_says_what_it_left_out() -> None:
     found = only(judged(study("m", "2024-01-05", site=None), biopsy("b", DAY), prostate="certain"))
     assert found[:2] == ("excluded", "no-mri")

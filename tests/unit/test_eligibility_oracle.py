@@ -15,7 +15,7 @@ from flute_sync.eligibility import judge
 from flute_sync.link_settings import LinkSettings
 from tests.criteria_cases.table import UNTRUSTED
 from tests.eligibility_oracle import When, a_year_before, verdict
-from tests.histories import KNEE, PATIENT, PELVIS, PROSTATE, biopsy, patient, study
+from tests.histories import DCM, KNEE, PATIENT, PELVIS, PROSTATE, biopsy, patient, study
 
 CENTRES = [date(2024, 2, 29), date(2023, 2, 28), date(2025, 3, 1), date(2024, 6, 10)]
 ZONES = [timezone(timedelta(hours=hours)) for hours in (-10, 0, 2, 14)]
@@ -72,25 +72,46 @@ def dates(days: st.SearchStrategy[date]) -> st.SearchStrategy[Dated]:
 PERFORMED = st.one_of(dates(BIOPSY_DAYS), st.builds(lasting, BIOPSY_DAYS, st.integers(0, 40)))
 
 
+Series = tuple[str, dict[str, str] | None]
+
+
 @dataclass(frozen=True)
 class Scan:
     started: Dated
     status: str
-    modality: str
-    site: dict[str, str] | None
+    series: list[Series]
     is_trusted: bool
 
     def counts(self, demanded: str) -> bool:
-        is_prostate = self.site == PROSTATE if demanded == "certain" else self.site != KNEE
-        return self.status == "available" and self.modality == "MR" and is_prostate
+        sites = [site for modality, site in self.series if modality == "MR"]
+        said = [site for site in sites if site] or [site for _, site in self.series if site]
+        is_prostate = PROSTATE in said
+        if demanded == "not-contradicted":
+            is_prostate = is_prostate or said == [] or any(site != KNEE for site in said)
+        return self.status == "available" and sites != [] and is_prostate
+
+    def written(self, name: str) -> dict[str, Any]:
+        found = [
+            {"uid": f"1.2.{number}", "modality": {"system": DCM, "code": modality}}
+            | ({"bodySite": site} if site else {})
+            for number, (modality, site) in enumerate(self.series)
+        ]
+        made = study(name, self.started.text, series=found, status=self.status)
+        return made | ({} if self.is_trusted else UNTRUSTED_)
 
 
 SCANS = st.builds(
     Scan,
     dates(MRI_DAYS),
     st.sampled_from(["available"] * 5 + ["cancelled", "unknown"]),
-    st.sampled_from(["MR"] * 5 + ["US"]),
-    st.sampled_from([PROSTATE, PROSTATE, PELVIS, None, KNEE]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["MR"] * 5 + ["US"]),
+            st.sampled_from([PROSTATE, PROSTATE, PELVIS, None, KNEE]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
     st.sampled_from([True] * 5 + [False]),
 )
 
@@ -106,9 +127,7 @@ def test_the_verdict_is_that_of_brute_force(
     scans: list[Scan], performed: list[Dated], demanded: Any, same_day: Any
 ) -> None:
     resources = [patient()]
-    for number, scan in enumerate(scans):
-        made = study(f"m{number}", scan.started.text, modality=scan.modality, site=scan.site)
-        resources.append(made | {"status": scan.status} | ({} if scan.is_trusted else UNTRUSTED_))
+    resources += [scan.written(f"m{number}") for number, scan in enumerate(scans)]
     resources += [biopsy(f"b{number}", one.text) for number, one in enumerate(performed)]
     pieces = [found for one in resources if (found := piece(one)) is not None]
     asked = CriteriaSettings(prostate=demanded, same_day=same_day)
@@ -121,6 +140,43 @@ def test_the_verdict_is_that_of_brute_force(
 
 
 UNTRUSTED_: dict[str, Any] = {"meta": UNTRUSTED}
+
+
+def birthdays(birth: date, years: int) -> tuple[date, date]:
+    """When somebody turns so many years; of the 29th of February either that people keep."""
+    try:
+        day = birth.replace(year=birth.year + years)
+    except ValueError:
+        return date(birth.year + years, 2, 28), date(birth.year + years, 3, 1)
+    return day, day
+
+
+def at_age(births: tuple[date, ...], years: int) -> When:
+    """All days on which somebody born on one of these days may be so many years old."""
+    days: set[date] = set()
+    for birth in births:
+        first, after = birthdays(birth, years)[0], birthdays(birth, years + 1)[1]
+        days |= {first + number * ONE_DAY for number in range((after - first).days)}
+    return When(tuple(sorted(days)))
+
+
+BIRTHS = [Dated(None, None), *(whole(day) for day in CENTRES), month(CENTRES[0]), month(CENTRES[3])]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(BIRTHS), st.integers(1, 4), st.integers(-2, 2), st.sampled_from([-1, 0, 1]))
+def test_a_biopsy_by_age_is_that_of_brute_force(
+    birth: Dated, years: int, near_days: int, turns: int
+) -> None:
+    """MRIs about the days on which anything changes: birthdays, and those a year from them."""
+    born = birth.when.days if birth.when else (CENTRES[3],)
+    for centre in (*birthdays(born[0], years + turns), *birthdays(born[-1], years + turns)):
+        mri = whole(centre + near_days * ONE_DAY)
+        resources = [patient(birth.text), study("m", mri.text), biopsy("b", years)]
+        pieces = [found for one in resources if (found := piece(one)) is not None]
+        (result,) = judge(history(PATIENT, pieces), CriteriaSettings(), LinkSettings()).results
+        performed = at_age(born, years) if birth.when else None
+        assert result.verdict.value == verdict(performed, [mri.when]), (centre, near_days)
 
 
 @pytest.mark.parametrize(

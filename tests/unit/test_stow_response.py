@@ -19,19 +19,24 @@ from flute_sync.upload_errors import UnsupportedMediaType
 from tests.stow import MR, store_answer
 
 JSON = "application/dicom+json"
-TEXT = st.text(
-    st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\ufffe\uffff")
-)
+
+
+def text(without: str = "", **sizes: int) -> st.SearchStrategy[str]:
+    """Text that XML can carry."""
+    unwanted = f"\ufffe\uffff{without}"
+    return st.text(
+        st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=unwanted), **sizes
+    )
+
+
+COMPONENTS = st.tuples(st.lists(text("^"), max_size=4), text("^", min_size=1))
 NAMES = st.dictionaries(
     st.sampled_from(["Alphabetic", "Ideographic", "Phonetic"]),
-    st.lists(TEXT.filter(lambda text: "^" not in text), min_size=1, max_size=5)
-    .map("^".join)
-    .map(lambda name: name.rstrip("^"))
-    .filter(bool),
+    COMPONENTS.map(lambda name: "^".join([*name[0], name[1]])),
     min_size=1,
 )
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "LO": TEXT.filter(bool),
+    "LO": text(min_size=1),
     "UI": st.from_regex(r"[1-9](\.[1-9]){1,5}", fullmatch=True),
     "US": st.integers(0, 65535),
     "FD": st.floats(allow_nan=False, allow_infinity=False),

@@ -337,14 +337,14 @@ def test_threads_that_are_refused_together_renew_once(server):
     tokens = []
 
     def renew():
-        start.wait(10)
+        start.wait(60)
         tokens.append(source.token(refused=first))
 
     threads = [threading.Thread(target=renew) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert tokens == ["t2"] * 8
     assert server.issued == 2
 

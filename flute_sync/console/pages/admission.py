@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from flute_sync.console.pages.cookies import SESSION, Cookies
+from flute_sync.console.pages.elements import text
 from flute_sync.console.pages.sessions import Person, Sessions
 from flute_sync.console_errors import PeerRefused, RoleLacking
 from flute_sync.daemon.console_settings import ProxySettings
@@ -93,4 +94,12 @@ class Named:
         stated = ",".join(request.headers.getlist(settings.role_header)).split(",")
         if settings.role not in {one.strip() for one in stated}:
             raise RoleLacking()
-        return Person(names[0], names[0], self._cookies.binding(request))
+        return Person(_said(names[0]), names[0], self._cookies.binding(request))
+
+
+def _said(name: str) -> str:
+    """Return a name as a person reads it: proxies write headers in UTF-8."""
+    try:
+        return text(name.encode("latin-1").decode("utf-8"), _LONGEST)
+    except UnicodeDecodeError:
+        return text(name, _LONGEST)

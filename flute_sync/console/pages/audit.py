@@ -53,9 +53,11 @@ class Audit:
     def refused(self, error: FluteSyncError, name: str | None = None) -> None:
         """Somebody was not admitted."""
         user = None if name is None else self.mark(name)
-        log.warning(
-            error.message(), extra=fields(Event.CONSOLE_REFUSED, code=error.code, user=user)
-        )
+        log.warning(error.sentence, extra=fields(Event.CONSOLE_REFUSED, code=error.code, user=user))
+
+    def failed(self, error: FluteSyncError) -> None:
+        """A page, or a picture, could not be shown."""
+        log.warning(error.sentence, extra=fields(Event.CONSOLE_FAILED, code=error.code))
 
     def listed(self, name: str, studies: int) -> None:
         """Somebody looked at a list of studies."""

@@ -18,7 +18,7 @@ from flute_sync.valuerep import ILLEGAL, uid_problem
 
 MOST_SERIES: Final = 200
 _MOST_MARKS: Final = 60
-_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WITHOUT_PICTURE: Final = frozenset(
     {"SR", "KO", "PR", "DOC", "PLAN", "REG", "FID", "RWV", "RTSTRUCT", "RTPLAN", "RTRECORD", "AU"}
 )
@@ -107,14 +107,16 @@ def foreign_links(
 
 
 def drawing(study: Resource, taken: Sequence[LinkRow]) -> Timeline | None:
-    """Return the study and its dated links on a line of time."""
+    """Return the study and its dated links on a line of time; None where no link has a date."""
+    dated = [(interval, row) for row in taken if (interval := _interval(row)) is not None]
+    if not dated:
+        return None
     marks = []
     started = date_time(study.get("started"))
     if started is not None:
         shown = f"Study {text(study.get('started'), 40)}"
         day = str(started)
         marks.append(Mark("This study", day, started.low, started.high, shown, "study"))
-    dated = [(interval, row) for row in taken if (interval := _interval(row)) is not None]
     dated.sort(key=lambda pair: (pair[0].low, pair[0].high, pair[1].reference))
     for interval, row in dated[:_MOST_MARKS]:
         title = f"{row.kind} {row.reference}, {interval}: {row.rule}, {row.verdict}"

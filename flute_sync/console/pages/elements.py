@@ -1,5 +1,6 @@
 """What others wrote in a resource, as plain text, bounded: nothing is taken for granted."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -8,6 +9,9 @@ from flute_sync.fhir_elements import members
 Resource = Mapping[str, Any]
 _MOST: Final = 200
 _DOTS: Final = "\N{HORIZONTAL ELLIPSIS}"
+_MOMENT: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
+)
 
 
 def text(value: object, most: int = _MOST) -> str:
@@ -16,6 +20,15 @@ def text(value: object, most: int = _MOST) -> str:
         return ""
     plain = "".join(one if one.isprintable() else " " for one in value[: most + 1])
     return plain if len(plain) <= most else plain[:most] + _DOTS
+
+
+def moment(said: str) -> str:
+    """Return a dateTime as people read it, to the minute; what is none stays as it is."""
+    found = _MOMENT.fullmatch(said)
+    if found is None:
+        return said
+    day, time, offset = found.groups(default="")
+    return f"{day} {time} {'UTC' if offset == 'Z' else offset}".rstrip()
 
 
 def number(value: object) -> int | None:

@@ -134,7 +134,7 @@ class Listing:
 def criteria_of(given: Mapping[str, str]) -> StudyCriteria:
     """Read what is searched for; what is not known is left out."""
     stated = {name: given.get(name, "").strip()[:_LONGEST] for name in _NAMES}
-    return StudyCriteria(**stated)
+    return StudyCriteria(**{**stated, "modality": stated["modality"].upper()})
 
 
 def row_of(study: Mapping[str, Any], base_url: str) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class OpenIdSignIn:
         return response
 
     async def _back(self, request: Request) -> Response:
-        self._bounds.take(request)
         try:
+            self._bounds.take(request)
             response = await self._admitted(request)
         except FluteSyncError as error:
             if not isinstance(error, RoleLacking):
@@ -80,6 +80,8 @@ class OpenIdSignIn:
         take = self._provider.claims
         claims = await to_thread.run_sync(take, code, attempt, limiter=self._at_once)
         identity = str(claims["sub"])
+        if not identity:
+            raise OpenIdRefused("the ID token names nobody")
         if not self._settings.admits(claims):
             error = RoleLacking()
             self._shell.audit.refused(error, identity)

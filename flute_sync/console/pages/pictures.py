@@ -8,7 +8,7 @@ from datetime import timedelta
 from threading import Lock
 from typing import Final
 
-from flute_sync.archive_errors import ArchiveRefused
+from flute_sync.archive_errors import ArchiveRefused, ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.console_errors import PageAbsent
 from flute_sync.errors import FluteSyncError
 from flute_sync.sources.rendered import Picture, Renderer
@@ -16,6 +16,7 @@ from flute_sync.sources.rendered import Picture, Renderer
 _MOST_BYTES: Final = 32 * 1024 * 1024
 _MOST_PLANS: Final = 128
 _KEPT: Final = timedelta(minutes=10).total_seconds()
+_REST: Final = timedelta(seconds=5).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Pictures:
     ----------
     renderers
         The archives of the settings, by name.
+    failed
+        Is told what an archive as a whole fails at; it is then left alone for a moment.
     most_bytes
         How much is kept in memory.
     """
@@ -65,11 +68,14 @@ class Pictures:
     def __init__(
         self,
         renderers: Mapping[str, Renderer],
+        failed: Callable[[FluteSyncError], None],
         *,
         most_bytes: int = _MOST_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._renderers = renderers
+        self._failed = failed
+        self._resting: dict[str, tuple[float, FluteSyncError]] = {}
         self._most_bytes = most_bytes
         self._clock = clock
         self._lock = Lock()
@@ -99,14 +105,23 @@ class Pictures:
 
     def _fetched(self, archives: Sequence[str], study: str, series: str, instance: str) -> Picture:
         failure: FluteSyncError = PageAbsent("no archive has a picture of it")
-        for renderer in (self._renderers[name] for name in archives if name in self._renderers):
+        for name in (name for name in archives if name in self._renderers):
+            until, known = self._resting.get(name, (0.0, failure))
+            if self._clock() < until:
+                failure = known
+                continue
             try:
-                return renderer.picture(study, series, instance)
+                return self._renderers[name].picture(study, series, instance)
             except ArchiveRefused:
                 continue
+            except (ArchiveUnavailable, ArchiveUnauthorized) as error:
+                # A page asks for up to 200, and people wait for each that waits for a dead archive.
+                self._resting[name] = (self._clock() + _REST, error)
+                self._failed(error)
+                failure = error
             except FluteSyncError as error:
                 failure = error
-        raise failure
+        raise failure.with_traceback(None)  # that it does not grow, where it is told again
 
     def _known(self, key: tuple[str, str]) -> Picture | None:
         with self._lock:

@@ -16,9 +16,16 @@ from flute_sync.console.pages import forms
 from flute_sync.console.pages.admission import Admission
 from flute_sync.console.pages.audit import Audit
 from flute_sync.console.pages.cookies import Cookies
+from flute_sync.console.pages.elements import moment
 from flute_sync.console.pages.sessions import Person
-from flute_sync.console_errors import FormRefused, PageAbsent, PeerRefused, RoleLacking
-from flute_sync.errors import FluteSyncError
+from flute_sync.console_errors import (
+    FormRefused,
+    OpenIdRefused,
+    PageAbsent,
+    PeerRefused,
+    RoleLacking,
+)
+from flute_sync.errors import FluteSyncError, PermanentError
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -34,7 +41,7 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
 }
 _TEMPLATES: Final = Path(__file__).with_name("templates")
-_AUDITED: Final = (FormRefused, PeerRefused, RoleLacking)
+_AUDITED: Final = (FormRefused, OpenIdRefused, PeerRefused, RoleLacking)
 
 Handler = Callable[[Request], Awaitable[Response]]
 PersonsHandler = Callable[[Request, Person], Awaitable[Response]]
@@ -48,15 +55,12 @@ class Shell:
     ----------
     key
         Random, of this process; what is handed to browsers is signed by it.
-    signs_in
-        Whether people sign in here.
     """
 
     admission: Admission
     cookies: Cookies
     audit: Audit
     key: bytes
-    signs_in: bool
 
     def __post_init__(self) -> None:
         # Everything that a template is given is escaped, whatever the file is called.
@@ -67,6 +71,7 @@ class Shell:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        templates.filters["moment"] = moment
         object.__setattr__(self, "_templates", templates)
 
     def page(
@@ -98,14 +103,20 @@ class Shell:
         return await forms.fields_of(request, self.key, shown)
 
     def admitted(self, handler: PersonsHandler, *, is_page: bool = True) -> Handler:
-        """Let a handler answer only whom the settings admit; others are led to the sign-in."""
+        """Let a handler answer only whom the settings admit; others are led to the sign-in.
+
+        Not after a form: browsers follow no form to an OpenID provider (CSP 3 ``form-action``).
+        """
 
         async def answer(request: Request) -> Response:
             person = self.admission.person(request)
             if person is not None:
+                request.state.person = person
                 return await handler(request, person)
             if not is_page:
                 return Response(status_code=401)
+            if request.method == "POST":
+                return self.page(request, "signed_out.html", None, 401, at_provider=False)
             return RedirectResponse(f"/sign-in?next={quote(_asked(request))}", status_code=303)
 
         return answer
@@ -119,11 +130,17 @@ class Shell:
             raise error
         if isinstance(error, _AUDITED):
             self.audit.refused(error)
+        elif not isinstance(error, PermanentError):
+            self.audit.failed(error)
         return self.refusal(request, error)
 
     def refusal(self, request: Request, error: FluteSyncError) -> Response:
-        """Write the page that tells of an error."""
-        response = self.page(request, "error.html", None, error.http_status, error=error)
+        """Write the page that tells of an error; strangers are not told where what runs here."""
+        person: Person | None = getattr(request.state, "person", None)
+        is_told = person is not None or isinstance(error, PermanentError)
+        said = error.sentence if is_told else error.message()
+        shown = {"error": error, "sentence": said}
+        response = self.page(request, "error.html", person, error.http_status, **shown)
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(max(int(error.retry_after.total_seconds()), 1))
         return response

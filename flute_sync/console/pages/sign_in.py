@@ -115,8 +115,14 @@ class PasswordSignIn:
         return self._sessions.begin(name, name, lambda: users.hashes().get(name) == hashed)
 
 
-def sign_out(shell: Shell, sessions: Sessions) -> Route:
-    """Return the address at which a session is ended."""
+def sign_out(shell: Shell, sessions: Sessions, *, at_provider: bool) -> Route:
+    """Return the address at which a session is ended.
+
+    Parameters
+    ----------
+    at_provider
+        Whether people are signed in elsewhere, too, and stay so.
+    """
 
     async def take(request: Request) -> Response:
         person: Person | None = shell.admission.person(request)
@@ -124,7 +130,7 @@ def sign_out(shell: Shell, sessions: Sessions) -> Route:
             await shell.form(request, person)
             sessions.end(person.binding)
             shell.audit.signed_out(person.identity)
-        response = shell.page(request, "signed_out.html", None)
+        response = shell.page(request, "signed_out.html", None, at_provider=at_provider)
         shell.cookies.drop(response, SESSION)
         return response
 

@@ -68,18 +68,20 @@ class Site:
             cookies,
             Audit(key_of(config)),
             secrets.token_bytes(32),
-            signs_in=auth.mode in ("users", "oidc"),
         )
         browser = StudyBrowser(self._open.enter_context(_client(config, count)))
         at_once = CapacityLimiter(_AT_ONCE)
         self._listing = Listing(self._shell, browser, config.fhir.base_url.rstrip("/"), at_once)
         reader = StudyReader(config, ledger, browser)
-        self._study = StudyPage(self._shell, reader, Pictures(self._renderers(config)), at_once)
+        pictures = Pictures(self._renderers(config), self._shell.audit.failed)
+        self._study = StudyPage(self._shell, reader, pictures, at_once)
         self.app = Starlette(
             middleware=[Middleware(BaseHTTPMiddleware, dispatch=with_headers)],
             routes=[*self._routes(), *self._sign_in(config)],
             exception_handlers=self._shell.refusals(),
         )
+        # It would lead to whatever host the request names, and from https to http behind a proxy.
+        self.app.router.redirect_slashes = False
 
     def close(self) -> None:
         """Close the connections."""
@@ -110,7 +112,7 @@ class Site:
             users = Users(auth.users_file)
             users.hashes()
             own = PasswordSignIn(self._shell, self._sessions, users, bounds).routes()
-            return [*own, sign_out(self._shell, self._sessions)]
+            return [*own, sign_out(self._shell, self._sessions, at_provider=False)]
         if auth.mode == "oidc" and auth.oidc is not None:
             # Few sites need the libraries that check signatures, and they take 10 MB.
             from flute_sync.console.pages.openid_sign_in import (  # noqa: PLC0415
@@ -122,7 +124,7 @@ class Site:
             provider = OpenIdProvider(auth.oidc, config.console.address + CALLBACK)
             self._open.callback(provider.close)
             there = OpenIdSignIn(self._shell, self._sessions, provider, auth.oidc, bounds).routes()
-            return [*there, sign_out(self._shell, self._sessions)]
+            return [*there, sign_out(self._shell, self._sessions, at_provider=True)]
         return []
 
     def _renderers(self, config: Config) -> dict[str, Renderer]:

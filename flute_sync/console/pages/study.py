@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from functools import partial
+from html import escape
+from textwrap import wrap
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -16,10 +18,12 @@ from flute_sync.console.pages.shell import Shell
 from flute_sync.console.story import Story, story_of
 from flute_sync.console.verbs.explain import as_dict as explained
 from flute_sync.console.verbs.study import as_dict as told
+from flute_sync.console_errors import PageAbsent
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.config import Config
+from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.browsing import StudyBrowser
-from flute_sync.fhir_elements import study_uid
+from flute_sync.fhir_elements import members, study_uid
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import StudyUnknown
 from flute_sync.study import StudyInstanceUID
@@ -66,7 +70,7 @@ class StudyReader:
         taken = [row for row in rows if row.taken]
         base = next((entry.published_url for entry in archives if entry.published_url), None)
         return plan, {
-            "resource_id": text(study.get("id"), 64),
+            "resource_id": resource_id,
             "uid": uid or "",
             "subject": subject(study),
             "started": text(study.get("started"), 40),
@@ -74,7 +78,7 @@ class StudyReader:
             "description": text(study.get("description")),
             "status": text(study.get("status"), 40),
             "series": series,
-            "most_series": contents.MOST_SERIES,
+            "further_series": len(members(study.get("series"))) - len(series),
             "urls": urls,
             "viewers": [] if uid is None else contents.viewer_links(self._viewers, uid, base),
             "told": None if story is None else told(story.study, story.known),
@@ -95,6 +99,18 @@ class StudyReader:
             return self._archives
         known = {one.name for one in story.study.archives if one.absent_since is None}
         return [entry for entry in self._archives if entry.name in known]
+
+
+def _no_picture(error: FluteSyncError) -> Response:
+    """Answer with a picture of words: browsers show it in place of the one that is not there."""
+    said = "No picture" if isinstance(error, PageAbsent) else error.message()
+    lines = "".join(
+        f'<text x="96" y="{40 + 20 * number}">{escape(line)}</text>'
+        for number, line in enumerate(wrap(said, 24))
+    )
+    style = 'width="192" height="192" font-size="14" text-anchor="middle" fill="#fff"'
+    picture = f'<svg xmlns="http://www.w3.org/2000/svg" {style}>{lines}</svg>'
+    return Response(picture, error.http_status, media_type="image/svg+xml")
 
 
 class StudyPage:
@@ -126,14 +142,20 @@ class StudyPage:
 
     async def picture(self, request: Request, _person: Person) -> Response:
         """Answer with the picture of an instance that the page shows."""
-        resource_id = request.path_params["id"]
+        try:
+            plan = await self._plan(request.path_params["id"])
+            get = partial(self._pictures.get, plan, request.path_params["instance"])
+            picture = await to_thread.run_sync(get, limiter=self._pictures_at_once)
+        except FluteSyncError as error:
+            return _no_picture(error)
+        return Response(picture.data, media_type=picture.media_type)
+
+    async def _plan(self, resource_id: str) -> Plan:
         plan = self._plans.of(resource_id)
         if plan is None:
             plan, _ = await self._read(resource_id)
             self._plans.keep(resource_id, plan)
-        get = partial(self._pictures.get, plan, request.path_params["instance"])
-        picture = await to_thread.run_sync(get, limiter=self._pictures_at_once)
-        return Response(picture.data, media_type=picture.media_type)
+        return plan
 
     async def _read(self, resource_id: str) -> tuple[Plan, dict[str, Any]]:
         return await to_thread.run_sync(self._reader.read, resource_id, limiter=self._at_once)

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ def console_user(name: str, remove: bool, config_path: Path | None) -> None:
     the user's sessions.
     """
     file = _file(config_path)
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or not name.isprintable():
         raise click.UsageError("a name has 1 to 64 characters, no colon and no control character")
     users = _users(file)
     if remove:
@@ -63,7 +64,10 @@ def _password() -> str:
     if sys.stdin.isatty():
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
-        password = sys.stdin.readline().rstrip("\r\n")
+        try:
+            password = sys.stdin.buffer.readline().decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise click.UsageError("a password is text in UTF-8") from None
     if not SHORTEST <= len(password) <= LONGEST:
         raise click.UsageError(f"a password has {SHORTEST} to {LONGEST} characters")
     return password
@@ -84,8 +88,11 @@ def _write(file: Path, text: str) -> None:
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=".users-")
         try:
             with open(handle, "w", encoding="utf-8") as stream:
-                group = (known or file.parent.stat()).st_gid
-                os.fchown(handle, known.st_uid if known else -1, group)
+                if known:
+                    os.fchown(handle, known.st_uid, known.st_gid)
+                else:
+                    with suppress(PermissionError):  # who is not in that group keeps his own
+                        os.fchown(handle, -1, file.parent.stat().st_gid)
                 os.fchmod(handle, known.st_mode & 0o7777 if known else _MODE)
                 stream.write(text)
                 stream.flush()

@@ -25,7 +25,7 @@ class Store:
 
     def __call__(self, jobs: Sequence[str]) -> Sequence[str | LedgerUnavailable]:
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         if self.failure is not None:
             raise self.failure
         if "poison" in jobs:
@@ -60,7 +60,7 @@ def _together(
     store.entered.clear()
     first = threading.Thread(target=submit, args=("first",))
     first.start()
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     threads = [threading.Thread(target=submit, args=(job,)) for job in jobs]
     for thread in threads:
         thread.start()
@@ -68,7 +68,7 @@ def _together(
         threading.Event().wait(0.001)
     store.open.set()
     for thread in (first, *threads):
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     return got
 
@@ -134,11 +134,11 @@ def test_a_commit_that_hangs_can_be_seen(store: Store) -> None:
     store.open.clear()
     sender = threading.Thread(target=group.submit, args=("a", 1))
     sender.start()
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     times[0] = NOW + timedelta(minutes=3)
     assert group.led_for() == timedelta(minutes=3)
     store.open.set()
-    sender.join(10)
+    sender.join(60)
     assert group.led_for() == timedelta()
 
 

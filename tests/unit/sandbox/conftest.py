@@ -16,11 +16,11 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def archive(sandbox: Sandbox) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=sandbox.archive_url, timeout=30) as client:
+    with httpx.Client(base_url=sandbox.archive_url, timeout=60) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def fhir(sandbox: Sandbox) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=sandbox.fhir_url, timeout=30) as client:
+    with httpx.Client(base_url=sandbox.fhir_url, timeout=60) as client:
         yield client
