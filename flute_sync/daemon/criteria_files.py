@@ -43,6 +43,8 @@ def own(path: Path) -> OwnCriterion:
     CriterionUnreadable, CriterionMalformed
         The file cannot be read, or is none.
     """
+    if not path.is_file():
+        raise CriterionUnreadable(f"{path}: no such file")
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_BYTES + 1)
