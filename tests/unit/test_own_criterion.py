@@ -18,7 +18,8 @@ from flute_sync.criterion_errors import (
     CriterionSlow,
     CriterionUnreadable,
 )
-from flute_sync.daemon.criteria_files import built_in, criterion_named, own
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.criteria_files import artefacts, built_in, criterion_named, own
 from flute_sync.eligibility import Judged
 from flute_sync.exports.time_limit import limited
 from flute_sync.link_settings import LinkSettings
@@ -228,3 +229,19 @@ def test_files_and_names(tmp_path: Path) -> None:
     os.mkfifo(file)
     with pytest.raises(CriterionUnreadable):
         own(file)
+
+
+def test_no_two_criteria_are_published_under_one_name(tmp_path: Path) -> None:
+    file = tmp_path / "psa.toml"
+    for name in ("psa-before-biopsy", built_in().name, f"{built_in().name}-fhirpath"):
+        file.write_text(PSA.replace("psa-before-biopsy", name), encoding="utf-8")
+        twice = [str(file)] * (2 if name.startswith("psa") else 1)
+        config = Config.model_validate(
+            {
+                "fhir": {"base_url": "https://site.example/fhir"},
+                "stow_rs": {"enabled": True},
+                "criteria": {"files": twice},
+            }
+        )
+        with pytest.raises(CriterionMalformed, match="name"):
+            artefacts(config)
