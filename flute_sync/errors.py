@@ -39,7 +39,8 @@
     │   └── command_errors      InputUnreadable, InputMalformed, InputTooLarge, PatientsUnknown,
     │                           DemoFailed
     └── OperatorError           a person must change settings, credentials or the schema
-        ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable
+        ├── settings_errors     ConfigurationError, SecretUnreadable, ListenerUnavailable,
+        │                       PseudonymKeyUnusable
         ├── auth_errors         TokenRefused
         ├── console_errors      UsersUnusable
         ├── fhir_errors         FhirUnauthorized, FhirCapabilityMissing, FhirInstallRefused,
@@ -51,8 +52,8 @@
         │                       CriterionContradicts, CriterionSlow
         ├── erase_errors        AuditUnwritable
         ├── fetch_errors        EndpointUnknown, FolderUnusable, FolderBusy
-        └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerAbsent,
-                                LedgerUnauthorized, LedgerCorrupt
+        └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerPseudonymsChanged,
+                                LedgerAbsent, LedgerUnauthorized, LedgerCorrupt
 
 Here are the trunk and its branches; the leaves grow in the modules named above, one for each thing
 that can fail, and `error_tree.every_error` yields them all.

@@ -73,6 +73,13 @@ class NotRendered(PermanentError):
     hint = "Fetch it without --rendered: the archive cannot draw what it holds."
 
 
+class NotConverted(PermanentError):
+    """No NIfTI could be made of a series; its DICOM files are there."""
+
+    code = "FETCH-NIFTI"
+    hint = "Run dcm2niix on the series' folder by hand: it says what it misses."
+
+
 class FolderUnusable(OperatorError):
     """The folder cannot be written to."""
 

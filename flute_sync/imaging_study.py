@@ -27,7 +27,7 @@ from flute_sync.mapping import (
 )
 from flute_sync.rejection import Standing, Status, standing
 from flute_sync.resource_check import check
-from flute_sync.started import Started, date_untrusted
+from flute_sync.started import Started, date_untrusted, is_shifted, other_days
 from flute_sync.study import (
     Accession,
     Header,
@@ -50,7 +50,7 @@ from flute_sync.terminology import (
     SECURITY_LABEL,
     SNOMED_CT,
 )
-from flute_sync.valuerep import Unusable, clean_identifier, clean_text, fhir_datetime
+from flute_sync.valuerep import Moment, Unusable, clean_identifier, clean_text, fhir_datetime
 
 __all__ = ["Context", "CountedRemark", "ImagingStudySettings", "Mapped", "map_study", "to_json"]
 
@@ -126,10 +126,8 @@ class _Mapping:
         series = self._series()
         moment = self._started.of_study(self._headers)
         tags = ["retention-expired"] if self._state.retention_expired else []
+        tags += self._dating(moment)
         zone = self._context.zone
-        if date_untrusted(moment, self._headers, zone, self._context.now):
-            self._remarks.add("date-untrusted", "(0008,0020)")
-            tags.append("date-untrusted")
         elements: FhirJson = {
             "resourceType": "ImagingStudy",
             "meta": self._meta(sorted(tags)),
@@ -152,6 +150,16 @@ class _Mapping:
             "series": series,
         }
         return {name: value for name, value in elements.items() if value not in (None, [])}
+
+    def _dating(self, moment: Moment | None) -> list[str]:
+        """Tag dates that are shifted, and those that must not decide anything."""
+        told, headers = self._context, self._headers
+        tags = ["date-shifted"] if is_shifted(headers, told.pseudonyms) else []
+        doubted = told.dates_doubted or other_days(headers, told.pseudonyms)
+        if doubted or date_untrusted(moment, headers, told.zone, told.now):
+            self._remarks.add("date-untrusted", "(0008,0020)")
+            tags.append("date-untrusted")
+        return tags
 
     # -- identity ----------------------------------------------------------------------------
 

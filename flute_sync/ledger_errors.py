@@ -57,6 +57,13 @@ class LedgerTargetChanged(OperatorError):
     hint = "Restore fhir.base_url, or start a new ledger for the new server."
 
 
+class LedgerPseudonymsChanged(OperatorError):
+    """The ledger was written with other pseudonyms, dates or kinds of sources."""
+
+    code = "LEDGER-PSEUDONYMS"
+    hint = "Restore [pseudonyms] and its key, or begin a new ledger and an empty FHIR server."
+
+
 class LedgerAbsent(OperatorError):
     """There is no ledger yet."""
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
+from flute_sync.pseudonym_settings import PseudonymSettings
 from flute_sync.settings import Settings, Uri
 from flute_sync.study import Accession, Header, Remark
 
@@ -100,6 +101,10 @@ class Context:
         References to ServiceRequests known to hold an accession number.
     status_before
         The status of the resource as it is, None where there is none.
+    pseudonyms
+        Whether the dates of the study and of clinical data go together.
+    dates_doubted
+        Whether they may not although the settings say so.
     """
 
     subject: Mapping[str, Any]
@@ -109,6 +114,8 @@ class Context:
     zone: ZoneInfo | None = None
     service_requests: Mapping[Accession, str] = field(default_factory=dict)
     status_before: str | None = None
+    pseudonyms: PseudonymSettings = field(default_factory=PseudonymSettings)
+    dates_doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

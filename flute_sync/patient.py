@@ -169,10 +169,8 @@ def _patient_id(reference: object) -> str | None:
 
 
 def _nobody(identity: Identity, settings: PatientSettings) -> Subject | CreatePatient:
-    key = identity.key
     if settings.policy == "logical":
-        identifier = {"system": key.system, "value": key.value}
-        return Subject({"type": "Patient", "identifier": identifier})
+        return Subject(logical_reference(identity.key))
     if settings.policy == "create":
         return CreatePatient(minimal_patient(identity))
     raise PatientAbsent()
@@ -190,12 +188,15 @@ def logical_subject(study: Study, settings: PatientSettings) -> dict[str, Any]:
         No patient, or more than one, is named.
     """
     try:
-        key = identify(study, settings).key
-        identifier = {"system": key.system, "value": key.value}
+        return logical_reference(identify(study, settings).key)
     except (PatientIssuerUnknown, PatientSystemUnknown):
         ids = distinct(study.headers, lambda header: header.patient.id)
-        identifier = {"value": min(stated.value for stated in ids)}
-    return {"type": "Patient", "identifier": identifier}
+        return {"type": "Patient", "identifier": {"value": min(one.value for one in ids)}}
+
+
+def logical_reference(key: PatientKey) -> dict[str, Any]:
+    """Return a Reference to whoever bears an identifier."""
+    return {"type": "Patient", "identifier": {"system": key.system, "value": key.value}}
 
 
 def minimal_patient(identity: Identity) -> Resource:

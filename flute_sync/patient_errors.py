@@ -91,3 +91,31 @@ class PatientChanged(IdentityError):
 
     code = "PATIENT-CHANGED"
     hint = "Confirm the correction in the archive, then `flute-sync retry UID`."
+
+
+class SourceRefused(IdentityError):
+    """Identified and pseudonymised studies must not meet on one FHIR server."""
+
+    code = "PATIENT-SOURCE"
+    hint = "Send the study to a node of its kind; docs/pseudonyms.md tells how they are told apart."
+
+
+class StudyIdentified(SourceRefused):
+    """The study is identified, and this FHIR server holds pseudonymised ones."""
+
+    code = "PATIENT-IDENTIFIED"
+    hint = "De-identify it in the archive, or see pseudonyms.sources and .unmarked."
+
+
+class StudyPseudonymised(SourceRefused):
+    """The study is de-identified, and this FHIR server holds identified ones."""
+
+    code = "PATIENT-PSEUDONYMISED"
+    hint = "Keep it in an archive of its own with a node of its own, or see pseudonyms.sources."
+
+
+class StudyPartlyIdentified(SourceRefused):
+    """Some instances of the study are de-identified, others are not."""
+
+    code = "PATIENT-PARTLY-IDENTIFIED"
+    hint = "Correct (0012,0062) of its instances in the archive, then `flute-sync retry UID`."

@@ -20,6 +20,13 @@ from flute_sync.terminology import OID
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
 WADO_RS: Final = "dicom-wado-rs"
+WITHOUT_PIXELS: Final = (
+    "1.2.840.10008.5.1.4.1.1.88.",  # structured reports, key objects
+    "1.2.840.10008.5.1.4.1.1.11.",  # presentation states
+    "1.2.840.10008.5.1.4.1.1.104.",  # encapsulated documents
+    "1.2.840.10008.5.1.4.1.1.66",  # raw data, registrations, segmentations, surfaces
+)
+"""How the UIDs of SOP classes begin that are no images."""
 _MODALITY: Final = re.compile(r"[A-Z0-9]{1,16}")
 _WITHDRAWN: Final = frozenset({"cancelled", "entered-in-error"})
 _OFF: Final = frozenset({"suspended", "error", "off", "entered-in-error"})
@@ -85,6 +92,11 @@ class WantedStudy:
     reference: str | None
     subject: str | None
     series: tuple[WantedSeries, ...]
+
+
+def expected(study: WantedStudy) -> int:
+    """Return how many instances of a study are to come, as far as that is said; at least one."""
+    return max(1, sum(one.expected or 0 for one in study.series))
 
 
 def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:

@@ -59,4 +59,4 @@ class Names:
         return uid if self.naming == "uid" else f"{number or 0:05d}_{self._hidden(uid)}"
 
     def _hidden(self, text: str) -> str:
-        return hmac.new(self.key, text.encode(), "sha256").hexdigest()[:_DIGITS]
+        return hmac.digest(self.key, text.encode(), "sha256").hex()[:_DIGITS]

@@ -22,3 +22,10 @@ class ListenerUnavailable(OperatorError):
 
     code = "CONFIG-LISTENER"
     hint = "Another program uses the port, or the host is not one of this machine's."
+
+
+class PseudonymKeyUnusable(OperatorError):
+    """The key of the pseudonyms cannot be used."""
+
+    code = "CONFIG-PSEUDONYM-KEY"
+    hint = "Make one with `openssl rand -base64 48`, in a file of mode 0400; docs/pseudonyms.md."

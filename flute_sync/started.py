@@ -2,23 +2,24 @@
 
 References
 ----------
-PS3.3 C.7.2.1, C.7.3.1 and C.12.1.1.8 "Timezone Offset From UTC" (2026b); PS3.16 CID 7050 on
-de-identification methods.
+PS3.3 C.7.2.1, C.7.3.1, C.12.1.1.8 "Timezone Offset From UTC" and (0028,0303) "Longitudinal Temporal
+Information Modified" (2026b); PS3.15 E.3.6 and PS3.16 CID 7050 on de-identification methods.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, time, timedelta, timezone
+from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from flute_sync.mapping import Remarks
+from flute_sync.pseudonym_settings import PseudonymSettings
 from flute_sync.study import Header, distinct, prevalent
 from flute_sync.valuerep import Moment
 
 _Source = Callable[[Header], Moment | None]
 
-_DATES_SHIFTED: Final = "113107"  # Retain Longitudinal Temporal Information Modified Dates Option
 _TOLERANCE: Final = timedelta(hours=24)
 _EASTERNMOST: Final = timezone(timedelta(hours=14))
 
@@ -98,18 +99,13 @@ def _order(moment: Moment) -> tuple[object, ...]:
 def date_untrusted(
     started: Moment | None, headers: Mapping[Header, int], zone: ZoneInfo | None, now: datetime
 ) -> bool:
-    """Say whether a date must not decide anything: shifted, before birth, or still to come.
+    """Say whether a date cannot be: before birth, or still to come.
 
     Parameters
     ----------
     now
         Aware; a start more than 24 hours after it cannot be.
     """
-    patients = [header.patient for header in headers]
-    if any(patient.dates_modified in ("MODIFIED", "REMOVED") for patient in patients):
-        return True
-    if any(code.value == _DATES_SHIFTED for p in patients for code in p.deidentification):
-        return True
     if started is None:
         return False
     birth = prevalent(headers, lambda header: header.patient.birth_date)
@@ -118,3 +114,53 @@ def date_untrusted(
     offset = timezone(started.utc_offset) if started.utc_offset is not None else None
     local = datetime.combine(started.date, started.time or time.min, offset or zone or _EASTERNMOST)
     return local > now + _TOLERANCE
+
+
+class Dating(StrEnum):
+    """What an archive says of the dates in its instances."""
+
+    KEPT = "kept"
+    SHIFTED = "shifted"
+    REMOVED = "removed"
+
+
+_STATED: Final = {
+    "UNMODIFIED": Dating.KEPT,
+    "MODIFIED": Dating.SHIFTED,
+    "REMOVED": Dating.REMOVED,
+    "113106": Dating.KEPT,  # Retain Longitudinal Temporal Information Full Dates Option
+    "113107": Dating.SHIFTED,  # ... Modified Dates Option
+}
+
+
+def datings(headers: Iterable[Header]) -> frozenset[Dating | None]:
+    """Collect what is said of the dates of a study, by (0028,0303) and (0012,0064).
+
+    More than one where instances differ, or contradict themselves; None where one says nothing.
+    """
+    return frozenset(one for header in headers for one in _datings(header))
+
+
+def _datings(header: Header) -> frozenset[Dating | None]:
+    stated = [header.patient.dates_modified or ""]
+    stated += [code.value for code in header.patient.deidentification]
+    return frozenset(_STATED[one] for one in stated if one in _STATED) or frozenset({None})
+
+
+def other_days(headers: Iterable[Header], settings: PseudonymSettings) -> bool:
+    """Say whether dates may not be compared with those of the clinical data.
+
+    By default that is where the archive modified or removed them. Where clinical data are shifted
+    as the archive's dates are, it is where the archive does not say that it shifted these.
+    """
+    found = datings(headers)
+    if settings.dates != "shifted-alike":
+        return not found <= {Dating.KEPT, None}
+    silent: set[Dating | None] = {None} if settings.unmarked == "pseudonymised" else set()
+    return not found <= {Dating.SHIFTED, *silent}
+
+
+def is_shifted(headers: Iterable[Header], settings: PseudonymSettings) -> bool:
+    """Say whether dates in FHIR are shifted, and the clinical data are said to be so alike."""
+    alike = settings.dates == "shifted-alike" and Dating.SHIFTED in datings(headers)
+    return alike or settings.dates == "shifted-here"

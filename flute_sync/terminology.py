@@ -42,7 +42,8 @@ DATA_OPERATION: Final = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 PROVENANCE_PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 ENDPOINT_CONNECTION_TYPE: Final = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
 FLUTE_SYNC_TAG: Final = "urn:uuid:6f3d2c54-6a0b-5e0c-9d0b-3f6d1f0b7c11"
-"""System of our own ``meta.tag`` codes: ``date-untrusted``, ``retention-expired``."""
+"""System of our own ``meta.tag`` codes: ``date-untrusted``, ``date-shifted``, ``derived``,
+``retention-expired``."""
 
 SCHEME_SYSTEM: Final[Mapping[str, str]] = {
     "DCM": DCM,

@@ -32,6 +32,7 @@ VERBS: Final = {
     "reconcile": "reconcile",
     "fetch": "fetch",
     "convert": "convert",
+    "pseudonym": "pseudonym",
     "fhir": "fhir",
     "criteria": "criteria",
     "ledger": "ledger",

@@ -36,7 +36,7 @@ from flute_sync.fhir.clinical_watch import ClinicalWatch
 from flute_sync.fhir.patient_watch import PatientWatch
 from flute_sync.fhir.subscriptions import Subscriptions
 from flute_sync.fhir_errors import FhirCapabilityMissing
-from flute_sync.ledger import Ledger
+from flute_sync.ledger import ANY_SOURCES, Ledger
 from flute_sync.sources.poller import Poller
 
 log = logging.getLogger(__name__)
@@ -225,6 +225,11 @@ class Daemon:
             log.warning(
                 "site.system is not set; Endpoints get a system made from fhir.base_url.",
                 extra=fields(Event.SETTINGS_WARNING, setting="site.system"),
+            )
+        if self._pipeline.persons.in_force == ANY_SOURCES:
+            log.warning(
+                "This ledger may hold identified and pseudonymised studies; say which it shall.",
+                extra=fields(Event.SETTINGS_WARNING, setting="pseudonyms.sources"),
             )
 
     def _supervise(self) -> Supervisor:

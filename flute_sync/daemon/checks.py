@@ -14,10 +14,13 @@ from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
+from flute_sync.daemon.pseudonymity import read_pseudonyms
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
 from flute_sync.fhir.capability import Capabilities
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.patients import PATIENT
+from flute_sync.fhir.queries import escaped
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
 from flute_sync.settings_errors import ListenerUnavailable
@@ -59,8 +62,12 @@ def every_check(config: Config) -> Iterator[Verdict]:
     yield Verdict("settings", "ok", "The settings are valid.")
     yield from _advice(config)
     yield from _secrets(config)
+    if config.pseudonyms.mode == "hmac":
+        yield _tried("pseudonyms", lambda: _pseudonyms(config))
     yield _tried("ledger", lambda: _ledger(config))
     yield _tried("fhir", lambda: _fhir(config))
+    if config.pseudonyms.mode == "hmac":
+        yield _tried("pseudonyms.fhir", lambda: _identified(config))
     for entry in config.every_archive:
         yield from _archive_checks(entry, config, several=len(config.every_archive) > 1)
     if config.stow_rs.enabled or config.webhook.enabled:
@@ -221,6 +228,19 @@ def _named_secrets(settings: object, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _named_secrets(value, f"{prefix}.{number}")
 
 
+def _pseudonyms(config: Config) -> Verdict:
+    file = config.pseudonyms.key_file
+    if file is not None and _in_service(file):
+        said = "Its key is a credential, which can be read in the service alone."
+        return Verdict("pseudonyms", "warning", said)
+    found = read_pseudonyms(config.pseudonyms)
+    key = f"Its key can be used; key id {found.key.id}." if found is not None else ""
+    if config.mapping.free_text:
+        hint = "Leave imaging_study.free_text out, unless nobody ever types a name there."
+        return Verdict("pseudonyms", "warning", f"{key} Free text goes to FHIR as it is.", hint)
+    return Verdict("pseudonyms", "ok", key)
+
+
 def _ledger(config: Config) -> Verdict:
     try:
         Ledger.open(config.ledger, config.study, create=False).close()
@@ -236,6 +256,20 @@ def _fhir(config: Config) -> Verdict:
     said = f"FHIR {found.fhir_version}, {software}."
     lacks = [*_lacking_for_links(found)] if config.links.enabled else []
     return Verdict("fhir", "warning" if lacks else "ok", " ".join([said, *lacks]))
+
+
+def _identified(config: Config) -> Verdict:
+    """Look for Patients with numbers of the hospital on a server that must hold none."""
+    check, systems = "pseudonyms.fhir", sorted(config.hospital_systems)
+    criteria = [("identifier", ",".join(f"{escaped(system)}|" for system in systems))]
+    with FhirClient(config.fhir) as client:
+        found = client.total(PATIENT, criteria) if systems else 0
+    if found is None:
+        return Verdict(check, "warning", "The FHIR server does not count what it finds.")
+    if found:
+        said = f"{found} Patients on the FHIR server have identifiers of the hospital."
+        return Verdict(check, "warning", said, "Give them pseudonyms: `flute-sync pseudonym`.")
+    return Verdict(check, "ok", "No Patient on the FHIR server has an identifier of the hospital.")
 
 
 def _lacking_for_links(found: Capabilities) -> Iterator[str]:

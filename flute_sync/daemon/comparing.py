@@ -14,7 +14,6 @@ from typing import Any, Final
 from flute_sync.daemon.workshop import Workshop
 from flute_sync.fhir.patients import PATIENT, Patients
 from flute_sync.fhir.survey import Survey, identifier_values
-from flute_sync.identity import identify
 from flute_sync.ledger import Scratch
 from flute_sync.patient_errors import IdentityError
 from flute_sync.reconciliation import Case, Held, Known, Listed, Said
@@ -140,7 +139,7 @@ class Comparison:
                 case.study_instance_uid, patient_ids={listed.archive: frozenset({stated})}
             )
             try:
-                identity = identify(study, pipeline.config.patient, pipeline.patients)
+                identity = pipeline.identity(study, pipeline.config.patient)
                 found = self._patients.resolve(identity).reference.get("reference")
             except IdentityError:
                 continue

@@ -34,6 +34,7 @@ from flute_sync.identity import PatientSettings
 from flute_sync.ledger import LedgerSettings
 from flute_sync.link_settings import LinkSettings
 from flute_sync.mapping import ImagingStudySettings
+from flute_sync.pseudonym_settings import PseudonymSettings
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
 from flute_sync.settings import SecretFile, Settings, TimeZone, Uri
@@ -104,7 +105,6 @@ class Config(BaseSettings):
         hide_input_in_errors=True,
         env_prefix="FLUTE_SYNC_",
         env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
     )
 
     fhir: FhirSettings
@@ -124,6 +124,7 @@ class Config(BaseSettings):
     study: StudySettings = StudySettings()
     select: SelectSettings = SelectSettings()
     patient: PatientSettings = PatientSettings()
+    pseudonyms: PseudonymSettings = PseudonymSettings()
     imaging_study: ImagingStudySettings = ImagingStudySettings()
     links: LinkSettings = LinkSettings()
     derived: DerivedSettings = DerivedSettings()
@@ -179,6 +180,40 @@ class Config(BaseSettings):
             if named.archive is not None and self.archive_named(named.archive) is None:
                 raise ValueError(f"{section}.archive names no archive")
         return self
+
+    @model_validator(mode="after")
+    def _pseudonyms_hide(self) -> "Config":
+        if self.pseudonyms.mode == "off":
+            return self
+        for name in ("referrer", "interpreter", "location", "performer"):
+            if getattr(self.imaging_study, name):
+                raise ValueError(
+                    f"imaging_study.{name} names people or places: not with pseudonyms"
+                )
+        if self.pseudonyms.system in self.hospital_systems:
+            raise ValueError("pseudonyms.system is a system of the hospital's own identifiers")
+        return self
+
+    @property
+    def hospital_systems(self) -> frozenset[str]:
+        """The identifier systems of Patient IDs, as far as settings name them."""
+        every = [self.patient]
+        every += [entry.patient_settings(self.patient) for entry in self.every_archive]
+        stated = {system for one in every for system in (one.default_system, *one.systems.values())}
+        return frozenset(system for system in stated if system is not None)
+
+    @property
+    def mapping(self) -> ImagingStudySettings:
+        """``imaging_study`` in force: where FHIR holds pseudonyms, it says so and keeps no text."""
+        given, update = self.imaging_study, dict[str, object]()
+        if self.pseudonyms.is_pseudonymous:
+            if given.deidentification == "none":
+                update["deidentification"] = "pseudonymised"
+            if "free_text" not in given.model_fields_set:
+                update["free_text"] = False
+        if self.pseudonyms.mode == "hmac" and given.study_id_system is not None:
+            update["study_id_system"] = self.pseudonyms.system
+        return given.model_copy(update=update)
 
     @classmethod
     def settings_customise_sources(

@@ -3,17 +3,22 @@
 FHIR lists neither b-values nor frames: the archive's metadata are read for that, not its pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
+from flute_sync.daemon.fetch_patience import Patience
+from flute_sync.daemon.fetch_places import Places
 from flute_sync.intake import Received
 from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy, path_of
-from flute_sync.sources.wado_rs import WadoRs
+from flute_sync.series_role import Role, roles
+from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
 Filter = Callable[[Sequence[Received]], Sequence[Received]]
 """Keeps the wanted instances of one series."""
 
-_SAME_B_VALUE = 0.5  # s/mm2: scanners write 799.9 for 800
+_SAME_B_VALUE: Final = 0.5  # s/mm2: scanners write 799.9 for 800
+_MR: Final = "MR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +29,21 @@ class Choice:
     ----------
     modalities
         Of series; all where none is named.
+    series_roles
+        Of MR series; all series where none is named.
     filters
         Of the instances of a series, by their headers.
     picture
         The media type of rendered pictures, None for DICOM files.
+    nifti
+        Whether NIfTI is made of each series besides.
     """
 
     modalities: frozenset[str] = frozenset()
+    series_roles: frozenset[Role] = frozenset()
     filters: tuple[Filter, ...] = ()
     picture: str | None = None
+    nifti: bool = False
 
     @property
     def needs_headers(self) -> bool:
@@ -40,8 +51,44 @@ class Choice:
         return bool(self.filters or self.picture)
 
 
+class Headers(Protocol):
+    """Reads what an archive says of the instances of a series, or of a study."""
+
+    def of(self, study: WantedStudy, series: WantedSeries) -> Sequence[Received]:
+        """Return it; raises what the archive's failure is."""
+
+
+class ArchiveHeaders:
+    """Reads metadata by WADO-RS, as patiently as the run is."""
+
+    def __init__(self, places: Places, patience: Patience) -> None:
+        self._places, self._patience = places, patience
+
+    def of(self, study: WantedStudy, series: WantedSeries) -> Sequence[Received]:
+        """Return what is said of instances that are of this study and series.
+
+        Raises
+        ------
+        EndpointUnknown, ArchiveUnavailable, ArchiveServerError, ArchiveUnauthorized, ArchiveRefused
+        """
+        found = self._places.of(series.addresses)
+        path = path_of(study.uid, series.uid)
+        read = self._patience.tried(
+            lambda failures: list(found[failures % len(found)].headers(path))
+        )
+        return [
+            one
+            for one in read
+            if one.study_instance_uid == study.uid and series.uid in (None, one.series_instance_uid)
+        ]
+
+
 def by_b_value(wanted: frozenset[float]) -> Filter:
-    """Return a filter that keeps instances of these Diffusion b-values, in s/mm2 (0018,9087)."""
+    """Return a filter that keeps instances of these b-values, in s/mm2.
+
+    They are as a header states them: in (0018,9087), in the private elements of vendors, or for
+    the frames of an Enhanced MR image, which is kept whole where one of its frames has one.
+    """
 
     def kept(instances: Sequence[Received]) -> Sequence[Received]:
         return [one for one in instances if _near(one, wanted)]
@@ -50,37 +97,68 @@ def by_b_value(wanted: frozenset[float]) -> Filter:
 
 
 def _near(one: Received, wanted: frozenset[float]) -> bool:
-    found = one.instance.header.series.diffusion_b_value
-    return found is not None and any(abs(found - each) <= _SAME_B_VALUE for each in wanted)
+    series = one.instance.header.series
+    single = series.diffusion_b_value
+    stated = series.diffusion_b_values if single is None else (single, *series.diffusion_b_values)
+    return any(abs(found - each) <= _SAME_B_VALUE for found in stated for each in wanted)
+
+
+def of_roles(headers: Headers, study: WantedStudy, wanted: frozenset[Role]) -> WantedStudy:
+    """Keep the MR series that are for one of these purposes; all series where none is named.
+
+    The roles are told by all MR series together, as `series_role.roles` does. A study that FHIR
+    does not tell by series becomes its series. Raises as ``headers`` does.
+    """
+    if not wanted:
+        return study
+    known: dict[SeriesInstanceUID, tuple[WantedSeries, dict[str, Instance]]] = {}
+    for series in study.series:
+        if series.modality in (None, _MR):
+            for one in headers.of(study, series):
+                _, instances = known.setdefault(one.series_instance_uid, (series, {}))
+                instances[str(one.instance.sop_instance_uid)] = one.instance
+    told = roles(
+        Study(
+            StudyInstanceUID(study.uid),
+            tuple(Series(uid, tuple(found.values())) for uid, (_, found) in known.items()),
+        )
+    )
+    kept = (
+        _named(series, uid, tuple(found.values()))
+        for uid, (series, found) in known.items()
+        if told[uid].role in wanted
+    )
+    return replace(study, series=tuple(kept))
+
+
+def _named(
+    series: WantedSeries, uid: SeriesInstanceUID, instances: Sequence[Instance]
+) -> WantedSeries:
+    """Return a series of a study that FHIR does not tell by series."""
+    if series.uid is not None:
+        return series
+    said = instances[0].header.series
+    return replace(
+        series, uid=str(uid), number=said.number, modality=said.modality, count=len(instances)
+    )
 
 
 def split(
-    place: WadoRs, study: WantedStudy, series: WantedSeries, choice: Choice
+    headers: Headers, study: WantedStudy, series: WantedSeries, choice: Choice
 ) -> list[tuple[WantedSeries, dict[str, int]]]:
     """Read a series' metadata and return what of it is wanted, with the frames of each instance.
 
-    A study that FHIR does not tell by series becomes its series.
-
-    Raises
-    ------
-    ArchiveUnavailable, ArchiveServerError, ArchiveUnauthorized, ArchiveRefused
+    A study that FHIR does not tell by series becomes its series. Raises as ``headers`` does.
     """
     by_series: dict[str, list[Received]] = {}
     listed = {one.uid for one in series.instances}
-    for one in _of_it(place, study, series):
+    for one in headers.of(study, series):
         if not listed or one.instance.sop_instance_uid in listed:
             by_series.setdefault(str(one.series_instance_uid), []).append(one)
     if not by_series and listed and not choice.filters:
         return [(series, {})]
     narrowed = [_narrowed(series, uid, found, choice) for uid, found in by_series.items()]
     return [one for one in narrowed if one[0].instances]
-
-
-def _of_it(place: WadoRs, study: WantedStudy, series: WantedSeries) -> Iterator[Received]:
-    for one in place.headers(path_of(study.uid, series.uid)):
-        here = series.uid in (None, one.series_instance_uid)
-        if here and one.study_instance_uid == study.uid:
-            yield one
 
 
 def _narrowed(

@@ -6,39 +6,44 @@
     DIR/sub-<patient>/ses-<study>/instances.jsonl   what was fetched, a line for each file
     DIR/.flute-sync/                            the key of the names, and what is being written
 
-A file has its name only once all of it was verified and is on the disk; the line that says so
-comes after. What a line says and the disk does not, or says otherwise, counts as not there.
+A file has its name only once all of it was verified; the line that says so comes after. What a
+line says and the disk does not, or says otherwise, counts as not there. What a power cut may do to
+them is told in `fetch_flush`.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 import orjson
 
+from flute_sync.daemon.fetch_flush import Flushing
 from flute_sync.fetch_errors import FolderBusy, FolderUnusable
 
 _PRIVATE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 _KEY_BYTES: Final = 32
 _CHUNK_BYTES: Final = 1 << 20
-_WAITERS: Final = 16
 JOURNAL: Final = "instances.jsonl"
 CHECKSUMS: Final = "SHA256SUMS"
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One file as it was verified; ``file`` is relative to its study's folder."""
+    """One file as it was verified.
+
+    ``file`` is relative to its study's folder. ``source`` says of what files, by their checksums,
+    a file was made that is not an instance.
+    """
 
     file: str
     sha256: str
@@ -51,6 +56,7 @@ class Kept:
     modality: str | None = None
     b_value: float | None = None
     frame: int | None = None
+    source: str | None = None
 
 
 @contextlib.contextmanager
@@ -74,6 +80,7 @@ class Folder:
         self.root = root
         self._own = root / ".flute-sync"
         self._temporary = self._own / "tmp"
+        self._numbers = itertools.count()
         self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -88,9 +95,27 @@ class Folder:
             shutil.rmtree(self._temporary, ignore_errors=True)  # of a run that was killed
             self._temporary.mkdir(mode=_PRIVATE_FOLDER)
             opened.callback(shutil.rmtree, self._temporary, ignore_errors=True)
-            self._disk = opened.enter_context(ThreadPoolExecutor(_WAITERS, "disk"))
+            opened.enter_context(self._flushing())
             self._opened = opened.pop_all()
         return self
+
+    def _flushing(self) -> Flushing:
+        """Remove what a power cut damaged, and see to it that the next one takes little."""
+
+        def write(file: Path, data: bytes) -> None:
+            with written(file, self._temporary) as stream:
+                stream.write(data)
+
+        flushing = Flushing(self._own / "flushed", write)
+        since = flushing.doubtful_since()
+        if since is not None:
+            for journal in self.root.glob(f"sub-*/ses-*/{JOURNAL}"):
+                for kept in read_journal(journal).values():
+                    file = journal.parent / kept.file
+                    if kept.modified_ns >= since and _digest(file) != kept.sha256:
+                        file.unlink(missing_ok=True)
+        flushing.settle()
+        return flushing
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
@@ -100,51 +125,54 @@ class Folder:
         file = self._own / "key"
         with _said():
             if not file.exists():
-                with self.writing() as writing:
-                    writing.stream.write(secrets.token_bytes(_KEY_BYTES))
-                    writing.settle(file)
+                with written(file, self._temporary) as stream:
+                    stream.write(secrets.token_bytes(_KEY_BYTES))
             return file.read_bytes()
 
+    def open(self) -> "Writing":
+        """Open a file that has no name yet."""
+        return Writing(f"{self._temporary}/{next(self._numbers)}")
+
     @contextlib.contextmanager
-    def writing(self) -> Iterator["Writing"]:
-        """Give a file that vanishes unless it was handed on."""
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder that is removed after its use."""
+        place = self._temporary / str(next(self._numbers))
         with _said():
-            writing = Writing(self._temporary / secrets.token_hex(8))
+            place.mkdir(mode=_PRIVATE_FOLDER)
             try:
-                yield writing
+                yield place
             finally:
-                writing.drop()
+                shutil.rmtree(place, ignore_errors=True)
 
-    def written(self, writings: Iterable["Writing"]) -> list[os.stat_result]:
-        """Wait until files are on the disk, many at once: so the disk need not flush for each.
-
-        Raises
-        ------
-        OSError
-        """
-        return list(self._disk.map(Writing.wait, writings))
+    def adopt(self, file: Path) -> "Writing":
+        """Take a file on that another program wrote into a scratch folder."""
+        with _said():
+            file.chmod(_PRIVATE)
+        adopted = Writing(str(file), "ab")
+        adopted.close()
+        return adopted
 
     def study(self, name: str) -> "StudyFolder":
         """Open the folder of a study."""
-        return StudyFolder(self, self.root / name)
+        return StudyFolder(self.root / name)
 
     def write_checksums(self) -> None:
         """Write the checksums of all that the folder holds, one study in memory at a time."""
-        with self.writing() as writing:
+        with written(self.root / CHECKSUMS, self._temporary) as stream:
             for journal in sorted(self.root.glob(f"sub-*/ses-*/{JOURNAL}")):
                 where = journal.parent.relative_to(self.root).as_posix()
                 for kept in sorted(read_journal(journal).values(), key=lambda one: one.file):
-                    writing.stream.write(f"{kept.sha256}  {where}/{kept.file}\n".encode())
-            writing.settle(self.root / CHECKSUMS)
+                    stream.write(f"{kept.sha256}  {where}/{kept.file}\n".encode())
 
 
 class StudyFolder:
     """The files of one study; for several threads."""
 
-    def __init__(self, folder: Folder, path: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._folder = folder
         self._lock = threading.Lock()
+        self._place = str(path)
+        self._made: set[str] = set()
         with _said():
             self._kept = read_journal(path / JOURNAL)
 
@@ -169,28 +197,29 @@ class StudyFolder:
                 return kept if not again or _digest(place) == kept.sha256 else None
             return kept if _digest(place) == kept.sha256 else None
 
-    def of_series(self, series_uid: str | None, *, again: bool = False) -> set[str]:
-        """Return the SOP Instance UIDs of a series, or of the whole study, that are there."""
-        of_it = (
+    def files(self, series_uid: str | None, *endings: str) -> list[Kept]:
+        """Return what is known of a series' files, or the whole study's, with these endings."""
+        return [
             one
             for one in tuple(self._kept.values())
-            if series_uid in (None, one.series_instance_uid) and one.file.endswith(".dcm")
-        )
+            if series_uid in (None, one.series_instance_uid) and one.file.endswith(endings)
+        ]
+
+    def of_series(self, series_uid: str | None, *, again: bool = False) -> set[str]:
+        """Return the SOP Instance UIDs of a series, or of the whole study, that are there."""
+        of_it = self.files(series_uid, ".dcm")
         return {one.sop_instance_uid for one in of_it if self.has(one.file, again=again)}
 
     def keep(self, verified: Sequence[tuple["Writing", Kept]]) -> None:
         """Give verified files their names, and write down that they are there."""
         if not verified:
             return
+        lines = []
         with _said():
-            lines = []
-            states = self._folder.written(writing for writing, _ in verified)
-            for (writing, kept), state in zip(verified, states, strict=True):
-                place = self.path / kept.file
-                for folder in (self.path.parent, self.path, place.parent):
-                    folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
-                writing.name(place)
-                size, modified = state.st_size, state.st_mtime_ns
+            for writing, kept in verified:
+                self._make(os.path.dirname(kept.file))
+                writing.settle(f"{self._place}/{kept.file}")
+                size, modified = writing.size_bytes, writing.modified_ns
                 lines.append(replace(kept, size_bytes=size, modified_ns=modified))
             with self._lock, _private(self.path / JOURNAL, "ab") as journal:
                 # A line that a crash cut off is ended first, so that these can be read.
@@ -198,64 +227,73 @@ class StudyFolder:
                 journal.writelines(orjson.dumps(line) + b"\n" for line in lines)
                 self._kept.update((line.file, line) for line in lines)
 
+    def _make(self, series: str) -> None:
+        if series not in self._made:
+            for folder in (self.path.parent, self.path, self.path / series):
+                folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+            self._made.add(series)
+
 
 class Writing:
-    """A private file without a name yet."""
+    """A private file without a name yet; raises `FolderUnusable`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str, mode: str = "xb") -> None:
         self._path = path
-        self.stream = _private(path, "xb")
-        self.is_handed_on = False
+        with _said():
+            self._stream = _private(path, mode)
+        self.size_bytes = self.modified_ns = 0
+        self._has_name = False
 
-    def hand_on(self) -> "Writing":
-        """Leave it to another to settle or remove it."""
-        self.stream.close()
-        self.is_handed_on = True
-        return self
+    def write(self, data: bytes) -> None:
+        """Write."""
+        with _said():
+            self._stream.write(data)
 
-    def wait(self) -> os.stat_result:
-        """Wait until it is on the disk."""
-        self.stream.close()
-        with self._path.open("rb") as file:
-            os.fsync(file.fileno())
-            return os.fstat(file.fileno())
+    def close(self) -> None:
+        """State that all is written."""
+        with _said(), self._stream as stream:
+            stream.flush()
+            state = os.fstat(stream.fileno())
+            self.size_bytes, self.modified_ns = state.st_size, state.st_mtime_ns
 
-    def name(self, place: Path) -> None:
-        """Give it its name, once it is on the disk."""
-        self._path.replace(place)
-
-    def settle(self, place: Path) -> None:
-        """Wait until it is on the disk, and give it its name."""
-        self.wait()
-        self.name(place)
+    def settle(self, place: str) -> None:
+        """Give it its name."""
+        os.replace(self._path, place)
+        self._has_name = True
 
     def drop(self) -> None:
-        """Remove what was neither settled nor handed on."""
-        if not self.is_handed_on:
-            self.remove()
-
-    def remove(self) -> None:
-        """Remove it where it is not settled."""
+        """Remove it where it has no name."""
+        if self._has_name:
+            return
         with contextlib.suppress(OSError):  # what was not written need not be flushed
-            self.stream.close()
-        self._path.unlink(missing_ok=True)
+            self._stream.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
-    """Give a private file that takes its name once it is whole.
+def written(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
+    """Give a private file that takes its name once it is whole and on the disk.
+
+    Parameters
+    ----------
+    temporary
+        A folder of the same disk in which it is written; none: its own.
 
     Raises
     ------
     FolderUnusable
     """
     with _said():
-        writing = Writing(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
+        unnamed = (temporary or path.parent) / f".{path.name}.{secrets.token_hex(4)}"
         try:
-            yield writing.stream
-            writing.settle(path)
+            with _private(unnamed, "xb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            unnamed.replace(path)
         finally:
-            writing.remove()
+            unnamed.unlink(missing_ok=True)
 
 
 def read_journal(path: Path) -> dict[str, Kept]:
@@ -272,7 +310,7 @@ def read_journal(path: Path) -> dict[str, Kept]:
     return kept
 
 
-def _private(path: Path, mode: str) -> BinaryIO:
+def _private(path: Path | str, mode: str) -> BinaryIO:
     return open(path, mode, opener=_opener)  # type: ignore[return-value]
 
 

@@ -6,13 +6,13 @@ from typing import BinaryIO
 
 import orjson
 
-from flute_sync.daemon.fetch_choice import Choice, split
+from flute_sync.daemon.fetch_choice import ArchiveHeaders, Choice, of_roles, split
 from flute_sync.daemon.fetch_patience import Patience
 from flute_sync.daemon.fetch_places import Places
 from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused
 from flute_sync.errors import FluteSyncError
-from flute_sync.retrieval import WantedSeries, WantedStudy, of_modalities
+from flute_sync.retrieval import WantedSeries, WantedStudy, expected, of_modalities
 from flute_sync.retrieval_manifest import lines
 
 
@@ -31,16 +31,21 @@ def write_manifest(
     ------
     Ended, FluteSyncError
     """
-    report = Report()
+    report, headers = Report(), ArchiveHeaders(places, patience)
     for one in studies:
         if isinstance(one, tuple):
             report.miss(one[1], one[1].study_instance_uid)
             continue
-        study = of_modalities(one, choice.modalities)
         report.add(studies=1)
+        study = of_modalities(one, choice.modalities)
+        try:
+            study = of_roles(headers, study, choice.series_roles)
+        except FluteSyncError as error:
+            report.miss(error, study.uid, files=expected(study))
+            continue
         for series in study.series:
             try:
-                parts = _wanted(study, series, choice, places, patience)
+                parts = _wanted(headers, study, series, choice)
             except FluteSyncError as error:
                 report.miss(error, study.uid, series.uid, files=series.expected or 1)
                 continue
@@ -52,12 +57,8 @@ def write_manifest(
 
 
 def _wanted(
-    study: WantedStudy, series: WantedSeries, choice: Choice, places: Places, patience: Patience
+    headers: ArchiveHeaders, study: WantedStudy, series: WantedSeries, choice: Choice
 ) -> list[WantedSeries]:
     if not choice.filters:
         return [series]
-    found = places.of(series.addresses)
-    parts = patience.tried(
-        lambda failures: split(found[failures % len(found)], study, series, choice)
-    )
-    return [part for part, _ in parts]
+    return [part for part, _ in split(headers, study, series, choice)]

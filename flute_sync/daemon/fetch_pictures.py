@@ -16,16 +16,10 @@ from flute_sync.daemon.fetch_parts import IncomingPicture
 from flute_sync.daemon.fetch_series import ABSENT, Tools
 from flute_sync.errors import FluteSyncError
 from flute_sync.fetch_errors import InstanceAbsent, NotRendered
-from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy, path_of
+from flute_sync.retrieval import WITHOUT_PIXELS, WantedInstance, WantedSeries, WantedStudy, path_of
 from flute_sync.sources.wado_rs import WadoRs
 
 ENDINGS: Final = {"image/jpeg": "jpg", "image/png": "png"}
-_WITHOUT_PICTURES: Final = (
-    "1.2.840.10008.5.1.4.1.1.88.",  # structured reports, key objects
-    "1.2.840.10008.5.1.4.1.1.11.",  # presentation states
-    "1.2.840.10008.5.1.4.1.1.104.",  # encapsulated documents
-    "1.2.840.10008.5.1.4.1.1.66",  # raw data, registrations, segmentations, surfaces
-)
 
 
 @dataclass
@@ -51,7 +45,7 @@ class PictureFetch:
     def run(self, places: Sequence[WadoRs]) -> None:
         """Bring all pictures to disk, and report what did not come; raises as `SeriesFetch.run`."""
         for instance in self.series.instances:
-            if (instance.sop_class_uid or "").startswith(_WITHOUT_PICTURES):
+            if (instance.sop_class_uid or "").startswith(WITHOUT_PIXELS):
                 self.tools.report.add(known=-1)
                 continue
             count = self.frames.get(instance.uid, 1)
@@ -76,15 +70,16 @@ class PictureFetch:
         try:
             with (
                 place.picture(path, self.essence) as chunks,
-                self.tools.folder.writing() as writing,
+                IncomingPicture(
+                    self.tools.folder.open, self.tools.largest_bytes, self.essence
+                ) as incoming,
             ):
-                incoming = IncomingPicture(writing.stream, self.tools.largest_bytes, self.essence)
                 for chunk in chunks:
                     self.tools.patience.check()
                     incoming.feed(chunk)
                 incoming.end()
-                kept = self._kept(instance, frame, file, incoming.sha256)
-                self.into.keep([(writing, kept)])
+                picture = incoming.written()
+                self.into.keep([(picture, self._kept(instance, frame, file, incoming.sha256))])
         except ArchiveRefused as error:
             kind = InstanceAbsent if error.status in ABSENT else NotRendered
             raise kind(f"{place.name}: HTTP {error.status}") from error

@@ -35,7 +35,8 @@ class Report:
     """Counts of one run; for several threads.
 
     ``known`` are files that are to come as far as was planned, ``already`` those that were there,
-    ``unlisted`` instances that the archive returned and FHIR does not list.
+    ``unlisted`` instances that the archive returned and FHIR does not list; ``converted`` are
+    series of which NIfTI was made.
     """
 
     studies: int = 0
@@ -44,6 +45,7 @@ class Report:
     fetched: int = 0
     already: int = 0
     unlisted: int = 0
+    converted: int = 0
     bytes: int = 0
     finished: bool = False
     error: FluteSyncError | None = None
@@ -98,6 +100,7 @@ class Report:
             "fetched": self.fetched,
             "already": self.already,
             "unlisted": self.unlisted,
+            "converted": self.converted,
             "bytes": self.bytes,
             "failed": dict(self.failed),
             "missed": [asdict(one) for one in self.missed],

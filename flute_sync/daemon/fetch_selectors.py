@@ -12,6 +12,7 @@ import orjson
 
 from flute_sync.command_errors import InputUnreadable
 from flute_sync.daemon.fetch_patience import Patience
+from flute_sync.eligibility import Eligibility
 from flute_sync.errors import PermanentError
 from flute_sync.fetch_errors import SelectorUnusable
 from flute_sync.fhir.retrievable import Retrievable
@@ -21,7 +22,6 @@ from flute_sync.terminology import OID
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
 _QUERY: Final = "ImagingStudy?"
-_INCLUDED: Final = "included"
 _LARGEST_DOCUMENT_BYTES: Final = 1 << 30
 _LARGEST_LINE_BYTES: Final = 1 << 16
 
@@ -30,10 +30,23 @@ Refused = tuple[str, PermanentError]
 
 
 class Selecting:
-    """Reads what a selector names from one FHIR server, as patiently as the run is."""
+    """Reads what a selector names from one FHIR server, as patiently as the run is.
 
-    def __init__(self, fhir: Retrievable, base_url: str, patience: Patience) -> None:
+    Parameters
+    ----------
+    verdicts
+        Which results of a criterion are meant.
+    """
+
+    def __init__(
+        self,
+        fhir: Retrievable,
+        base_url: str,
+        patience: Patience,
+        verdicts: frozenset[str] = frozenset({Eligibility.INCLUDED}),
+    ) -> None:
         self._fhir, self._base_url, self._patience = fhir, base_url.rstrip("/"), patience
+        self._verdicts = verdicts
 
     def studies(self, selector: str) -> Iterator[WantedStudy | Refused]:
         """Yield the studies that a selector names.
@@ -80,13 +93,18 @@ class Selecting:
             if results is None:
                 yield from of_manifest(_lines(file))
             else:
-                yield from self._read(self._included(results))
+                yield from self._read(self._decided(results))
 
-    def _included(self, results: list[Any]) -> list[str]:
-        """Return the ids of the studies by which patients are included, each once."""
+    def _decided(self, results: list[Any]) -> list[str]:
+        """Return the ids of the studies that decided the results that are meant, each once.
+
+        Who is excluded, or unknown, may have no study that decided it.
+        """
         ids: dict[str, None] = {}
         for one in results:
-            if isinstance(one, dict) and one.get("verdict") == _INCLUDED:
+            if not isinstance(one, dict) or str(one.get("verdict")) not in self._verdicts:
+                continue
+            if one.get("study") is not None or one["verdict"] == Eligibility.INCLUDED:
                 ids.update(dict.fromkeys(self._named(one.get("study"))))
         return list(ids)
 

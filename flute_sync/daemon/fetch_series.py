@@ -29,7 +29,6 @@ from flute_sync.study import SeriesAttributes
 
 ABSENT: Final = frozenset({404, 410})
 _BATCH: Final = 64
-_BATCH_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ class SeriesFetch:
     ----------
     pending
         By SOP Instance UID, what is not on the disk yet; empty where FHIR lists no instances.
+    is_complete
+        Whether all that is to come is there, as far as that is known.
     """
 
     tools: Tools
@@ -77,7 +78,9 @@ class SeriesFetch:
     pending: dict[str, WantedInstance] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     verified: list[tuple[Writing, Kept]] = field(default_factory=list)
+    folders: dict[str, str] = field(default_factory=dict)
     kept_bytes: int = 0
+    is_complete: bool = True
 
     def run(self, places: Sequence[WadoRs]) -> None:
         """Bring it to disk, and report what did not come.
@@ -100,6 +103,12 @@ class SeriesFetch:
                 self.tools.tried(places, partial(self._single, instance), self._gained)
             except FluteSyncError as error:
                 self._miss(error, instance.uid)
+
+    def files(self) -> list[Kept]:
+        """Return what of it is on the disk."""
+        uids = {one.uid for one in self.series.instances} or self.seen
+        of_it = self.into.files(self.series.uid, ".dcm")
+        return [one for one in of_it if one.sop_instance_uid in uids]
 
     def _gained(self) -> int:
         return self.kept_bytes
@@ -149,10 +158,10 @@ class SeriesFetch:
     def _run_counted(self, places: Sequence[WadoRs]) -> None:
         expected = self.series.count
         there = self.into.of_series(self.series.uid, again=self.tools.verify)
+        self.seen = set(there)
         if expected is not None and len(there) == expected:
             self.tools.report.add(already=expected)
             return
-        self.seen = set(there)
         self.tools.report.add(already=len(there))
         try:
             self.tools.tried(places, self._all, self._gained)
@@ -196,37 +205,33 @@ class SeriesFetch:
         try:
             with closing(place.instances(path)) as pieces:
                 for piece in pieces:
-                    if not isinstance(piece, PartHead):
-                        continue
-                    with self.tools.folder.writing() as writing:
-                        incoming = self._poured(piece, pieces, writing)
-                        try:
-                            self._keep(writing, incoming, which)
-                        except (HeaderError, InstanceTruncated, WrongInstance):
-                            if strict:
-                                raise
-                    self._settle(only_if_many=True)
+                    if isinstance(piece, PartHead):
+                        with self._incoming(piece) as incoming:
+                            self._pour(pieces, incoming)
+                            try:
+                                self._keep(incoming, which)
+                            except (HeaderError, InstanceTruncated, WrongInstance):
+                                if strict:
+                                    raise
+                        self._settle(only_if_many=True)
         finally:
             self._settle()
 
-    def _poured(
-        self, head: PartHead, pieces: Iterator[Piece], writing: Writing
-    ) -> IncomingInstance:
+    def _incoming(self, head: PartHead) -> IncomingInstance[Writing]:
         tools = self.tools
-        length = _length(head)
-        incoming = IncomingInstance(writing.stream, tools.largest_bytes, length, tools.reader)
+        return IncomingInstance(tools.folder.open, tools.largest_bytes, _length(head), tools.reader)
+
+    def _pour(self, pieces: Iterator[Piece], incoming: IncomingInstance[Writing]) -> None:
         for piece in pieces:
             if isinstance(piece, PartEnd):
-                break
+                return
             if isinstance(piece, bytes):
-                tools.patience.check()
+                self.tools.patience.check()
                 incoming.feed(piece)
-        return incoming
 
     def _keep(
         self,
-        writing: Writing,
-        incoming: IncomingInstance,
+        incoming: IncomingInstance[Writing],
         which: Callable[[Received], WantedInstance | None],
     ) -> None:
         received = incoming.received()
@@ -236,24 +241,27 @@ class SeriesFetch:
             raise WrongInstance("its Series Instance UID is another")
         wanted = which(received)
         if wanted is not None:
-            self.verified.append((writing.hand_on(), self._kept(wanted, incoming, received)))
+            file = incoming.written()
+            self.verified.append((file, self._kept(wanted, incoming, received)))
             self.pending.pop(wanted.uid, None)
             self.kept_bytes += incoming.size_bytes
 
     def _settle(self, *, only_if_many: bool = False) -> None:
-        """Wait for the disk once for many files."""
-        size_bytes = sum(kept.size_bytes for _, kept in self.verified)
-        if only_if_many and len(self.verified) < _BATCH and size_bytes < _BATCH_BYTES:
+        """Give many files their names at once."""
+        if only_if_many and len(self.verified) < _BATCH:
             return
         verified, self.verified = self.verified, []
         try:
             self.into.keep(verified)
         finally:
-            for writing, _ in verified:
-                writing.remove()
+            for file, _ in verified:
+                file.drop()
+        size_bytes = sum(kept.size_bytes for _, kept in verified)
         self.tools.report.add(fetched=len(verified), bytes=size_bytes)
 
-    def _kept(self, wanted: WantedInstance, incoming: IncomingInstance, received: Received) -> Kept:
+    def _kept(
+        self, wanted: WantedInstance, incoming: IncomingInstance[Writing], received: Received
+    ) -> Kept:
         header = received.instance.header
         series_uid = str(received.series_instance_uid)
         return Kept(
@@ -274,13 +282,15 @@ class SeriesFetch:
     ) -> str:
         """Name a file by what FHIR says of its series, by the header where FHIR knows none."""
         names, known = self.tools.names, self.series
-        if known.uid is None and header is not None:
-            folder = names.series(series_uid, header.number, header.modality)
-        else:
-            folder = names.series(series_uid, known.number, known.modality)
+        folder = self.folders.get(series_uid)
+        if folder is None:
+            said = header if known.uid is None and header is not None else known
+            folder = names.series(series_uid, said.number, said.modality)
+            self.folders[series_uid] = folder
         return f"{folder}/{names.instance(wanted.uid, wanted.number)}.dcm"
 
     def _miss(self, error: FluteSyncError, uid: str | None, files: int = 1) -> None:
+        self.is_complete = False
         self.tools.report.miss(error, self.study.uid, self.series.uid, uid, files)
 
 

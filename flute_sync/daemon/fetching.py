@@ -4,14 +4,16 @@ No more is planned than is soon fetched, so that memory does not grow with the c
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
 from typing import Final
 
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.fetch_choice import Choice, split
+from flute_sync.daemon.fetch_choice import ArchiveHeaders, Choice, of_roles, split
 from flute_sync.daemon.fetch_folder import Folder, StudyFolder
+from flute_sync.daemon.fetch_nifti import Converter
 from flute_sync.daemon.fetch_patience import Ended, Patience
 from flute_sync.daemon.fetch_pictures import PictureFetch
 from flute_sync.daemon.fetch_places import Places
@@ -19,11 +21,10 @@ from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused
 from flute_sync.daemon.fetch_series import SeriesFetch, Tools
 from flute_sync.errors import FluteSyncError, OperatorError, PermanentError, TransientError
-from flute_sync.fetch_errors import EndpointUnknown, FolderUnusable
-from flute_sync.retrieval import WantedSeries, WantedStudy, of_modalities
+from flute_sync.fetch_errors import EndpointUnknown, FolderUnusable, NotConverted
+from flute_sync.retrieval import WantedSeries, WantedStudy, expected, of_modalities
 from flute_sync.retrieval_names import Names
 from flute_sync.sources.header import HeaderReader
-from flute_sync.sources.wado_rs import WadoRs
 from flute_sync.transport.secret import Secret
 
 _TICK_SECONDS: Final = 0.2
@@ -54,6 +55,8 @@ class Fetch:
         self.patience = Patience(config.retry, config.fetch.attempts)
         self.is_planned = False
         self._config, self._folder, self._places, self._choice = config, folder, places, choice
+        self._headers = ArchiveHeaders(places, self.patience)
+        self._converter = Converter(folder, self.patience) if choice.nifti else None
         self._tell = tell
         self._lock = Lock()
         self._jobs: Queue[Job | None] = Queue(2 * config.fetch.connections)
@@ -94,12 +97,7 @@ class Fetch:
     # -- planning --------------------------------------------------------------------------------
 
     def _plan(self, studies: Iterable[WantedStudy | Refused]) -> None:
-        for one in studies:
-            if isinstance(one, tuple):
-                self.report.miss(one[1], one[1].study_instance_uid)
-                continue
-            study = of_modalities(one, self._choice.modalities)
-            self.report.add(studies=1)
+        for study in self._chosen(studies):
             into = self._folder.study(self._tools.names.study(study.subject, study.uid))
             for series in study.series:
                 self.report.add(known=series.expected or 0)
@@ -113,6 +111,19 @@ class Fetch:
             alive[0].join(_TICK_SECONDS)
             if self.patience.is_over:
                 return
+
+    def _chosen(self, studies: Iterable[WantedStudy | Refused]) -> Iterator[WantedStudy]:
+        """Yield each study with the series that are wanted of it."""
+        for one in studies:
+            if isinstance(one, tuple):
+                self.report.miss(one[1], one[1].study_instance_uid)
+                continue
+            self.report.add(studies=1)
+            study = of_modalities(one, self._choice.modalities)
+            try:
+                yield of_roles(self._headers, study, self._choice.series_roles)
+            except (EndpointUnknown, PermanentError, TransientError) as error:
+                self.report.miss(error, study.uid, files=expected(study))
 
     def _put(self, job: Job | None) -> bool:
         while not self.patience.is_over:
@@ -164,7 +175,7 @@ class Fetch:
     def _series(self, study: WantedStudy, series: WantedSeries, into: StudyFolder) -> None:
         try:
             places = self._places.of(series.addresses)
-            parts = self._split(places, study, series)
+            parts = self._split(study, series)
         except (EndpointUnknown, PermanentError, TransientError) as error:
             self.report.miss(error, study.uid, series.uid, files=series.expected or 1)
             return
@@ -174,19 +185,28 @@ class Fetch:
                 essence = self._choice.picture
                 PictureFetch(self._tools, study, part, into, frames, essence).run(places)
             else:
-                SeriesFetch(self._tools, study, part, into).run(places)
+                fetch = SeriesFetch(self._tools, study, part, into)
+                fetch.run(places)
+                self._convert(fetch)
+
+    def _convert(self, fetch: SeriesFetch) -> None:
+        if self._converter is None or not fetch.is_complete:
+            return
+        files = sorted(fetch.files(), key=lambda one: one.series_instance_uid)
+        for uid, of_series in groupby(files, key=lambda one: one.series_instance_uid):
+            try:
+                made = self._converter.convert(fetch.into, list(of_series))
+                self.report.add(converted=made)
+            except NotConverted as error:
+                self.report.add(known=1)
+                self.report.miss(error, fetch.study.uid, uid)
 
     def _split(
-        self, places: Sequence[WadoRs], study: WantedStudy, series: WantedSeries
+        self, study: WantedStudy, series: WantedSeries
     ) -> list[tuple[WantedSeries, dict[str, int]]]:
         if not self._choice.needs_headers:
             return [(series, {})]
-        found: list[tuple[WantedSeries, dict[str, int]]] = []
-
-        def read(place: WadoRs) -> None:
-            found[:] = split(place, study, series, self._choice)
-
-        self.patience.tried(lambda failures: read(places[failures % len(places)]))
+        found = split(self._headers, study, series, self._choice)
         wanted = sum(len(part.instances) for part, _ in found)
         self.report.add(known=wanted - (series.expected or 0))
         return found

@@ -4,13 +4,10 @@ Every step may be repeated at any time: it is a function of what the archive, th
 the ledger hold now.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
-
-import orjson
+from zoneinfo import ZoneInfo
 
 from flute_sync.coding import issuer_system
 from flute_sync.daemon.archive_entries import ArchiveEntry
@@ -19,8 +16,10 @@ from flute_sync.daemon.deriving import Derived, Deriver
 from flute_sync.daemon.linking import Linker, news_of
 from flute_sync.daemon.outcomes import forgotten, hold, left_out, synced, vanishing
 from flute_sync.daemon.pauses import ArchivePauses
+from flute_sync.daemon.pseudonymity import Pseudonymity
 from flute_sync.daemon.reading import Reader
 from flute_sync.daemon.removal import Brake
+from flute_sync.daemon.rules import digest_of
 from flute_sync.daemon.subject import Last, Subjects, wake_key
 from flute_sync.daemon.withdrawal import Removals
 from flute_sync.erase_errors import PatientErased
@@ -40,7 +39,6 @@ from flute_sync.fhir_errors import FhirRejected
 from flute_sync.identity import Identity, PatientSettings, identify
 from flute_sync.imaging_study import Context, map_study
 from flute_sync.ledger import Claim, FhirRow, Ledger, PatientMarks, Settlement
-from flute_sync.link_settings import UNJUDGED
 from flute_sync.own_resources import agent
 from flute_sync.patient import Subject
 from flute_sync.patient_errors import (
@@ -53,12 +51,8 @@ from flute_sync.rejection import accepted
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
 from flute_sync.sources.reading import ArchiveReader
-from flute_sync.study import EXTRACTION_VERSION, Accession, Remark, Study, union
-from flute_sync.supporting_info import RULES_VERSION
+from flute_sync.study import Accession, Study, union
 from flute_sync.task import TaskEvent
-
-MAPPING_VERSION: Final = 2
-"""Raised when the mapping says the same study in another way: studies are judged again then."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,7 @@ class Pipeline:
     deriver: Deriver
     patients: Mapping[str, PatientSettings]
     strangers: PatientSettings
+    persons: Pseudonymity
 
     @classmethod
     def build(
@@ -99,7 +94,13 @@ class Pipeline:
         ----------
         brake
             The one that is kept an eye on; none: one of its own.
+
+        Raises
+        ------
+        LedgerPseudonymsChanged, SecretUnreadable, PseudonymKeyUnusable
+            Persons would be told of in another way than before, or cannot be hidden.
         """
+        persons = Pseudonymity.bind(config, ledger)
         system = config.identifier_system
         reader = Reader(ledger, archives, pauses)
         patients = {
@@ -115,7 +116,7 @@ class Pipeline:
         linker = Linker(ledger, Candidates(fhir), config.links, fhir.base_url)
         return cls(
             config=config,
-            rules=_rules(config),
+            rules=digest_of(config, persons.rules),
             reader=reader,
             studies=studies,
             endpoints=endpoints,
@@ -135,6 +136,7 @@ class Pipeline:
             ),
             patients=patients,
             strangers=_of_strangers(config.patient, patients.values()),
+            persons=persons,
         )
 
     @property
@@ -182,6 +184,7 @@ class Pipeline:
             return left_out(verdict.reason, prune=bool(self.archives))
         told = accepted(study)
         try:
+            self.persons.admit(study)
             identity = self._identify(told)
         except PatientStepConflict as error:
             identity = self._identify(replace(told, steps=()))
@@ -205,7 +208,21 @@ class Pipeline:
         return forgotten() if claim.fhir is None else hold(PatientErased(), self._key(identity))
 
     def _identify(self, study: Study) -> Identity:
-        return identify(study, self.strangers, self.patients)
+        return self.identity(study, self.strangers)
+
+    def identity(self, study: Study, settings: PatientSettings) -> Identity:
+        """Return whom a study names, as the FHIR server may know him.
+
+        Parameters
+        ----------
+        settings
+            How the patients of archives are identified that have no systems of their own.
+
+        Raises
+        ------
+        IdentityError
+        """
+        return self.persons.identity(identify(study, settings, self.patients))
 
     def _key(self, identity: Identity) -> str:
         return wake_key(str(identity.key), self.config.identifier_system)
@@ -215,7 +232,12 @@ class Pipeline:
         return claim.confirmed and claim.confirmed_identity == self._key(identity)
 
     def _place(self, claim: Claim, study: Study, identity: Identity) -> Settlement:
-        """Find patient and resource on the FHIR server, and write the difference."""
+        """Find patient and resource on the FHIR server, and write the difference.
+
+        From here on the study holds nothing that the FHIR server may not know.
+        """
+        kind = self.persons.admit(study)
+        study = self.persons.study(study, identity, self._zone(study))
         waiting_for = self._key(identity)
         keys = [(key.system, key.value) for key in (identity.key, *identity.others)]
         orders = self._orders(study)
@@ -230,6 +252,7 @@ class Pipeline:
             last = Last(claim.identity == waiting_for, claim.patient_reference)
             confirmed = self._is_confirmed(claim, identity)
             subject = self.subjects.resolve(identity, found, confirmed=confirmed, last=last)
+            self.persons.settle(kind)
         except PatientAbsent as error:
             verdict = judge_patient(None, self.config.select)
             if verdict.wanted:
@@ -240,7 +263,7 @@ class Pipeline:
         verdict = self.subjects.judge(subject)
         if not verdict.wanted:
             return left_out(verdict.reason, prune=bool(self.archives), waiting_for=waiting_for)
-        written = self._write(claim, study, found, subject, orders, identity.remarks)
+        written = self._write(claim, study, found, subject, orders, identity)
         # A logical subject becomes literal when the Patient arrives.
         literal = "reference" in subject.reference
         return replace(written, identity=waiting_for, waiting_for=None if literal else waiting_for)
@@ -252,10 +275,10 @@ class Pipeline:
         found: Found,
         subject: Subject,
         orders: Mapping[Accession, Key],
-        remarks: Sequence[Remark] = (),
+        identity: Identity,
     ) -> Settlement:
-        context = self._context(study, subject, found, orders)
-        mapped = map_study(study, context, self.config.imaging_study)
+        context = self._context(study, subject, found, orders, identity)
+        mapped = map_study(study, context, self.config.mapping)
         derived = Derived()
         if found.study is not None:
             reference = f"{IMAGING_STUDY}/{found.study['id']}"
@@ -284,14 +307,19 @@ class Pipeline:
                 there = self.studies.find(study.study_instance_uid, known_id=made.resource_id)
                 again = replace(found, study=there.study)
                 return self._write(
-                    replace(claim, fhir=made), study, again, subject, orders, remarks
+                    replace(claim, fhir=made), study, again, subject, orders, identity
                 )
-        settlement = synced(study, mapped, written, subject, remarks, plan.size)
+        settlement = synced(study, mapped, written, subject, identity.remarks, plan.size)
         sentence = settlement.sentence + derived.sentence
         return replace(settlement, sentence=sentence, links=news_of(plan, written))
 
     def _context(
-        self, study: Study, subject: Subject, found: Found, orders: Mapping[Accession, Key]
+        self,
+        study: Study,
+        subject: Subject,
+        found: Found,
+        orders: Mapping[Accession, Key],
+        identity: Identity,
     ) -> Context:
         reference = str(subject.reference.get("reference", ""))
         requests = {
@@ -305,10 +333,16 @@ class Pipeline:
             now=datetime.now(UTC),
             endpoints=_references(self.endpoints, self.config.every_archive),
             source=home.published_url if home is not None else None,
-            zone=home.zone if home is not None and home.zone else self.config.site.zone,
+            zone=self._zone(study),
             service_requests=requests,
             status_before=found.study.get("status") if found.study is not None else None,
+            pseudonyms=self.config.pseudonyms,
+            dates_doubted=self.persons.doubts_dates(identity, subject.patient),
         )
+
+    def _zone(self, study: Study) -> ZoneInfo | None:
+        home = self._home(study)
+        return home.zone if home is not None and home.zone else self.config.site.zone
 
     def _home(self, study: Study) -> ArchiveEntry | None:
         """Return the archive that says where the study is and in which zone its times are."""
@@ -345,28 +379,3 @@ def _references(
         for entry in entries
         if (address := entry.published_url) is not None
     }
-
-
-def _told(entry: ArchiveEntry) -> list[Any]:
-    """What an archive's settings say in a resource."""
-    told = {"name", "timezone", "patient_default_system", "patient_systems"}
-    return [entry.published_url, entry.model_dump(mode="json", include=told)]
-
-
-def _rules(config: Config) -> str:
-    """Digest what decides about a study besides the study itself."""
-    rules = [
-        MAPPING_VERSION,
-        EXTRACTION_VERSION,
-        config.select.model_dump(mode="json"),
-        config.patient.model_dump(mode="json"),
-        config.imaging_study.model_dump(mode="json"),
-        RULES_VERSION,
-        config.derived.model_dump(mode="json"),
-        config.links.model_dump(mode="json", exclude={*UNJUDGED}),
-        config.site.timezone,
-        config.identifier_system,
-        [_told(entry) for entry in config.every_archive],
-    ]
-    data = orjson.dumps(rules, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(data, digest_size=8).hexdigest()

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import islice
 from typing import Final, NamedTuple
 
 from flute_sync.cohort import Tally
@@ -17,7 +16,8 @@ from flute_sync.link_settings import LinkSettings
 from flute_sync.own_criterion import OwnCriterion
 from flute_sync.own_judgement import OwnJudge
 
-_PEOPLE: Final = 500
+_PIECES: Final = 4000
+"""What is judged at once; by people, some who have very much would fill the memory."""
 ALONE_PIECES: Final = 50_000
 """Below this more processes would cost more than they bring."""
 
@@ -106,8 +106,15 @@ def judged(
 
 
 def _parts(people: Iterable[Person]) -> Iterator[list[Person]]:
-    rest = iter(people)
-    while part := list(islice(rest, _PEOPLE)):
+    part: list[Person] = []
+    pieces = 0
+    for person in people:
+        part.append(person)
+        pieces += len(person.rows)
+        if pieces >= _PIECES:
+            yield part
+            part, pieces = [], 0
+    if part:
         yield part
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from flute_sync.command_errors import InputMalformed, SpoolFailed
 from flute_sync.criteria_evidence import LOGICAL, History, Piece, history, is_judged
-from flute_sync.link_case import newest
+from flute_sync.link_case import moment, newest
 
 Row = tuple[str, str, str | None, bytes]
 """Patient, name, another name that its Bundle gives it, and the resource as JSON."""
@@ -184,7 +184,8 @@ class Spool:
         deleted = self._db.execute("SELECT name, MAX(at) FROM deleted GROUP BY name").fetchall()
         for name, at in deleted:
             versions = self._versions(name)
-            gone = [row for (_, updated), row in versions if not (at and updated > at)]
+            when = moment(at)
+            gone = [row for (_, updated), row in versions if not (when and updated > when)]
             self._drop(gone)
 
     def _drop_older(self) -> None:
@@ -195,7 +196,7 @@ class Spool:
             last = max(version for version, _ in versions)
             self._drop([row for version, row in versions if version < last])
 
-    def _versions(self, name: str) -> list[tuple[tuple[tuple[int, str], str], int]]:
+    def _versions(self, name: str) -> list[tuple[tuple[int, str], int]]:
         self._db.execute("CREATE INDEX IF NOT EXISTS by_name ON piece (name)")
         found = self._db.execute("SELECT resource, rowid FROM piece WHERE name = ?", [name])
         return [(newest(orjson.loads(body)), row) for body, row in found]

@@ -11,6 +11,7 @@ from flute_sync.ledger.erasures import ErasureBook
 from flute_sync.ledger.ledger import Ledger
 from flute_sync.ledger.link_book import LinkBook, LinkView
 from flute_sync.ledger.migrate import upgrade
+from flute_sync.ledger.regime import ANY as ANY_SOURCES
 from flute_sync.ledger.scratch import Scratch
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.survey import Standing
@@ -33,6 +34,7 @@ from flute_sync.ledger.values import (
 )
 
 __all__ = [
+    "ANY_SOURCES",
     "WAITING_FOR_PATIENT",
     "Absence",
     "ArchiveView",

@@ -53,7 +53,7 @@ _ADD: Final = (
     "INSERT INTO erasure_item (erasure_id, reference) VALUES (?, ?)"
     " ON CONFLICT (erasure_id, reference) DO NOTHING"
 )
-_DROP: Final = "DELETE FROM erasure_item WHERE erasure_id = ? AND reference = ?"
+_DROP: Final = "DELETE FROM erasure_item WHERE reference = ?"
 _FINISH: Final = "UPDATE erasure SET finished_at = ? WHERE id = ?"
 _LIFT: Final = "DELETE FROM erasure WHERE id IN (?)"
 
@@ -205,9 +205,9 @@ class ErasureBook:
 
         self.database.transact(work)
 
-    def done_with(self, number: int, items: Iterable[str]) -> None:
-        """Note that nothing is left of some resources on the FHIR server."""
-        gone = [(number, one) for one in items]
+    def done_with(self, items: Iterable[str]) -> None:
+        """Note that nothing is left to do about some resources on the FHIR server."""
+        gone = [(one,) for one in items]
         self.database.transact(lambda c: Driver(c).run(_DROP, gone))
 
     def forget(
@@ -245,12 +245,13 @@ class ErasureBook:
 
         return self.database.transact(work)
 
-    def finish(self, number: int, sentence: str) -> None:
-        """End an erasure; what remains on the FHIR server stays listed with it."""
+    def finish(self, patient: PatientMarks, sentence: str) -> None:
+        """End the erasures of a patient; what remains on the FHIR server stays listed with them."""
 
         def work(connection: Connection) -> None:
             driver, now = Driver(connection), self.clock()
-            driver.changed(_FINISH, to_stored(now), number)
+            for erasure in self._of(driver, self.marks.of_patient(driver, patient)):
+                driver.changed(_FINISH, to_stored(now), erasure.id)
             entry = trail.Entry(None, now, Event.PATIENT_ERASED, sentence)
             trail.append(driver, [entry], kept=self.events_kept)
 

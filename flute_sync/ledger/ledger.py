@@ -22,6 +22,7 @@ from flute_sync.ledger.marks import Marks
 from flute_sync.ledger.migrate import prepare
 from flute_sync.ledger.notes import keep, without
 from flute_sync.ledger.reading import find_study, load_study
+from flute_sync.ledger.regime import Regime
 from flute_sync.ledger.settings import LedgerSettings
 from flute_sync.ledger.snapshot import SnapshotWriter, stated_in, verify
 from flute_sync.ledger.values import Claim, Missing, Settlement, Snapshot
@@ -58,6 +59,8 @@ class Ledger:
         self._marks = Marks()
         self.erasures = ErasureBook(database, clock, self._marks, settings.events_per_study)
         """Who was erased, and is not taken again."""
+        self.regime = Regime(database)
+        """Under which pseudonyms studies are written, and from which kind of sources."""
         self._intake = IntakeWriter(
             database=database,
             archives=self._archives,

@@ -5,15 +5,13 @@
 `study_archive` how each archive stands to it; `foreign_note` what its rejection notes say of
 other studies; `link` is what was judged last of the FLUTE variables of its patient,
 `link_decision` what people decided, `link_epoch` counts what may change the judgement of a patient;
-`event` is the audit trail for people. `erasure` is a patient who was erased, `erased_mark` by which
-keyed hashes he and his studies are known, `erasure_item` what is left of him on the FHIR server.
-Instances are the big table: their key is
-(study, SOP Instance UID), since a SOP Instance UID is unique in its study, and they refer to
-series and header by small numbers within the study.
+`regime` is under which pseudonyms all this was written, and from which kind of sources;
+`event` is the audit trail for people; `erasure`, `erased_mark` and `erasure_item` are who was
+erased, by which keyed hashes, and what the FHIR server still has. Instances are the big table:
+their key is (study, SOP Instance UID), since a SOP Instance UID is unique in its study, and they
+refer to series and header by small numbers within the study.
 """
 
-from collections.abc import Iterable
-from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import (
@@ -26,18 +24,17 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     String,
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
 from flute_sync.fhir_dates import Verdict
 from flute_sync.ledger.columns import JsonText, UtcTime
+from flute_sync.ledger.schema import KEY, ORDERED_UID, UID, metadata, one_of, partial
 from flute_sync.study import StepStatus
 from flute_sync.task import CLAIMABLE, UNSYNCED, State
 
@@ -46,29 +43,6 @@ LARGEST_ARCHIVE_ID: Final = 63
 
 WAITS_FOR_PATIENT: Final = "state = 'on-hold' AND coalesce(code, '') = 'PATIENT-ABSENT'"
 """Nothing is wrong with these studies, and no delay is theirs."""
-
-metadata: Final = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-_Key: Final = BigInteger().with_variant(Integer, "sqlite")
-_Uid: Final = String(64)
-_OrderedUid: Final = _Uid.with_variant(String(64, collation="C"), "postgresql")
-
-
-def _one_of(column: str, states: Iterable[StrEnum]) -> str:
-    return f"{column} IN ({', '.join(sorted(repr(state.value) for state in states))})"
-
-
-def _partial(name: str, column: Column[object], where: str) -> Index:
-    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
-
 
 archive: Final = Table(
     "archive",
@@ -81,8 +55,8 @@ archive: Final = Table(
 study: Final = Table(
     "study",
     metadata,
-    Column("id", _Key, primary_key=True),
-    Column("study_instance_uid", _OrderedUid, nullable=False, unique=True),
+    Column("id", KEY, primary_key=True),
+    Column("study_instance_uid", ORDERED_UID, nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("generation", Integer, nullable=False),  # raised by each new fact
     Column("received_at", UtcTime, nullable=False),  # newest fact
@@ -108,12 +82,12 @@ study: Final = Table(
     Column("stated_series", Integer, nullable=False, server_default="0"),  # without instances
     Column("stated_instances", Integer, nullable=False, server_default="0"),
     CheckConstraint("length(study_instance_uid) BETWEEN 1 AND 64", name="uid"),
-    CheckConstraint(_one_of("state", State), name="state"),
+    CheckConstraint(one_of("state", State), name="state"),
     CheckConstraint(
-        f"({_one_of('state', CLAIMABLE)}) = (next_attempt_at IS NOT NULL)", name="claimable"
+        f"({one_of('state', CLAIMABLE)}) = (next_attempt_at IS NOT NULL)", name="claimable"
     ),
     CheckConstraint(
-        f"({_one_of('state', UNSYNCED)}) = (unsynced_since IS NOT NULL)", name="unsynced"
+        f"({one_of('state', UNSYNCED)}) = (unsynced_since IS NOT NULL)", name="unsynced"
     ),
     CheckConstraint("(state = 'in-progress') = (lease_owner IS NOT NULL)", name="lease"),
     CheckConstraint(
@@ -143,11 +117,11 @@ Index(
     study.c.stated_series,
     study.c.stated_instances,
 )
-_partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
-_partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
-_partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
-_partial("ix_study_patient", study.c.patient_reference, "patient_reference IS NOT NULL")
-_partial(
+partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
+partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
+partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
+partial("ix_study_patient", study.c.patient_reference, "patient_reference IS NOT NULL")
+partial(
     "ix_study_unsynced",
     study.c.unsynced_since,
     f"unsynced_since IS NOT NULL AND NOT ({WAITS_FOR_PATIENT})",
@@ -156,7 +130,7 @@ _partial(
 study_archive: Final = Table(
     "study_archive",
     metadata,
-    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
     Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),
     Column("read_owed", Integer),  # generation from which its metadata must be read
     Column("unverified", Integer),  # generation since which its counts were not compared
@@ -173,14 +147,14 @@ study_archive: Final = Table(
     sqlite_with_rowid=False,
 )
 
-_partial("ix_study_archive_absent", study_archive.c.archive_id, "absences > 0")
+partial("ix_study_archive_absent", study_archive.c.archive_id, "absences > 0")
 
 series: Final = Table(
     "series",
     metadata,
-    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
     Column("series", Integer, nullable=False),
-    Column("series_instance_uid", _Uid, nullable=False, index=True),
+    Column("series_instance_uid", UID, nullable=False, index=True),
     PrimaryKeyConstraint("study_id", "series"),
     UniqueConstraint("study_id", "series_instance_uid"),
     CheckConstraint("length(series_instance_uid) BETWEEN 1 AND 64", name="uid"),
@@ -190,7 +164,7 @@ series: Final = Table(
 header: Final = Table(
     "header",
     metadata,
-    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
     Column("header", Integer, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("extraction_version", SmallInteger, nullable=False),
@@ -202,7 +176,7 @@ header: Final = Table(
 instance: Final = Table(
     "instance",
     metadata,
-    Column("study_id", _Key, nullable=False),
+    Column("study_id", KEY, nullable=False),
     Column("sop_instance_uid", LargeBinary, nullable=False),  # columns.pack_uid
     Column("series", Integer, nullable=False),
     Column("header", Integer, nullable=False),
@@ -219,8 +193,8 @@ instance: Final = Table(
 stated_series: Final = Table(
     "stated_series",
     metadata,
-    Column("study_id", _Key, nullable=False),
-    Column("series_instance_uid", _Uid, nullable=False),
+    Column("study_id", KEY, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
     Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),
     Column("header", Integer, nullable=False),
     Column("instance_count", Integer),
@@ -234,10 +208,8 @@ stated_series: Final = Table(
 procedure_step: Final = Table(
     "procedure_step",
     metadata,
-    Column("sop_instance_uid", _Uid, nullable=False),
-    Column(
-        "study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False, index=True
-    ),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),  # said for this one
     Column("status", String(16), nullable=False),
     Column("told_at", UtcTime, nullable=False),
@@ -245,15 +217,15 @@ procedure_step: Final = Table(
     Column("text", Text, nullable=False),  # study.Header as JSON, without defaults
     PrimaryKeyConstraint("sop_instance_uid", "study_id"),
     CheckConstraint("length(sop_instance_uid) BETWEEN 1 AND 64", name="uid"),
-    CheckConstraint(_one_of("status", StepStatus), name="status"),
+    CheckConstraint(one_of("status", StepStatus), name="status"),
     sqlite_with_rowid=False,
 )
 
 foreign_note: Final = Table(
     "foreign_note",
     metadata,
-    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
-    Column("named_study_uid", _Uid, nullable=False, index=True),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("named_study_uid", UID, nullable=False, index=True),
     Column("title", Text, nullable=False),  # code value of the rejection note, DCM
     Column("instances", JsonText, nullable=False),  # series UID -> SOP Instance UIDs
     Column("patient_ids", Text, nullable=False, server_default="[]"),  # of the study that keeps it
@@ -265,7 +237,7 @@ foreign_note: Final = Table(
 link: Final = Table(
     "link",
     metadata,
-    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
     Column("reference", Text, nullable=False, index=True),
     Column("kind", Text, nullable=False),
     Column("rule", Text, nullable=False),
@@ -277,7 +249,7 @@ link: Final = Table(
     Column("taken", Boolean, nullable=False),
     Column("ours", Boolean, nullable=False),  # what another system linked is never taken away
     PrimaryKeyConstraint("study_id", "reference"),
-    CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
+    CheckConstraint(one_of("verdict", Verdict), name="verdict"),
     CheckConstraint("taken OR NOT ours", name="ours"),
     sqlite_with_rowid=False,
 )
@@ -285,8 +257,8 @@ link: Final = Table(
 link_decision: Final = Table(
     "link_decision",
     metadata,
-    Column("id", _Key, primary_key=True),
-    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("id", KEY, primary_key=True),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
     Column("reference", Text, nullable=False),
     Column("verb", String(8), nullable=False),  # the last one on a pair is in force
     Column("why", Text, nullable=False),
@@ -305,8 +277,8 @@ link_epoch: Final = Table(
 event: Final = Table(
     "event",
     metadata,
-    Column("id", _Key, primary_key=True),
-    Column("study_id", _Key, ForeignKey("study.id", ondelete="CASCADE")),
+    Column("id", KEY, primary_key=True),
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE")),
     Column("at", UtcTime, nullable=False),
     Column("event", Text, nullable=False),
     Column("sentence", Text, nullable=False),
@@ -326,7 +298,7 @@ source_cursor: Final = Table(
 intent: Final = Table(
     "intent",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", KEY, primary_key=True),
     Column("source", Text, nullable=False),
     Column("archive_id", Integer, ForeignKey("archive.id"), nullable=False),
     Column("owner", Text, nullable=False),
@@ -337,8 +309,8 @@ intent: Final = Table(
 intent_study: Final = Table(
     "intent_study",
     metadata,
-    Column("intent_id", _Key, ForeignKey("intent.id", ondelete="CASCADE"), nullable=False),
-    Column("study_instance_uid", _Uid, nullable=False),
+    Column("intent_id", KEY, ForeignKey("intent.id", ondelete="CASCADE"), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
     PrimaryKeyConstraint("intent_id", "study_instance_uid"),
     sqlite_with_rowid=False,
 )
@@ -356,7 +328,7 @@ fhir_target: Final = Table(
 fhir_study: Final = Table(
     "fhir_study",
     metadata,
-    Column("study_id", _Key, ForeignKey("study.id"), primary_key=True),
+    Column("study_id", KEY, ForeignKey("study.id"), primary_key=True),
     Column("target_id", Integer, ForeignKey("fhir_target.id"), nullable=False),
     Column("resource_id", Text, nullable=False),
     Column("version_id", Text),
@@ -375,7 +347,7 @@ erasure_key: Final = Table(
 erasure: Final = Table(
     "erasure",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", KEY, primary_key=True),
     Column("begun_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
     sqlite_autoincrement=True,  # the audit names it by its number
@@ -386,7 +358,7 @@ erased_mark: Final = Table(
     metadata,
     Column("mark", LargeBinary, primary_key=True),  # marks.mark_of
     Column(
-        "erasure_id", _Key, ForeignKey("erasure.id", ondelete="CASCADE"), nullable=False, index=True
+        "erasure_id", KEY, ForeignKey("erasure.id", ondelete="CASCADE"), nullable=False, index=True
     ),
     sqlite_with_rowid=False,
 )
@@ -394,8 +366,18 @@ erased_mark: Final = Table(
 erasure_item: Final = Table(
     "erasure_item",
     metadata,
-    Column("erasure_id", _Key, ForeignKey("erasure.id", ondelete="CASCADE"), nullable=False),
+    Column("erasure_id", KEY, ForeignKey("erasure.id", ondelete="CASCADE"), nullable=False),
     Column("reference", Text, nullable=False),  # Type/id on the FHIR server
     PrimaryKeyConstraint("erasure_id", "reference"),
     sqlite_with_rowid=False,
+)
+
+regime: Final = Table(
+    "regime",
+    metadata,
+    Column("single", Boolean, primary_key=True),
+    Column("sources", Text),  # identified, pseudonymised; any in ledgers older than the rule
+    Column("seal", Text, nullable=False),  # how identifiers and dates are replaced, never the key
+    CheckConstraint("single", name="single"),
+    CheckConstraint("sources IN ('any', 'identified', 'pseudonymised')", name="sources"),
 )

@@ -95,6 +95,23 @@ class HeaderReader:
                 break
         return parser.finish()
 
+    def read_whole(self, data: bytes) -> Received:
+        """Read the header of a DICOM file, and see that its last data element is whole.
+
+        Raises
+        ------
+        HeaderTruncated
+            When it is not.
+        HeaderError
+            As `read`.
+        """
+        parser = Part10Parser(self._settings)
+        parser.feed(data)
+        if not parser.done:
+            parser.finish()
+        parser.walk_on(data)
+        return self.received(parser)
+
     def received(self, parser: Part10Parser) -> Received:
         """Decode the raw elements that a parser found.
 

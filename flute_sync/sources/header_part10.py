@@ -57,6 +57,8 @@ _DEFLATED: Final = frozenset(
 )
 _PREAMBLE_BYTES: Final = 132
 _INFLATED_AT_ONCE_BYTES: Final = 16 * 1024
+TO_THE_END: Final = HeaderSettings(max_header_bytes=1 << 40, max_elements=100_000_000)
+"""Bounds of a walk over a whole file, which keeps nothing."""
 
 
 class Part10Parser:
@@ -90,6 +92,7 @@ class Part10Parser:
         self._meta: Walker | None = None
         self._walker: Walker | None = None
         self._frames: FrameScanner | None = None
+        self._stopped_at: int | None = None
         self._step = self._preamble
         if transfer_syntax_uid is not None:
             self._expect(transfer_syntax_uid.encode("ascii", "replace"))
@@ -139,6 +142,27 @@ class Part10Parser:
         if self._walker is None:
             raise HeaderTruncated("there is no data set")
         self._walker.finish(self._data, self._pos)
+
+    def walk_on(self, data: bytes) -> None:
+        """Walk from where the header ends to the end of the file, all of which was fed at once.
+
+        Raises
+        ------
+        HeaderTruncated
+            When its last data element is not whole. What is odd in another way is let pass.
+        """
+        try:
+            if self._inflater is not None:
+                whole = Part10Parser(TO_THE_END, whole=True)
+                whole.feed(data)
+                whole.finish()
+            elif self._stopped_at is not None:
+                rest = Walker(self.encoding, frozenset(), TO_THE_END)
+                rest.finish(data, rest.walk(data, self._stopped_at))
+        except HeaderTruncated:
+            raise
+        except HeaderError:
+            return
 
     def _advance(self, chunk: bytes) -> None:
         """Put new bytes behind those that are left, and go on with them."""
@@ -222,6 +246,7 @@ class Part10Parser:
     def _data_set(self) -> bool:
         if self._walker is None or not self._walk(self._walker):
             return False
+        self._stopped_at = self._pos
         if _states_b_values_in_frames(self._walker.elements):
             self._frames = FrameScanner(self.encoding, self._settings.max_elements)
             self._step = self._functional_groups

@@ -1,12 +1,14 @@
 """Secrets come from files only: an absolute one, or a systemd credential."""
 
 import os
+import stat
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from flute_sync.pseudonym import PseudonymKey
 from flute_sync.settings import SecretFile
-from flute_sync.settings_errors import SecretUnreadable
+from flute_sync.settings_errors import PseudonymKeyUnusable, SecretUnreadable
 
 _LARGEST_BYTES: Final = 64 * 1024
 _CREDENTIAL: Final = "credential:"
@@ -40,11 +42,31 @@ def read_secret(secret: SecretFile) -> str:
     SecretUnreadable
         When the file is absent, not readable, empty, too large or not text.
     """
+    return _text(secret, private=False)
+
+
+def read_pseudonym_key(secret: SecretFile) -> PseudonymKey:
+    """Read the key of pseudonyms: the bytes of the file, without line ends after them.
+
+    Raises
+    ------
+    SecretUnreadable
+        As `read_secret`.
+    PseudonymKeyUnusable
+        When others can read or write the file, or the key is too short.
+    """
+    return PseudonymKey(_text(secret, private=True).encode("utf-8"))
+
+
+def _text(secret: SecretFile, *, private: bool) -> str:
     try:
         with secret_path(secret).open("rb") as file:
+            is_open = os.fstat(file.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH)
             data = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise SecretUnreadable(f"{secret}: {error.strerror or 'cannot be read'}") from None
+    if private and is_open:
+        raise PseudonymKeyUnusable(f"{secret}: all users of this machine have access to it")
     if len(data) > _LARGEST_BYTES:
         raise SecretUnreadable(f"{secret}: larger than {_LARGEST_BYTES} bytes")
     try:
@@ -82,10 +104,10 @@ class Secret:
             As `read_secret`.
         """
         try:
-            stat = secret_path(self._secret).stat()
+            found = secret_path(self._secret).stat()
         except OSError as error:
             raise SecretUnreadable(f"{self._secret}: {error.strerror}") from None
-        now = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        now = (found.st_mtime_ns, found.st_size, found.st_ino)
         with self._lock:
             if now != self._seen:
                 self._text = read_secret(self._secret)

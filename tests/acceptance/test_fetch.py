@@ -16,6 +16,7 @@ import pytest
 from flute_sync.sandbox.server import Sandbox
 from tests.acceptance.conftest import Upload, create_patient, imaging_studies
 from tests.acceptance.site import Site, eventually, store
+from tests.histories import biopsy
 from tests.lying_archive import Answer, LyingArchive, lying_archive
 from tests.services.hapi import Hapi
 from tests.services.orthanc import Orthanc
@@ -62,6 +63,21 @@ def checked(out: Path) -> bool:
     return subprocess.run(command, cwd=out, check=False).returncode == 0
 
 
+def judged(site: Site, hapi: Hapi, patient: str) -> str:
+    """Give a patient biopsies, of which two are included and one is not, and judge them."""
+    for performed in ("2024-05-02", "2024-09-09", "2021-01-04"):
+        resource = biopsy("b", performed) | {"subject": {"reference": patient}}
+        del resource["id"]
+        assert httpx.post(f"{hapi.base_url}/Procedure", json=resource, timeout=60).is_success
+    patients = site.folder / "judged"
+    patients.write_text(f"{patient}\n")
+    done = site.run("criteria", "--patients", str(patients), "--json")
+    assert done.returncode == 0, done.stderr
+    verdicts = [one["verdict"] for one in json.loads(done.stdout)["results"]]
+    assert sorted(verdicts) == ["excluded", "included", "included"]
+    return done.stdout
+
+
 def test_from_every_selector_the_same_files(
     make_site: Callable[[str, str | None], Site], hapi: Hapi, orthanc: Orthanc, tmp_path: Path
 ) -> None:
@@ -70,14 +86,8 @@ def test_from_every_selector_the_same_files(
     reference, _ = indexed(site, hapi.base_url, upload, other)
     (resource,) = imaging_studies(hapi.base_url, upload.uid)
     patient = resource["subject"]["reference"]
-    said = [("1", "included", reference), ("2", "included", reference), ("3", "unknown", None)]
-    results = [
-        {"patient": patient, "biopsy": f"Procedure/{biopsy}", "verdict": verdict, "study": study}
-        for biopsy, verdict, study in said
-    ]
-    result = {"criterion": "x", "results": results}
     criteria, manifest = tmp_path / "criteria.json", tmp_path / "manifest.jsonl"
-    criteria.write_text(json.dumps(result, indent=2))
+    criteria.write_text(judged(site, hapi, patient))
     query = f"ImagingStudy?subject={patient}"
     told = site.ask("fetch", query, "--manifest", str(manifest))
     assert (told["studies"], told["fetched"], told["out"]) == (1, 0, None)
@@ -96,7 +106,13 @@ def test_from_every_selector_the_same_files(
         expected = expected or digests(out)
         assert digests(out) == expected
     assert len(expected) == len(upload.files)
-    dwi = site.ask("fetch", reference, "--out", str(tmp_path / "dwi"), "--b-value", "800")
+    # The study that is too early for the one biopsy that is excluded, and none that is unknown.
+    for verdict, studies in (("excluded", 1), ("unknown", 0)):
+        others = ("--verdict", verdict, "--modality", "US")
+        told = site.ask("fetch", str(criteria), "--out", str(tmp_path / verdict), *others)
+        assert (told["finished"], told["studies"], told["fetched"]) == (True, studies, 0)
+    only = ("--series-role", "DWI", "--b-value", "800")
+    dwi = site.ask("fetch", reference, "--out", str(tmp_path / "dwi"), *only)
     assert dwi["fetched"] == 2
     shown = site.ask("fetch", reference, "--out", str(tmp_path / "0"), "--rendered")
     assert shown["fetched"] == len(upload.files)

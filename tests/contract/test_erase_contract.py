@@ -234,6 +234,19 @@ def test_a_study_that_another_system_made_stays(site: Site, subject: str) -> Non
     assert site.deliver(uid) == {uid}
 
 
+def test_what_was_derived_from_a_study_that_is_gone_goes_too(site: Site, subject: str) -> None:
+    orphan = derived(site, "", subject, derivedFrom=[{"display": "a study that is gone"}])
+    extended = derived(
+        site, "", subject, derivedFrom=[{"display": "gone, too"}], note=[{"text": "seen"}]
+    )
+    plan = site.plan(subject)
+    assert plan.references == [orphan]
+    assert [one.what for one in plan.left] == [extended]
+    assert [one.what for one in site.erase(subject).remains] == [extended]
+    assert site.status(f"{orphan}/_history") == 404
+    assert site.status(extended) == 200
+
+
 def test_a_patient_is_named_by_an_identifier_and_by_whom_he_was_merged_with(
     site: Site, subject: str
 ) -> None:

@@ -1,6 +1,9 @@
 """Images brought to disk from the sandbox and from Orthanc, whatever the archive does."""
 
+import copy
+import gzip
 import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.daemon.config import Config
@@ -20,9 +24,11 @@ from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetching import Fetch
 from flute_sync.fetch_errors import FolderBusy
 from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy
-from tests.contract.dicomweb import Study, multipart
+from flute_sync.series_role import Role
+from tests.contract.dicomweb import Study, multipart, new_mpmri, store
 from tests.lying_archive import Answer, LyingArchive, lying_archive
 
+KEPT = (".dcm", ".jpg", ".png", ".gz", ".json", ".bval", ".bvec")
 RELATED = 'multipart/related; type="application/dicom"; boundary=flute-sync-contract'
 
 
@@ -106,9 +112,8 @@ def assert_tidy(out: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_dir()} == {0o700}
     checked = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     assert subprocess.run(checked, cwd=out, check=False).returncode == 0
-    assert len((out / "SHA256SUMS").read_text().splitlines()) == len(
-        [one for one in out.rglob("*") if one.suffix in (".dcm", ".jpg", ".png")]
-    )
+    kept = [one for one in out.rglob("*") if one.is_file() and one.suffix in KEPT]
+    assert len((out / "SHA256SUMS").read_text().splitlines()) == len(kept)
 
 
 @pytest.mark.parametrize("form", [{}, {"listed": False}, {"by_series": False}])
@@ -145,6 +150,26 @@ def test_what_was_changed_on_disk_is_fetched_again(archive, mpmri, tmp_path) -> 
     assert fetched(tmp_path, study, settings).fetched == 0
     assert fetched(tmp_path, study, settings, verify=True).fetched == 1
     assert digests(tmp_path) == good
+    assert_tidy(tmp_path)
+
+
+def test_what_a_power_cut_may_have_taken_is_read_again(archive, mpmri, tmp_path) -> None:
+    study, settings = wanted(mpmri, archive.url), config(archive.url)
+    fetched(tmp_path, study, settings)
+    good = digests(tmp_path)
+    for file in on_disk(tmp_path)[:2]:  # size and time are on the disk, the bytes are not
+        state = file.stat()
+        file.write_bytes(bytes(state.st_size))
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert fetched(tmp_path, study, settings).fetched == 0
+    note = tmp_path / ".flute-sync" / "flushed"
+    for told in ({"boot": "another", "until_ns": 1 << 62}, {"boot": "another", "until_ns": 0}):
+        note.write_text(json.dumps(told))
+        assert fetched(tmp_path, study, settings).fetched == (0 if told["until_ns"] else 2)
+        assert json.loads(note.read_text())["boot"] != "another"
+    assert digests(tmp_path) == good
+    note.write_text("{")
+    assert fetched(tmp_path, study, settings).fetched == 0
     assert_tidy(tmp_path)
 
 
@@ -251,6 +276,84 @@ def test_b_values_choose_instances(archive, mpmri, tmp_path) -> None:
     assert metadata
 
 
+@pytest.mark.parametrize("form", [{}, {"listed": False}, {"by_series": False}])
+def test_series_roles_choose_series(archive, mpmri, tmp_path, form) -> None:
+    study, settings = wanted(mpmri, archive.url, **form), config(archive.url)
+    described = {"DWI": {"ep2d_diff"}, "ADC": {"ep2d_diff_ADC"}}
+    for number, roles in enumerate((frozenset({Role.ADC}), frozenset({Role.DWI, Role.ADC}))):
+        report = fetched(tmp_path / str(number), study, settings, Choice(series_roles=roles))
+        found = [dcmread(file) for file in on_disk(tmp_path / str(number))]
+        assert report.exit_code == 0
+        assert len(found) == report.fetched == report.known > 0
+        expected = set().union(*(described[role] for role in roles))
+        assert {one.SeriesDescription for one in found} == expected
+    both = Choice(
+        series_roles=frozenset({Role.DWI, Role.T2}), filters=(by_b_value(frozenset({800.0})),)
+    )
+    report = fetched(tmp_path / "both", study, settings, both)
+    assert {dcmread(file).DiffusionBValue for file in on_disk(tmp_path / "both")} == {800}
+
+    def refuse(answer: Answer) -> None:
+        answer.status = 500 if "metadata" in answer.path else answer.status
+
+    archive.change = refuse
+    report = fetched(tmp_path / "no", study, settings, Choice(series_roles=frozenset({Role.ADC})))
+    assert dict(report.failed) == {"ARCHIVE-SERVER-ERROR": len(mpmri.datasets)}
+    assert (report.fetched, report.finished, report.exit_code) == (0, True, 69)
+
+
+def with_private_b_value(dataset: Dataset, vendor: str, b_value: int) -> Dataset:
+    """Say a b-value as a vendor does, and not as the standard does."""
+    found = copy.deepcopy(dataset)
+    found.SOPInstanceUID = generate_uid()
+    del found.DiffusionBValue
+    if vendor == "siemens":
+        found.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0C, "IS", b_value)
+    elif vendor == "ge":
+        values = [1_000_000_000 + b_value, 8, 0, 0]
+        found.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x39, "IS", values)
+    else:
+        block = found.private_block(0x2001, "Philips Imaging DD 001", create=True)
+        block.add_new(0x03, "FL", float(b_value))
+    return found
+
+
+def enhanced(dataset: Dataset, *b_values: float) -> Dataset:
+    """Make an Enhanced MR image whose frames have these b-values."""
+    found = copy.deepcopy(dataset)
+    found.SOPClassUID = EnhancedMRImageStorage
+    found.SOPInstanceUID = generate_uid()
+    found.SeriesInstanceUID = generate_uid()
+    del found.DiffusionBValue
+    found.ImageType = ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
+    found.NumberOfFrames = len(b_values)
+    found.PixelData = dataset.PixelData * len(b_values)
+    found.PerFrameFunctionalGroupsSequence = []
+    for b_value in b_values:
+        diffusion, frame = Dataset(), Dataset()
+        diffusion.DiffusionBValue = b_value
+        frame.MRDiffusionSequence = [diffusion]
+        found.PerFrameFunctionalGroupsSequence.append(frame)
+    return found
+
+
+def test_b_values_of_vendors_and_of_frames_choose_too(archive, web, tmp_path) -> None:
+    made = new_mpmri().datasets
+    dwi = next(one for one in made if one.get("DiffusionBValue") == 800)
+    vendors = ("siemens", "ge", "philips")
+    private = [
+        with_private_b_value(dwi, vendor, value) for vendor in vendors for value in (50, 800)
+    ]
+    frames = [enhanced(dwi, 50.0, 800.0), enhanced(dwi, 50.0, 400.0)]
+    study = Study([*private, *frames])
+    assert store(web, study.parts).status_code == 200
+    choice = Choice(filters=(by_b_value(frozenset({800.0})),))
+    report = fetched(tmp_path, wanted(study, archive.url), config(archive.url), choice)
+    found = {dcmread(file).SOPInstanceUID for file in on_disk(tmp_path)}
+    assert report.exit_code == 0
+    assert found == {one.SOPInstanceUID for one in (*private[1::2], frames[0])}
+
+
 @pytest.mark.parametrize(
     ("essence", "ending", "form"), [("image/jpeg", "jpg", "JPEG"), ("image/png", "png", "PNG")]
 )
@@ -345,6 +448,45 @@ def test_an_endpoint_that_is_down_is_passed_over_for_the_next(archive, mpmri, tm
     settings = config(archive.url, endpoints=[dead])
     report = fetched(tmp_path, WantedStudy(study.uid, None, None, both), settings)
     assert (report.fetched, report.exit_code) == (len(mpmri.datasets), 0)
+
+
+@pytest.mark.parametrize("form", [{}, {"listed": False}, {"by_series": False}])
+def test_nifti_is_made_of_what_is_complete(archive, web, tmp_path, form) -> None:
+    made = new_mpmri(slices=4)
+    (adc,) = {one.SeriesInstanceUID for one in made.datasets if "ADC" in one.ImageType}
+    for one in made.datasets:
+        if one.SeriesInstanceUID == adc:
+            one.BitsAllocated = one.BitsStored = 24  # which dcm2niix cannot read
+    study = Study(made.datasets)
+    assert store(web, study.parts).status_code == 200
+    asked, settings = wanted(study, archive.url, **form), config(archive.url)
+    report = fetched(tmp_path, asked, settings, Choice(nifti=True))
+    assert (report.fetched, report.converted) == (len(study.datasets), len(study.series_uids) - 1)
+    assert (dict(report.failed), report.exit_code) == ({"FETCH-NIFTI": 1}, 65)
+    assert report.missed[0].series_instance_uid == adc
+    volumes = list(tmp_path.glob("sub-*/ses-*/*.nii.gz"))
+    assert len(volumes) == report.converted
+    series = {file.parent.name for file in on_disk(tmp_path)}
+    assert {one.name.removesuffix(".nii.gz") for one in volumes} < series
+    person = made.datasets[0]
+    identity = (
+        person.PatientID,
+        str(person.PatientName).partition("^")[0],
+        person.PatientBirthDate,
+    )
+    for file in tmp_path.glob("sub-*/ses-*/*.*"):
+        data = file.read_bytes()
+        whole = gzip.decompress(data) if file.suffix == ".gz" else data
+        assert not [word for word in identity if word.encode() in whole], file.suffix
+        if file.suffix == ".gz":
+            assert whole[344:348] == b"n+1\0"  # NIfTI-1, header and voxels in one file
+    (weighted,) = (one for one in tmp_path.glob("sub-*/ses-*/*.bval"))
+    assert {float(one) for one in weighted.read_text().split()} == {50, 800}
+    assert_tidy(tmp_path)
+    before = {one: one.stat().st_mtime_ns for one in volumes}
+    again = fetched(tmp_path, asked, settings, Choice(nifti=True))
+    assert (again.fetched, again.converted) == (0, 0)
+    assert {one: one.stat().st_mtime_ns for one in volumes} == before
 
 
 def test_one_fetch_at_a_time_works_in_a_folder(tmp_path) -> None:

@@ -76,8 +76,8 @@ def erase(site: Site) -> int:
     number = erasures.begin(MARKS, ["ImagingStudy/is-4711"])
     uids = {MINE, LATER} | {one.study_instance_uid for one in erasures.held([PATIENT], [])}
     erasures.forget(number, uids, [PATIENT], ["Observation/4711"])
-    erasures.done_with(number, ["ImagingStudy/is-4711"])
-    erasures.finish(number, "A patient was erased: 1 study.")
+    erasures.done_with(["ImagingStudy/is-4711"])
+    erasures.finish(MARKS, "A patient was erased: 1 study.")
     return number
 
 

@@ -8,11 +8,11 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, create_engine, text
 
-from flute_sync.ledger import LedgerSettings, upgrade
+from flute_sync.ledger import ANY_SOURCES, LedgerSettings, upgrade
 from flute_sync.ledger.alembic_upgrade import configuration
 from flute_sync.ledger.columns import pack_uid
 from flute_sync.ledger.migrate import scripts
-from flute_sync.ledger_errors import LedgerSchemaError
+from flute_sync.ledger_errors import LedgerPseudonymsChanged, LedgerSchemaError
 from flute_sync.study import Issuer, PatientId, SOPInstanceUID, StudyInstanceUID
 from flute_sync.task import State
 from tests.contract.ledger_site import STUDY, TARGET, Site, received, synced
@@ -172,7 +172,7 @@ def test_the_daemon_refuses_it_and_says_what_to_do(filled: Site) -> None:
 
 def test_nothing_is_lost_and_whom_archives_named_is_known(filled: Site) -> None:
     before = _told(filled)
-    assert upgrade(LedgerSettings(url=filled.url)) == "0005"
+    assert upgrade(LedgerSettings(url=filled.url)) == "0006"
     after = _told(filled)
     assert [line for line in after["event"] if "ledger.upgraded" not in line] == before["event"]
     assert {**after, "event": []} == {**before, "event": []}
@@ -214,3 +214,15 @@ def test_work_goes_on_with_it(filled: Site) -> None:
     filled.snapshot(claimed, received([1, 2]))
     assert ledger.settle(claimed, synced()) is State.COMPLETED
     assert filled.view().series == 2 + 1
+
+
+def test_a_ledger_that_wrote_studies_did_so_without_pseudonyms(filled: Site) -> None:
+    upgrade(LedgerSettings(url=filled.url))
+    regime = filled.open(create=False).regime
+    with pytest.raises(LedgerPseudonymsChanged):
+        regime.bind({"key": "k1"}, None)
+    assert regime.bind({}, None) == ANY_SOURCES
+    assert regime.decide({}, "pseudonymised") == ANY_SOURCES
+    assert regime.bind({}, "identified") == "identified"
+    with pytest.raises(LedgerPseudonymsChanged):
+        regime.bind({}, "pseudonymised")

@@ -1,5 +1,6 @@
 """The console's pages: who is admitted in each mode, and what is shown of hostile resources."""
 
+import json
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flute_sync.console.pages.users import hash_of, written
+from flute_sync.console.verbs.check import check
 from flute_sync.console.verbs.console_user import console_user
 from flute_sync.daemon.checks import every_check
 from flute_sync.daemon.http_server import HttpServer, Listener
@@ -236,11 +238,40 @@ def test_a_form_of_a_session_that_is_over_says_so(with_users: Pages) -> None:
     ids=["right", "not UTF-8", "short", "turned around", "undecoded"],
 )
 def test_users_and_passwords_are_text(tmp_path: Path, name: str, typed: bytes, code: int) -> None:
-    users, settings = tmp_path / "users", tmp_path / "site.toml"
-    auth = f'[console.auth]\nmode = "users"\nusers_file = "{users}"\n'
-    settings.write_text(f'[fhir]\nbase_url = "http://127.0.0.1:1"\n{auth}')
-    done = CliRunner().invoke(console_user, [name, "--config", str(settings)], input=typed)
+    users = tmp_path / "users"
+    done = CliRunner().invoke(console_user, [name, *settings_for(users)], input=typed)
     assert (done.exit_code, users.exists()) == (code, code == 0), done.output
+
+
+def settings_for(users: Path) -> list[str]:
+    """Write settings, and return the arguments that name them."""
+    settings = users.with_name("site.toml")
+    behind = f'[fhir]\nbase_url = "http://127.0.0.1:{free_port()}"\n'
+    auth = f'auth = {{ mode = "users", users_file = "{users}" }}\n'
+    settings.write_text(f"{behind}[console]\nport = 0\n{auth}")
+    return ["--config", str(settings)]
+
+
+@pytest.mark.parametrize(
+    ("written_in", "mode", "verdict", "why"),
+    [
+        (f"anna:{HASHED}\n", 0o640, "ok", "1 may sign in."),
+        (f"anna:{HASHED}\n", 0o644, "warning", "Everybody on this machine can reach it."),
+        ("# nobody yet\n", 0o640, "warning", "Nobody is in it."),
+        ("anna:not a hash\n", 0o640, "error", "CONSOLE-USERS"),
+    ],
+    ids=["right", "open", "empty", "wrong"],
+)
+def test_check_reads_the_users(
+    tmp_path: Path, written_in: str, mode: int, verdict: str, why: str
+) -> None:
+    users = tmp_path / "users"
+    users.write_text(written_in)
+    users.chmod(mode)
+    done = CliRunner().invoke(check, ["--json", *settings_for(users)], standalone_mode=False)
+    checks = json.loads(done.stdout)["checks"]
+    (found,) = [one for one in checks if one["check"] == "console.auth.users_file"]
+    assert (found["verdict"], found["code"] or found["sentence"]) == (verdict, why)
 
 
 def test_no_answer_leads_to_the_host_that_a_request_names(with_users: Pages) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flute_sync.daemon.fetch_parts import IncomingInstance, IncomingPicture
+from flute_sync.daemon.fetch_parts import HELD_BYTES, IncomingInstance, IncomingPicture
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.fetch_errors import InstanceTooLarge, InstanceTruncated
 from flute_sync.sandbox.studies import SyntheticPatient, part10, prostate_mpmri
@@ -26,9 +26,21 @@ UNFINISHED = {
 }
 
 
-def incoming(data: bytes, *sizes: int, stated: int | None = None) -> IncomingInstance:
+class File(io.BytesIO):
+    """Where it is written to; what was written can be read after it was closed."""
+
+    def close(self) -> None:
+        self.seek(0)
+
+    def drop(self) -> None:
+        self.truncate(0)
+
+
+def incoming(
+    data: bytes, *sizes: int, stated: int | None = None, held_bytes: int = HELD_BYTES
+) -> IncomingInstance[File]:
     """Feed data in pieces of these sizes, the last one over and over."""
-    one = IncomingInstance(io.BytesIO(), LARGEST, stated, HeaderReader())
+    one = IncomingInstance(File, LARGEST, stated, HeaderReader(), held_bytes)
     left = list(sizes) or [len(data) or 1]
     position = 0
     while position < len(data):
@@ -38,8 +50,9 @@ def incoming(data: bytes, *sizes: int, stated: int | None = None) -> IncomingIns
     return one
 
 
+@pytest.mark.parametrize("held_bytes", [0, 1500, HELD_BYTES])
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
-def test_real_files_are_whole(path: Path) -> None:
+def test_real_files_are_whole(path: Path, held_bytes: int) -> None:
     data = path.read_bytes()
     try:
         expected = HeaderReader().read(data)
@@ -47,18 +60,25 @@ def test_real_files_are_whole(path: Path) -> None:
         return  # nothing that an archive would take
     if path.name in UNFINISHED:
         with pytest.raises(InstanceTruncated):
-            incoming(data, 1000).received()
+            incoming(data, 1000, held_bytes=held_bytes).received()
         return
-    one = incoming(data, 1000)
+    one = incoming(data, 1000, held_bytes=held_bytes)
     assert one.received() == expected
+    assert one.written().read() == data
     assert one.sha256 == hashlib.sha256(data).hexdigest()
 
 
-@given(st.integers(1, len(WHOLE) - 1), st.lists(st.integers(1, 700), min_size=1, max_size=4))
-def test_in_whatever_pieces_a_file_is_whole_or_not(cut: int, sizes: list[int]) -> None:
-    assert incoming(WHOLE, *sizes).received()
+@given(
+    st.integers(1, len(WHOLE) - 1),
+    st.lists(st.integers(1, 700), min_size=1, max_size=4),
+    st.sampled_from([0, 300, HELD_BYTES]),
+)
+def test_in_whatever_pieces_a_file_is_whole_or_not(
+    cut: int, sizes: list[int], held_bytes: int
+) -> None:
+    assert incoming(WHOLE, *sizes, held_bytes=held_bytes).received()
     try:
-        incoming(WHOLE[:cut], *sizes).received()
+        incoming(WHOLE[:cut], *sizes, held_bytes=held_bytes).received()
     except (InstanceTruncated, HeaderError):
         return
     # What is cut exactly between two elements is a whole file, though not the one that was sent.
@@ -78,7 +98,7 @@ def test_as_many_bytes_as_announced() -> None:
 
 def test_no_more_than_the_settings_allow() -> None:
     with pytest.raises(InstanceTooLarge):
-        IncomingInstance(io.BytesIO(), 10, None, HeaderReader()).feed(bytes(11))
+        IncomingInstance(File, 10, None, HeaderReader()).feed(bytes(11))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +116,7 @@ def test_no_more_than_the_settings_allow() -> None:
 def test_a_picture_has_a_begin_and_an_end(
     essence: str, data: bytes, whole: bool, size: int
 ) -> None:
-    one = IncomingPicture(io.BytesIO(), LARGEST, essence)
+    one = IncomingPicture(File, LARGEST, essence)
     for position in range(0, len(data), size):
         one.feed(data[position : position + size])
     if whole:

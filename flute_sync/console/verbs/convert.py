@@ -2,22 +2,27 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
 from flute_sync.command_errors import InputUnreadable
 from flute_sync.console.opening import load_config
 from flute_sync.console.output import config_option, json_option, show_json
-from flute_sync.daemon.config import SiteSettings
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.pseudonymity import ONE_KIND, pseudonymiser
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.errors import EXIT_DATA, EXIT_OK, FluteSyncError
-from flute_sync.identity import PatientSettings
+from flute_sync.identity import PatientSettings, identify
 from flute_sync.imaging_study import Context, ImagingStudySettings, map_study, to_json
 from flute_sync.intake import Received
-from flute_sync.patient import logical_subject
+from flute_sync.patient import logical_reference, logical_subject
+from flute_sync.pseudonym_settings import PseudonymSettings
+from flute_sync.pseudonymous import Pseudonymiser, Source, refuse_other, source_of
 from flute_sync.sources.header import HeaderReader
 from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyInstanceUID
 
@@ -32,28 +37,51 @@ def convert(paths: tuple[Path, ...], config_path: Path | None, as_json: bool) ->
     """Say the studies in DICOM files or folders as ImagingStudyFlute, one a line.
 
     Works offline. The subject is a logical reference: nobody is asked who the patient is. With
-    --config, the site's time zone, identifier systems and [imaging_study] apply. A file that is
-    not DICOM, or a study that cannot be said, is named on stderr; the exit code is then 65.
+    --config, the site's time zone, identifier systems, [pseudonyms] and [imaging_study] apply. A
+    file that is not DICOM, or a study that cannot be said, is named on stderr; the exit code is
+    then 65.
     """
-    site, patient, imaging_study = _settings(config_path)
+    site = _Site() if config_path is None else _site(load_config(config_path))
     studies, refused = _read(paths)
     now = datetime.now(UTC)
     resources = []
     for study in studies:
         try:
-            context = Context(subject=logical_subject(study, patient), now=now, zone=site.zone)
-            resources.append(map_study(study, context, imaging_study).resource)
+            resources.append(site.resource(study, now))
         except FluteSyncError as error:
             refused.append(_refusal(str(study.study_instance_uid), error))
     _show(resources, refused, as_json=as_json)
     return EXIT_DATA if refused else EXIT_OK
 
 
-def _settings(path: Path | None) -> tuple[SiteSettings, PatientSettings, ImagingStudySettings]:
-    if path is None:
-        return SiteSettings(), PatientSettings(), ImagingStudySettings()
-    config = load_config(path)
-    return config.site, config.patient, config.imaging_study
+@dataclass(frozen=True)
+class _Site:
+    """What the settings say of a study."""
+
+    zone: ZoneInfo | None = None
+    patient: PatientSettings = field(default_factory=PatientSettings)
+    imaging_study: ImagingStudySettings = field(default_factory=ImagingStudySettings)
+    pseudonyms: PseudonymSettings = field(default_factory=PseudonymSettings)
+    pseudonymiser: Pseudonymiser | None = None
+
+    def resource(self, study: Study, now: datetime) -> dict[str, Any]:
+        """Say a study as ImagingStudyFlute; of no other kind than the settings state."""
+        if self.pseudonyms.sources != ONE_KIND:
+            kind = source_of(study, self.pseudonyms.unmarked)
+            refuse_other(kind, Source(self.pseudonyms.sources))
+        if self.pseudonymiser is None:
+            subject = logical_subject(study, self.patient)
+        else:
+            key = self.pseudonymiser.identity(identify(study, self.patient)).key
+            study = self.pseudonymiser.study(study, key.value, self.zone)
+            subject = logical_reference(key)
+        context = Context(subject=subject, now=now, zone=self.zone, pseudonyms=self.pseudonyms)
+        return map_study(study, context, self.imaging_study).resource
+
+
+def _site(config: Config) -> _Site:
+    hidden = pseudonymiser(config)
+    return _Site(config.site.zone, config.patient, config.mapping, config.pseudonyms, hidden)
 
 
 def _read(paths: Iterable[Path]) -> tuple[list[Study], list[Refusal]]:

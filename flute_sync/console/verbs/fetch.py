@@ -1,5 +1,6 @@
 """``flute-sync fetch``: from ImagingStudies in FHIR to the images on disk."""
 
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -30,10 +31,12 @@ from flute_sync.daemon.fetch_places import Places
 from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused, Selecting
 from flute_sync.daemon.fetching import Fetch
+from flute_sync.eligibility import Eligibility
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.retrievable import Retrievable
 from flute_sync.retrieval import WantedStudy
+from flute_sync.series_role import Role
 
 _SHOWN = 10
 _PICTURES = {"jpeg": "image/jpeg", "png": "image/png"}
@@ -50,6 +53,7 @@ _PICTURES = {"jpeg": "image/jpeg", "png": "image/png"}
     show_default=True,
     help="The kind of pictures.",
 )
+@click.option("--nifti", is_flag=True, help="Make NIfTI of each series besides, by dcm2niix.")
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
@@ -57,12 +61,29 @@ _PICTURES = {"jpeg": "image/jpeg", "png": "image/png"}
 )
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="May be repeated.")
 @click.option(
+    "--series-role",
+    "series_roles",
+    multiple=True,
+    type=click.Choice([role.value for role in Role], case_sensitive=False),
+    metavar="ROLE",
+    help="MR series for this purpose alone, as `study` tells it; may be repeated.",
+)
+@click.option(
     "--b-value",
     "b_values",
     multiple=True,
     type=click.FloatRange(min=0),
     metavar="B",
     help="Instances of this Diffusion b-value alone, in s/mm2; may be repeated.",
+)
+@click.option(
+    "--verdict",
+    "verdicts",
+    multiple=True,
+    type=click.Choice([one.value for one in Eligibility]),
+    default=[Eligibility.INCLUDED.value],
+    show_default=True,
+    help="Of a file of criteria: whose studies; may be repeated.",
 )
 @click.option("--any-endpoint", is_flag=True, help="Ask unknown addresses too, as nobody.")
 @click.option("--verify", is_flag=True, help="Read what is there already, all of it, again.")
@@ -73,9 +94,12 @@ def fetch(
     out: Path | None,
     rendered: bool,
     picture: str,
+    nifti: bool,
     manifest: Path | None,
     modalities: tuple[str, ...],
+    series_roles: tuple[str, ...],
     b_values: tuple[float, ...],
+    verdicts: tuple[str, ...],
     any_endpoint: bool,
     verify: bool,
     config_path: Path | None,
@@ -94,14 +118,22 @@ def fetch(
     """
     if out is None and manifest is None:
         raise click.UsageError("say --out, or --manifest")
+    if nifti and (rendered or manifest is not None):
+        raise click.UsageError("--nifti is made of DICOM files that are fetched")
     config = load_config(config_path)
     log.configure(config.log.model_copy(update={"level": "error"}))
     filters = (by_b_value(frozenset(b_values)),) if b_values else ()
-    choice = Choice(frozenset(modalities), filters, _PICTURES[picture] if rendered else None)
+    choice = Choice(
+        modalities=frozenset(modalities),
+        series_roles=frozenset(map(Role, series_roles)),
+        filters=filters,
+        picture=_PICTURES[picture] if rendered else None,
+        nifti=nifti,
+    )
     with _interruptible(), FhirClient(config.fhir) as fhir, ExitStack() as opened:
         places = Places(config, any_endpoint=any_endpoint)
         opened.callback(places.close)
-        asked = _Asked(config, fhir, places, choice, selector)
+        asked = _Asked(config, fhir, places, choice, selector, frozenset(verdicts))
         if manifest is not None or out is None:
             report = _listed(asked, manifest or Path("-"))
         else:
@@ -122,10 +154,12 @@ class _Asked:
     places: Places
     choice: Choice
     selector: str
+    verdicts: frozenset[str]
 
     def studies(self, patience: Patience) -> Iterator[WantedStudy | Refused]:
         fhir = Retrievable(self.fhir)
-        return Selecting(fhir, self.fhir.base_url, patience).studies(self.selector)
+        selecting = Selecting(fhir, self.fhir.base_url, patience, self.verdicts)
+        return selecting.studies(self.selector)
 
 
 def _fetched(asked: _Asked, out: Path, *, verify: bool) -> Report:
@@ -136,6 +170,7 @@ def _fetched(asked: _Asked, out: Path, *, verify: bool) -> Report:
             total = report.known if fetch.is_planned else None
             shown.show(report.done, total, fetch.patience.waiting_for)
 
+        gc.freeze()  # what was loaded stays: no collection need look at it again
         fetching = Fetch(asked.config, folder, asked.places, asked.choice, verify=verify, tell=tell)
         fetching.run(lambda: asked.studies(fetching.patience))
     return fetching.report
@@ -183,10 +218,18 @@ def _show(report: Report) -> None:
     if report.known or report.done:
         click.echo(f"{report.fetched:>10,}  fetched, {report.bytes / 1e6:,.1f} MB")
         click.echo(f"{report.already:>10,}  were there")
-    if report.unlisted:
-        click.echo(f"{report.unlisted:>10,}  left out: the archive has them, FHIR lists them not")
+    for count, said in (
+        (report.converted, "series made NIfTI"),
+        (report.unlisted, "left out: the archive has them, FHIR lists them not"),
+    ):
+        if count:
+            click.echo(f"{count:>10,}  {said}")
     for code, count in sorted(report.failed.items()):
         click.echo(f"{count:>10,}  failed: {code}")
+    _show_missed(report)
+
+
+def _show_missed(report: Report) -> None:
     for missed in report.missed[:_SHOWN]:
         where = missed.sop_instance_uid or missed.series_instance_uid or missed.study_instance_uid
         click.echo(f"{where or 'study'}: {missed.code}: {missed.sentence}", err=True)
