@@ -20,7 +20,7 @@ class CriteriaSettings(Settings):
     include: before it; exclude: not before it."""
 
     files: tuple[Annotated[str, Field(pattern=r"^/.+")], ...] = ()
-    """Criteria of the site's own, each the absolute path of a TOML file with FHIRPath expressions."""
+    """Criteria of the site's own, each the absolute path of a TOML file with FHIRPath in it."""
 
     canonical: HttpUrl | None = None
     """Address under which the criteria are published as EvidenceVariable and Library; none:

@@ -1,6 +1,8 @@
 """A criterion of a site's own: its file, its expressions, and what becomes of what is wrong."""
 
+import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,7 +22,11 @@ from flute_sync.criterion_errors import (
 )
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.criteria_files import artefacts, built_in, criterion_named, own
-from flute_sync.eligibility import Judged
+from flute_sync.eligibility import Eligibility, Judged
+from flute_sync.exports.judging import OWN_ALONE_PIECES, OwnRule
+from flute_sync.exports.judging import judged as judged_all
+from flute_sync.exports.loading import load
+from flute_sync.exports.spool import Spool
 from flute_sync.exports.time_limit import limited
 from flute_sync.link_settings import LinkSettings
 from flute_sync.own_criterion import LARGEST_BYTES, read
@@ -28,6 +34,7 @@ from flute_sync.own_judgement import OwnJudge
 from tests.histories import Resource, biopsy, patient, psa, study
 from tests.own_criteria import PSA
 
+ROOT = Path(__file__).parents[2]
 PLAIN: Mapping[str, Any] = {
     "name": "plain",
     "version": "1",
@@ -179,6 +186,15 @@ def test_nobody_is_included_and_excluded() -> None:
     assert "plain" in str(refused.value)
 
 
+def test_the_example_of_the_documentation_is_right() -> None:
+    page = (ROOT / "docs" / "criteria.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```\n(name = .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ours, shown = (read(text).expressions for text in (PSA, example))
+    assert {name: text.split() for name, text in shown.items()} == {
+        name: text.split() for name, text in ours.items()
+    }
+
+
 def test_a_merged_patient_is_no_longer_there() -> None:
     text = file_of(included="entry.resource.ofType(Patient).count() = 1")
     old = {"resourceType": "Patient", "id": "p0",
@@ -245,3 +261,31 @@ def test_no_two_criteria_are_published_under_one_name(tmp_path: Path) -> None:
         )
         with pytest.raises(CriterionMalformed, match="name"):
             artefacts(config)
+
+
+def test_many_are_judged_in_several_processes(tmp_path: Path) -> None:
+    """In the order of their names, and what goes wrong in another process is told as well."""
+    file = tmp_path / "export.ndjson"
+    with file.open("w", encoding="utf-8") as lines:
+        for number in range(600):
+            subject = {"subject": {"reference": f"Patient/p{number:03}"}}
+            for one in (
+                patient(name=f"p{number:03}"),
+                biopsy(f"b{number}", "2024-06-10", **subject),
+                psa(f"o{number}", "2024-05-01", number % 7, **subject),
+            ):
+                lines.write(json.dumps(one) + "\n")
+    with Spool() as spool:
+        load(file, spool, lambda _done, _all_of: None, whole=WHOLE)
+        assert spool.pieces > OWN_ALONE_PIECES
+        rule = OwnRule(read(PSA).model_dump_json(), CriteriaSettings(), LinkSettings())
+        parts = list(judged_all(spool, None, rule, OWN_ALONE_PIECES))
+        found = [one for part in parts for patient_ in part.judged for one in patient_.results]
+        assert [one.patient for one in found] == [f"Patient/p{n:03}" for n in range(600)]
+        assert [one.verdict is Eligibility.INCLUDED for one in found] == [
+            n % 7 > 3 for n in range(600)
+        ]
+        text = PSA.replace("%recent.exists() and", "%recent.exists(value.value = 4) or")
+        both = OwnRule(read(text).model_dump_json(), CriteriaSettings(), LinkSettings())
+        with pytest.raises(CriterionContradicts):
+            list(judged_all(spool, None, both, OWN_ALONE_PIECES))
