@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -143,6 +144,8 @@ def test_history_remains_where_the_server_does_not_remove_it(
         site.start()
         send(site, upload)
         study = f"ImagingStudy/{clinic.study(upload.uid)['id']}"
+        assert answered(site, subject, "n") == 65
+        assert httpx.get(f"{clinic.base_url}/{study}").status_code == 200
         told = site.ask("erase", "--patient", subject, "--yes", code=1)
         remains = {one["what"]: one["reason"] for one in told["remains"]}
         assert "the server keeps 2 versions" in remains[study]
@@ -152,3 +155,20 @@ def test_history_remains_where_the_server_does_not_remove_it(
         unknown = site.run("erase", "--patient", f"{uuid.uuid4().urn}|x", "--yes")
         assert unknown.returncode == 65
         assert "ERASE-UNKNOWN" in unknown.stderr
+
+
+def answered(site: Site, subject: str, word: str) -> int:
+    """Run it at a terminal, and answer its question; return the exit code."""
+    master, slave = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [str(site.program), "erase", "--patient", subject, "--config", str(site.config)],
+            stdin=slave,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.write(master, f"{word}\n".encode())
+        return process.wait(60)
+    finally:
+        os.close(master)
+        os.close(slave)
