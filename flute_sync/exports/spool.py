@@ -76,6 +76,7 @@ class Spool:
 
     def __enter__(self) -> "Spool":
         self.pieces = self.nameless = 0
+        self._is_settled = False
         try:
             with tempfile.TemporaryDirectory(prefix="flute-sync-") as folder:
                 self._db = sqlite3.connect(f"{folder}/spool.db", isolation_level=None)
@@ -138,6 +139,9 @@ class Spool:
         InputMalformed
             Two copies of a resource differ, and nothing says which is the newer.
         """
+        if self._is_settled:
+            return
+        self._is_settled = True
         try:
             self._db.execute("CREATE INDEX by_patient ON piece (patient)")
             self._rename()
@@ -149,8 +153,12 @@ class Spool:
     def people(self, chosen: Collection[str] | None = None) -> Iterator[Person]:
         """Yield all patients, or those chosen, in the order of their names, each once.
 
-        Only once all is settled.
+        Raises
+        ------
+        InputMalformed
+            As `settle`, unless that was done.
         """
+        self.settle()
         try:
             wanted = None if chosen is None else {self.name(one) for one in chosen}
             for person in self._in_order():
