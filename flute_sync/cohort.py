@@ -27,6 +27,9 @@ MEANINGS: Final[Mapping[Ground, str]] = {
     Ground.MRI_UNTRUSTED: "the date of an MRI is not to be trusted",
     Ground.SAME_DAY: "an MRI of the day of the biopsy",
     Ground.INEXACT: "dates that are not exact enough",
+    Ground.BY_INCLUDED: "the criterion's expression says so",
+    Ground.BY_EXCLUDED: "the criterion's expression says so",
+    Ground.BY_NEITHER: "neither of the criterion's expressions holds",
 }
 """Why a biopsy was judged as it was, for people."""
 

@@ -19,7 +19,7 @@ _POPULATION: Final = "http://terminology.hl7.org/CodeSystem/measure-population"
 _ABSENT: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
 
-def identifier(system: str, scope: str) -> Resource:
+def identifier(system: str, scope: str, criterion: str = CRITERION) -> Resource:
     """Return the identifier of what is written for the patients of a scope.
 
     Parameters
@@ -28,11 +28,13 @@ def identifier(system: str, scope: str) -> Resource:
         The site's own.
     scope
         Which patients were judged, such as ``Group/x``; empty: all of the server.
+    criterion
+        Its name.
     """
-    return {"system": system, "value": f"criteria/{CRITERION}{'/' if scope else ''}{scope}"}
+    return {"system": system, "value": f"criteria/{criterion}{'/' if scope else ''}{scope}"}
 
 
-def group(key: Resource, patients: Iterable[str]) -> Resource:
+def group(key: Resource, patients: Iterable[str], criterion: str = CRITERION) -> Resource:
     """Return the Group of the patients with at least one biopsy that is included."""
     members = [{"entity": {"reference": one}} for one in sorted(patients)]
     found = {
@@ -41,14 +43,20 @@ def group(key: Resource, patients: Iterable[str]) -> Resource:
         "active": True,
         "type": "person",
         "actual": True,
-        "name": f"Included: {CRITERION}",
+        "name": f"Included: {criterion}",
         "quantity": len(members),
     }
     return found | ({"member": members} if members else {})
 
 
 def measure_report(
-    key: Resource, tally: Tally, *, measure: str, written: datetime, subject: str | None
+    key: Resource,
+    tally: Tally,
+    *,
+    measure: str,
+    written: datetime,
+    subject: str | None,
+    text: str = TEXT,
 ) -> Resource:
     """Return the MeasureReport that counts biopsies.
 
@@ -60,6 +68,8 @@ def measure_report(
         When.
     subject
         Reference of the Group that was judged; None: all patients.
+    text
+        What was measured, in words.
     """
     populations = [
         _population("initial-population", tally.biopsies),
@@ -85,7 +95,7 @@ def measure_report(
         "measure": measure,
         "date": written.isoformat(timespec="seconds"),
         "period": _period(tally.first, tally.last),
-        "group": [{"code": {"text": TEXT}, "population": populations}],
+        "group": [{"code": {"text": text}, "population": populations}],
     }
     return found | ({"subject": {"reference": subject}} if subject else {})
 

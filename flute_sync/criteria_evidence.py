@@ -10,11 +10,10 @@ resource-supportingInfo.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from flute_sync.command_errors import InputMalformed
 from flute_sync.fhir_elements import Resource, members, own_reference
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import newest
@@ -40,11 +39,14 @@ class Piece(NamedTuple):
         ``Patient/ID`` that it is about, the ``urn:`` by which its Bundle names him, or `LOGICAL`.
     name
         ``Type/id`` of the resource, or the ``urn:`` where it has no id.
+    whole
+        Whether nothing of it was left out: then its numbers stay numbers, too.
     """
 
     patient: str
     name: str
     resource: Resource
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class History:
     """All that was found of one patient, by name; of several versions the newest.
 
     ``variables`` are the resources of the seven kinds that may be used; ``aliases`` are other
-    names by which resources are referred to.
+    names by which resources are referred to; ``resources`` are all that there are, and of those
+    who were merged none is a Patient any more.
     """
 
     patient: str
@@ -61,6 +64,7 @@ class History:
     procedures: Mapping[str, Resource] = field(default_factory=dict)
     variables: Mapping[str, Kind] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, Resource] = field(default_factory=dict)
 
 
 def reference_name(reference: object) -> str | None:
@@ -82,21 +86,25 @@ def name_of(address: object) -> str | None:
     return f"{found[1]}/{found[2]}" if found else None
 
 
-def piece(resource: Resource, name: str | None = None) -> Piece | None:
+def piece(resource: Resource, name: str | None = None, whole: Collection[str] = ()) -> Piece | None:
     """Return what the criteria need of a resource; None where that is nothing.
 
     Parameters
     ----------
     name
         What it is called; None: by its id.
+    whole
+        Types of resources of which everything is needed.
     """
     kind = resource.get("resourceType")
-    reduce = _REDUCED.get(kind) if isinstance(kind, str) else None
     name = name or own_reference(resource)
-    if reduce is None or name is None:
+    if not isinstance(kind, str) or name is None:
         return None
     patient = name if kind == "Patient" else _patient(resource)
-    kept = reduce(resource)
+    if kind in whole:
+        return None if patient is None else Piece(patient, name, resource, whole=True)
+    reduce = _REDUCED.get(kind)
+    kept = reduce(resource) if reduce is not None else None
     if patient is None or kept is None:
         return None
     meta = resource.get("meta")
@@ -144,17 +152,11 @@ def replaced_by(person: Resource) -> str | None:
 def history(
     patient: str, pieces: Iterable[Piece], aliases: Mapping[str, str] | None = None
 ) -> History:
-    """Put together what was found of one patient, also under names he had before.
-
-    Raises
-    ------
-    InputMalformed
-        Two copies of a resource differ, and nothing says which is the newer.
-    """
+    """Put together what was found of one patient, also under names he had before."""
     kept: dict[str, Resource] = {}
     for one in pieces:
         other = kept.get(one.name)
-        kept[one.name] = one.resource if other is None else _newer(other, one.resource)
+        kept[one.name] = max(other or one.resource, one.resource, key=newest)
     return History(
         patient,
         kept.get(patient, {}),
@@ -162,20 +164,16 @@ def history(
         dict(_of(kept, "Procedure")),
         {name: kind for name, one in kept.items() if (kind := _variable(one)) is not None},
         aliases or {},
+        {name: one for name, one in kept.items() if name == patient or not _is_patient(one)},
     )
-
-
-def _newer(one: Resource, other: Resource) -> Resource:
-    if newest(one) == newest(other) and one != other:
-        raise InputMalformed(
-            f"two copies of one {one['resourceType']} differ, and neither meta.versionId nor "
-            "meta.lastUpdated says which is the newer"
-        )
-    return max(one, other, key=newest)
 
 
 def _of(kept: Mapping[str, Resource], kind: str) -> Iterator[tuple[str, Resource]]:
     return ((name, one) for name, one in kept.items() if one["resourceType"] == kind)
+
+
+def _is_patient(resource: Resource) -> bool:
+    return bool(resource["resourceType"] == "Patient")
 
 
 def _variable(resource: Resource) -> Kind | None:

@@ -1,8 +1,10 @@
 """``[criteria]``: how eligibility criteria are judged; docs/criteria.md says what each means."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from flute_sync.settings import Settings
+from pydantic import Field
+
+from flute_sync.settings import HttpUrl, Settings
 
 
 class CriteriaSettings(Settings):
@@ -16,3 +18,15 @@ class CriteriaSettings(Settings):
     same_day: Literal["unknown", "include", "exclude"] = "unknown"
     """What an MRI of the day of the biopsy is, where no times with a zone tell their order.
     include: before it; exclude: not before it."""
+
+    files: tuple[Annotated[str, Field(pattern=r"^/.+")], ...] = ()
+    """Criteria of the site's own, each the absolute path of a TOML file with FHIRPath in it."""
+
+    canonical: HttpUrl | None = None
+    """Address under which the criteria are published as EvidenceVariable and Library; none:
+    ``fhir.base_url``."""
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """What decides, by its name."""
+        return {"prostate": self.prostate, "same_day": self.same_day}

@@ -55,6 +55,9 @@ class Ground(StrEnum):
     MRI_UNTRUSTED = "mri-date-untrusted"
     SAME_DAY = "same-day"
     INEXACT = "dates-inexact"
+    BY_INCLUDED = "included-by-expression"
+    BY_EXCLUDED = "excluded-by-expression"
+    BY_NEITHER = "neither-by-expression"
 
 
 class Place(StrEnum):

@@ -48,6 +48,8 @@
         ├── archive_errors      ArchiveUnauthorized, ArchiveCapabilityMissing,
         │                       ArchiveAssociationRejected
         ├── command_errors      LibraryAbsent
+        ├── criterion_errors    CriterionUnreadable, CriterionMalformed, CriterionFailed,
+        │                       CriterionContradicts, CriterionSlow
         ├── erase_errors        AuditUnwritable
         ├── fetch_errors        EndpointUnknown, FolderUnusable, FolderBusy
         └── ledger_errors       LedgerSchemaError, LedgerTargetChanged, LedgerPseudonymsChanged,

@@ -8,6 +8,7 @@ FLUTE guide 0.1.0, resource-supportingInfo.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
@@ -241,11 +242,22 @@ def version(resource: Resource) -> tuple[int, str]:
     return (int(stated), "") if stated.isdecimal() and len(stated) < 20 else (-1, stated)
 
 
-def newest(resource: Resource) -> tuple[tuple[int, str], str]:
-    """Return a key by which the newest of several copies of a resource comes last."""
+def newest(resource: Resource) -> tuple[int, str]:
+    """Return a key by which the newest of several copies of a resource comes last.
+
+    A version that is no number, as some servers have, orders nothing: then their times do.
+    """
     meta = resource.get("meta")
-    updated = str(meta.get("lastUpdated", "")) if isinstance(meta, dict) else ""
-    return (version(resource), updated)
+    updated = meta.get("lastUpdated") if isinstance(meta, dict) else None
+    return version(resource)[0], moment(updated)
+
+
+def moment(instant: object) -> str:
+    """Return an instant as text that sorts by time, whatever its zone; empty where it is none."""
+    found = date_time(instant)
+    if found is None or found.instant is None:
+        return ""
+    return found.instant.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def newest_of(resources: Iterable[Resource]) -> dict[str, Resource]:

@@ -26,8 +26,9 @@ OLD_SUPPORTING_INFO: Final = "https://flute.com/StructureDefinition/resource-sup
 """Canonical of the guide's early drafts, which test data in circulation still bear."""
 
 _DEVICE: Final = "flute-sync"
-_PUBLISHER: Final = "flute-sync"
-_DEFINED: Final = "2026-11-22"
+PUBLISHER: Final = "flute-sync"
+DEFINED: Final = "2026-11-22"
+"""When our definitions were made, and by whom."""
 _CORE: Final = "http://hl7.org/fhir/StructureDefinition/"
 
 
@@ -106,8 +107,8 @@ def _search_parameter() -> Definition:
         "name": "SupportingInfo",
         "status": "active",
         "experimental": False,
-        "date": _DEFINED,
-        "publisher": _PUBLISHER,
+        "date": DEFINED,
+        "publisher": PUBLISHER,
         "description": "The FLUTE variables that an imaging study is linked to: PSA, PI-RADS score,"
         " prostate volume, ISUP grade, biopsy, digital rectal examination, family history.",
         "code": SEARCH_CODE,
@@ -134,8 +135,8 @@ def _extension() -> Definition:
         "name": EXTENSION_NAME,
         "title": "Link to clinical data",
         "status": "draft",
-        "date": _DEFINED,
-        "publisher": _PUBLISHER,
+        "date": DEFINED,
+        "publisher": PUBLISHER,
         "description": "Says that clinical data belong to an imaging study. This definition stands"
         " in for that of the FLUTE guide, with the same rules, where a server has none.",
         "fhirVersion": "4.0.1",

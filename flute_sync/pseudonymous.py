@@ -111,18 +111,25 @@ class Pseudonymiser:
 
         The pseudonym of the patient is that of the identifier in its identifier system.
         """
-        key = self._key(identity.key)
+        key = self.key(identity.key)
         days = self.pseudonyms.days(key.value) or 0
         said = identity.demographics
         years = {_year(one, days) for one in said.birth_dates} if self.birth_year else ()
         return replace(
             identity,
             key=key,
-            others=tuple(sorted(map(self._key, identity.others), key=str)),
+            others=tuple(sorted(map(self.key, identity.others), key=str)),
             demographics=Demographics(birth_dates=frozenset(years), sexes=said.sexes),
         )
 
-    def _key(self, key: PatientKey) -> PatientKey:
+    def key(self, key: PatientKey) -> PatientKey:
+        """Return the pseudonym of a Patient ID, in the system of pseudonyms.
+
+        Raises
+        ------
+        Unusable
+            It is none that a Patient ID can be.
+        """
         named = self.pseudonyms.key.pseudonym(Kind.PATIENT, key.system, key.value)
         return PatientKey(self.pseudonyms.system, named)
 

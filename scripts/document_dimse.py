@@ -7,7 +7,7 @@ from typing import Final
 from flute_sync.errors import FluteSyncError
 from scripts.markdown import table
 
-MET: Final = ("ARCHIVE", "AUTH", "DICOM", "DIMSE", "LEDGER")
+MET: Final = ("ARCHIVE", "AUTH", "DICOM", "DIMSE", "LEDGER", "PATIENT-ERASED")
 """Codes that a DICOM application can meet."""
 NEVER_ANSWERED: Final = frozenset(
     {"DIMSE-COMMITMENT-UNREPORTED", "DIMSE-INTERRUPTED", "DIMSE-PROTOCOL", "DIMSE-TOO-SLOW"}
@@ -24,6 +24,7 @@ MEANINGS: Final = {
     0x0121: "Failure: missing attribute value",
     0x0122: "Refused: SOP class not supported",
     0x0123: "Failure: no such action",
+    0x0124: "Refused: not authorized; do not send it again",
     0x0212: "Failure: mistyped argument",
     0x0213: "Refused: resource limitation",
     0xA700: "Refused: out of resources; try again later",

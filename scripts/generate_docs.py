@@ -31,6 +31,7 @@ BLOCK = re.compile(r"(<!-- begin ([^:\n]+):[^\n]*-->\n).*?(<!-- end \2 -->)", re
 REFUSED = (
     "CONSOLE",
     "DICOM",
+    "ERASE",
     "HTTP",
     "INPUT",
     "OPENID",

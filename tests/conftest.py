@@ -49,6 +49,12 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def criteria_engines_here() -> None:
+    """Engines of FHIRPath and CQL are installed."""
+    _require("criteria-engines")
+
+
+@pytest.fixture(scope="session")
 def new_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Orthanc]]:
     """Start further Orthancs; the arguments are those of `Orthanc`."""
     _require("orthanc")

@@ -15,6 +15,8 @@ class MemoryIntake:
         self.holdings: dict[str, set[StudyInstanceUID]] = {}
         """What archives hold besides what was delivered here."""
         self.failure: Exception | None = None
+        self.erased: set[str] = set()
+        """Studies of which nothing is taken any more."""
 
     def deliver(self, delivery: Delivery) -> frozenset[StudyInstanceUID]:
         if self.failure is not None:
@@ -24,7 +26,8 @@ class MemoryIntake:
         if delivery.cursor is not None:
             cursor = delivery.cursor
             self.cursors[cursor.source, cursor.archive] = cursor.value
-        return frozenset()
+        told = {one.study_instance_uid for one in delivery.received}
+        return frozenset(told & self.erased)
 
     def cursor(self, source: str, archive: str) -> str | None:
         return self.cursors.get((source, archive))

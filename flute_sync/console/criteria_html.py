@@ -58,13 +58,22 @@ class HtmlSink:
     ----------
     references
         Whether references and dates are shown.
+    criterion
+        Its name and text.
     """
 
     def __init__(
-        self, file: BinaryIO, settings: CriteriaSettings, *, now: datetime, references: bool
+        self,
+        file: BinaryIO,
+        settings: CriteriaSettings,
+        *,
+        now: datetime,
+        references: bool,
+        criterion: tuple[str, str] = (CRITERION, TEXT),
     ) -> None:
         self._file = file
         self._settings = settings
+        self._criterion = criterion
         self._now = now
         self._references = references
         self._key = secrets.token_bytes(32)
@@ -134,8 +143,9 @@ class HtmlSink:
         lines = [line for _, _, line in self._lines]
         lines.sort(key=lambda one: (order.index(one.verdict), one.label))
         return {
-            "criterion": CRITERION,
-            "text": TEXT,
+            "criterion": self._criterion[0],
+            "text": self._criterion[1],
+            "own": self._criterion[0] != CRITERION,
             "version": __version__,
             "now": self._now.strftime("%Y-%m-%d %H:%M UTC"),
             "settings": self._settings,

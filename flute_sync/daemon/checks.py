@@ -19,6 +19,8 @@ from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
 from flute_sync.fhir.capability import Capabilities
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.patients import PATIENT
+from flute_sync.fhir.queries import escaped
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
 from flute_sync.settings_errors import ListenerUnavailable
@@ -64,6 +66,8 @@ def every_check(config: Config) -> Iterator[Verdict]:
         yield _tried("pseudonyms", lambda: _pseudonyms(config))
     yield _tried("ledger", lambda: _ledger(config))
     yield _tried("fhir", lambda: _fhir(config))
+    if config.pseudonyms.mode == "hmac":
+        yield _tried("pseudonyms.fhir", lambda: _identified(config))
     for entry in config.every_archive:
         yield from _archive_checks(entry, config, several=len(config.every_archive) > 1)
     if config.stow_rs.enabled or config.webhook.enabled:
@@ -252,6 +256,20 @@ def _fhir(config: Config) -> Verdict:
     said = f"FHIR {found.fhir_version}, {software}."
     lacks = [*_lacking_for_links(found)] if config.links.enabled else []
     return Verdict("fhir", "warning" if lacks else "ok", " ".join([said, *lacks]))
+
+
+def _identified(config: Config) -> Verdict:
+    """Look for Patients with numbers of the hospital on a server that must hold none."""
+    check, systems = "pseudonyms.fhir", sorted(config.hospital_systems)
+    criteria = [("identifier", ",".join(f"{escaped(system)}|" for system in systems))]
+    with FhirClient(config.fhir) as client:
+        found = client.total(PATIENT, criteria) if systems else 0
+    if found is None:
+        return Verdict(check, "warning", "The FHIR server does not count what it finds.")
+    if found:
+        said = f"{found} Patients on the FHIR server have identifiers of the hospital."
+        return Verdict(check, "warning", said, "Give them pseudonyms: `flute-sync pseudonym`.")
+    return Verdict(check, "ok", "No Patient on the FHIR server has an identifier of the hospital.")
 
 
 def _lacking_for_links(found: Capabilities) -> Iterator[str]:

@@ -15,13 +15,14 @@ from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_reading import CohortReader, members_of
 from flute_sync.daemon.cohort_writing import Outcome, write
 from flute_sync.daemon.config import Config
-from flute_sync.eligibility import CRITERION, Eligibility, Judged
-from flute_sync.exports.judging import BuiltIn, judged
+from flute_sync.eligibility import CRITERION, TEXT, Eligibility, Judged
+from flute_sync.exports.judging import OWN_ALONE_PIECES, BuiltIn, OwnRule, Part, judged, ready
 from flute_sync.exports.loading import load
 from flute_sync.exports.spool import Spool
 from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.queries import has_id
 from flute_sync.link_settings import LinkSettings
+from flute_sync.own_criterion import OwnCriterion
 
 _LARGEST_LISTING_BYTES: Final = 256 * 1024 * 1024
 Tell = Callable[[int, int | None], None]
@@ -40,6 +41,8 @@ class Question:
         ``Group/ID`` of the patients; None: those listed.
     listed
         The patients, each ``Patient/ID``; None: all.
+    own
+        The criterion; None: the built-in one.
     """
 
     source: Path | None
@@ -47,6 +50,17 @@ class Question:
     settings: CriteriaSettings
     group: str | None = None
     listed: tuple[str, ...] | None = None
+    own: OwnCriterion | None = None
+
+    @property
+    def criterion(self) -> tuple[str, str]:
+        """Name and text of the criterion."""
+        return (self.own.name, self.own.description) if self.own else (CRITERION, TEXT)
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Types of resources of which everything is needed."""
+        return frozenset({"Patient", *self.own.resources}) if self.own else frozenset()
 
     @property
     def scope(self) -> str:
@@ -107,6 +121,7 @@ class Judging:
         self._spool = spool
         self._client = client
         self._chosen: frozenset[str] | None = None
+        self._own = None if question.own is None else ready(question.own)
 
     def read(self, tell: Tell) -> None:
         """Read the patients.
@@ -118,11 +133,12 @@ class Judging:
         """
         question = self.question
         if question.source is not None:
-            found = load(question.source, self._spool, tell, question.group)
+            found = load(question.source, self._spool, tell, question.group, question.whole)
             self.tally.without_patient = found.without_patient
             names = question.listed if question.group is None else found.patients
         else:
             names = self._ask(tell)
+        self._spool.settle()
         if names is not None:
             self._chosen = frozenset(self._spool.name(one) for one in names)
 
@@ -135,14 +151,14 @@ class Judging:
             if question.group is not None:
                 names = tuple(dict.fromkeys(members_of(client, question.group)))
             asked = None if names is None else [one for one in names if _is_on_server(one)]
-            CohortReader(client, workers=config.sync.workers).load(self._spool, tell, asked)
+            reader = CohortReader(client, workers=config.sync.workers, whole=question.whole)
+            reader.load(self._spool, tell, asked)
         return names
 
     def results(self) -> Iterator[Judged]:
         """Yield all patients, in the order of their names, and count them."""
         links = self.question.config.links if self.question.config else LinkSettings()
-        rule = BuiltIn(self.question.settings, links)
-        for part in judged(self._spool, self._chosen, rule):
+        for part in self._judged(self.question.settings, links):
             self.tally.merge(part.tally)
             for one in part.judged:
                 self.included += {
@@ -155,6 +171,12 @@ class Judging:
         if self._chosen is not None:
             self.tally.absent = len(self._chosen) - self.tally.patients
 
+    def _judged(self, settings: CriteriaSettings, links: LinkSettings) -> Iterator[Part]:
+        if self._own is None:
+            return judged(self._spool, self._chosen, BuiltIn(settings, links))
+        rule = OwnRule(self._own.model_dump_json(), settings, links)
+        return judged(self._spool, self._chosen, rule, OWN_ALONE_PIECES)
+
     def write(self, now: datetime) -> list[tuple[str, Outcome]]:
         """Write Group and MeasureReport; return what became of each.
 
@@ -164,16 +186,18 @@ class Judging:
             The server does not take them.
         """
         config = _config(self.question)
-        key = identifier(config.identifier_system, self.question.scope)
+        name, text = self.question.criterion
+        key = identifier(config.identifier_system, self.question.scope, name)
         report = measure_report(
             key,
             self.tally,
-            measure=f"{config.fhir.base_url.rstrip('/')}/Measure/{CRITERION}",
+            measure=f"{config.fhir.base_url.rstrip('/')}/Measure/{name}",
+            text=text,
             written=now,
             subject=self.question.group,
         )
         with self._client(config.fhir) as client:
-            return [write(client, one) for one in (group(key, self.included), report)]
+            return [write(client, one) for one in (group(key, self.included, name), report)]
 
 
 def _config(question: Question) -> Config:

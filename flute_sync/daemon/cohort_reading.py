@@ -7,7 +7,7 @@ FHIR R4 search.html, patient.html#links, group.html.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -66,6 +66,8 @@ class CohortReader:
     ----------
     workers
         How many batches are asked for at once.
+    whole
+        Types of resources of which everything is needed.
     wait
         Waits so long before what failed is tried again.
     """
@@ -75,10 +77,12 @@ class CohortReader:
         client: FhirClient,
         *,
         workers: int,
+        whole: Collection[str] = frozenset(),
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._client = client
         self._workers = workers
+        self._whole = whole
         self._wait = wait
 
     def load(self, spool: Spool, tell: Tell, chosen: Sequence[str] | None) -> None:
@@ -171,28 +175,30 @@ class CohortReader:
         aliases = [pair for name, one in known for pair in other_names(one, name)]
         former = [other for other, _ in aliases if other.startswith("Patient/")]
         names = list(dict.fromkeys([name for name, _ in known] + former))
-        rows = list(_rows(patients))
-        for kind, parameters in _questions(names) if names else ():
+        rows = list(self._rows(patients))
+        for kind, parameters in _questions(names, self._whole) if names else ():
             if self._client.types is None or kind in self._client.types:
                 for page in self._client.pages(kind, parameters, exact=kind == "Procedure"):
-                    rows += _rows(page)
+                    rows += self._rows(page)
         return rows, aliases, len(patients)
+
+    def _rows(self, resources: Iterable[Resource]) -> Iterator[Row]:
+        found = (piece(one, whole=self._whole) for one in resources)
+        return (row(one) for one in found if one is not None)
 
     def _search(self, kind: str, parameters: Parameters) -> list[Resource]:
         return [one for page in self._client.pages(kind, parameters) for one in page]
 
 
-def _questions(names: Sequence[str]) -> Iterator[tuple[str, Parameters]]:
+def _questions(names: Sequence[str], whole: Collection[str]) -> Iterator[tuple[str, Parameters]]:
     patient = ("patient", ",".join(names))
     yield "ImagingStudy", [patient, _STUDIES]
     for kind in ("Procedure", "Observation"):
-        codes = [f"{code.system}|{code.code}" for of, code in CODES.values() if of == kind]
-        yield kind, [patient, ("code", ",".join(codes)), _PAGE]
-    yield "FamilyMemberHistory", [patient, _PAGE]
-
-
-def _rows(resources: Iterable[Resource]) -> Iterator[Row]:
-    return (row(found) for one in resources if (found := piece(one)) is not None)
+        if kind not in whole:
+            codes = [f"{code.system}|{code.code}" for of, code in CODES.values() if of == kind]
+            yield kind, [patient, ("code", ",".join(codes)), _PAGE]
+    for kind in sorted({"FamilyMemberHistory", *whole} - {"Patient", "ImagingStudy"}):
+        yield kind, [patient, _PAGE]
 
 
 def _parts(whole: Sequence[_T]) -> Iterator[list[_T]]:

@@ -190,13 +190,17 @@ class Config(BaseSettings):
                 raise ValueError(
                     f"imaging_study.{name} names people or places: not with pseudonyms"
                 )
-        named = [self.patient.default_system, *self.patient.systems.values()]
-        for entry in self.every_archive:
-            own = entry.patient_settings(self.patient)
-            named += [own.default_system, *own.systems.values()]
-        if self.pseudonyms.system in named:
+        if self.pseudonyms.system in self.hospital_systems:
             raise ValueError("pseudonyms.system is a system of the hospital's own identifiers")
         return self
+
+    @property
+    def hospital_systems(self) -> frozenset[str]:
+        """The identifier systems of Patient IDs, as far as settings name them."""
+        every = [self.patient]
+        every += [entry.patient_settings(self.patient) for entry in self.every_archive]
+        stated = {system for one in every for system in (one.default_system, *one.systems.values())}
+        return frozenset(system for system in stated if system is not None)
 
     @property
     def mapping(self) -> ImagingStudySettings:

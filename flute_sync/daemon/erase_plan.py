@@ -1,10 +1,12 @@
 """What erasing a patient comes to: who he is, what goes, what stays and why."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
 from flute_sync.daemon.config import Config
+from flute_sync.daemon.pseudonymity import Pseudonymity
 from flute_sync.daemon.subject import wake_key
 from flute_sync.erase_errors import EraseAmbiguous, EraseUnknown
 from flute_sync.erasure import Fate, cleared, judge_observation, judge_study, stated_as
@@ -18,6 +20,7 @@ from flute_sync.ledger import HeldStudy, Ledger, PatientMarks
 from flute_sync.own_resources import agent
 from flute_sync.patient_errors import IdentityError
 from flute_sync.study import PatientId, StudyInstanceUID
+from flute_sync.valuerep import Unusable
 
 SHARED: Final = "somebody else has it, too"
 GROUP: Final = "a result of ours names the patient: run `flute-sync criteria` again to renew it"
@@ -73,6 +76,11 @@ class Planner:
         """His resources on the FHIR server."""
         return Traces(self.fhir, agent(self.config.identifier_system))
 
+    @cached_property
+    def persons(self) -> Pseudonymity:
+        """As whom the FHIR server may know a patient."""
+        return Pseudonymity.bind(self.config, self.ledger)
+
     @property
     def _settings(self) -> dict[str, PatientSettings]:
         site = self.config.patient
@@ -83,12 +91,16 @@ class Planner:
     def person(self, asked: str) -> Person:
         """Return who is meant by ``Patient/ID`` or ``SYSTEM|VALUE``.
 
+        Where FHIR holds pseudonyms, the identifier may be one, or that of the hospital behind it.
+
         Raises
         ------
         EraseUnknown
             Nobody knows him.
         EraseAmbiguous
             Several people have the identifier.
+        LedgerPseudonymsChanged
+            The settings make other pseudonyms than those by which he is known.
         """
         if asked.startswith("Patient/"):
             found = self.traces.person(asked)
@@ -96,14 +108,32 @@ class Planner:
             is_there = bool(found.references)
         else:
             system, _, value = asked.rpartition("|")
+            key = PatientKey(system, value)
             try:
-                person = self.traces.bearing(PatientKey(system, value))
+                known_as = self.persons.key(key)
+                person = self.traces.bearing(known_as)
+            except Unusable:
+                raise EraseUnknown() from None
             except FhirAmbiguous as error:
                 raise EraseAmbiguous(error.detail) from error
             is_there = bool(person.references)
+            person = replace(person, hidden=frozenset({key} - {known_as}))
+        person = replace(person, hidden=person.hidden | self._hidden(person))
         if not (is_there or self._is_known(person)):
             raise EraseUnknown()
         return person
+
+    def _hidden(self, person: Person) -> frozenset[PatientKey]:
+        """Return what archives call him, as far as his pseudonyms are made of it."""
+        if self.persons.pseudonymiser is None:
+            return frozenset()
+        found = set()
+        for one in self._held(person, frozenset()):
+            study = self.ledger.study(one.study_instance_uid)
+            for archive, ids in study.patient_ids.items():
+                settings = self._settings.get(archive, self.config.patient)
+                found |= {_means(stated, settings) for stated in ids if stated is not None}
+        return frozenset(one for one in found if one and self.persons.key(one) in person.keys)
 
     def _is_known(self, person: Person) -> bool:
         marks = self.marks(person)
@@ -112,11 +142,12 @@ class Planner:
     def marks(self, person: Person) -> PatientMarks:
         """Return by what he is known, as far as that tells nobody else."""
         keys = frozenset(key for key in person.keys if not self.traces.others_with(key, person))
+        hidden = frozenset(one for one in person.hidden if self.persons.key(one) in keys)
         settings = [self.config.patient, *self._settings.values()]
         return PatientMarks(
             references=person.references,
             keys=frozenset(map(str, keys)),
-            stated=stated_as(keys, settings),
+            stated=stated_as(keys | hidden, settings),
         )
 
     # -- what --------------------------------------------------------------------------------
@@ -132,6 +163,7 @@ class Planner:
         marks = self.marks(person)
         uncertain: list[Left] = []
         named = self._named(person, marks, uncertain) | also
+        named |= self.ledger.erasures.turned_out(marks)
         held = self._held(person, named)
         uids = named | {one.study_instance_uid for one in held}
         resources = self.traces.studies(person, uids, [one.resource_id for one in held])
@@ -146,6 +178,7 @@ class Planner:
         begun = frozenset(self.earlier(marks))
         for resource in resources:
             self._judge(plan, resource, known.get(str(resource["id"])), begun)
+        self._orphans(plan)
         system = self.config.identifier_system
         plan.left += [Left(one, GROUP) for one in self.traces.naming(person, system)]
         return plan
@@ -160,8 +193,8 @@ class Planner:
     ) -> frozenset[StudyInstanceUID]:
         """Return the studies whose archives state one of his identifiers."""
         found, settings = set(), self._settings
-        for key in person.keys:
-            if str(key) not in marks.keys:
+        for key in person.keys | person.hidden:
+            if str(self.persons.key(key)) not in marks.keys:
                 continue
             for uid, stated in self.ledger.erasures.naming(key.value).items():
                 says = {
@@ -192,14 +225,7 @@ class Planner:
             sources=sources,
         )
         plan.traces.append(trace)
-        group = list(trace.witnesses)
-        for one in trace.observations:
-            name = f"Observation/{one['id']}"
-            kept = judge_observation(one)
-            if kept.fate is Fate.DELETE:
-                group.append(name)
-            else:
-                plan.left.append(Left(name, kept.reason))
+        group = [*trace.witnesses, *self._observations(plan, trace.observations)]
         if judged.fate is Fate.DELETE:
             group.append(trace.reference)
         elif judged.fate is Fate.CLEAR:
@@ -216,6 +242,22 @@ class Planner:
         if group:
             plan.deleted.append(tuple(group))
         plan.referrers += [Left(one, f"refers to {trace.reference}") for one in trace.referrers]
+
+    def _observations(self, plan: Plan, found: Iterable[dict[str, object]]) -> Iterator[str]:
+        for one in found:
+            name, judged = f"Observation/{one['id']}", judge_observation(one)
+            if judged.fate is Fate.DELETE:
+                yield name
+            else:
+                plan.left.append(Left(name, judged.reason))
+
+    def _orphans(self, plan: Plan) -> None:
+        """Add what was derived from a study that is not there any more."""
+        seen = {f"Observation/{one['id']}" for trace in plan.traces for one in trace.observations}
+        derived = self.traces.derived(plan.person)
+        orphans = [one for one in derived if f"Observation/{one['id']}" not in seen]
+        for name in self._observations(plan, orphans):
+            plan.deleted.append((*self.traces.witnesses(name), name))
 
     @property
     def _sources(self) -> frozenset[str]:

@@ -31,6 +31,7 @@ LONGEST_WAIT: Final = timedelta(minutes=10)
 REFERRED: Final = "the server does not let it go: others refer to it, or it is refused"
 HISTORY: Final = "deleted, but the server keeps {} versions: its administrator must remove them"
 UNTOLD: Final = "deleted, but whether the server keeps versions of it is not told"
+AGAIN: Final = "it came back meanwhile: run the same command again"
 FILE: Final = "deleted rows may still stand in its files until it is written anew"
 POSTGRESQL: Final = "deleted rows stand in its files until VACUUM, and in its WAL and backups"
 
@@ -119,14 +120,15 @@ class Eraser:
         kept = self._delete(plan, result)
         self.tell("deleting from the ledger")
         gone = [one for one in self.planner.earlier(plan.marks) if one not in kept]
-        gone = self._absent(number, gone)
+        gone = self._absent(gone)
         result.studies = erasures.forget(number, plan.uids, plan.marks.references, gone)
         self.tell("removing what the FHIR server keeps of the past")
-        self._expunge(number, gone, result)
+        self._expunge(gone, result)
         result.remains += plan.left
         result.noted += plan.referrers
         self._clean(result)
-        erasures.finish(number, f"A patient was erased: {result.studies} studies.")
+        self._look_again(plan, kept, result)
+        erasures.finish(plan.marks, f"A patient was erased: {result.studies} studies.")
 
     def _quiet(self, plan: Plan) -> None:
         """Wait until nobody works on one of his studies; no step of them begins any more."""
@@ -152,18 +154,18 @@ class Eraser:
             result.remains += [Left(one, REFERRED) for one in stays]
         return kept
 
-    def _absent(self, number: int, references: list[str]) -> list[str]:
+    def _absent(self, references: list[str]) -> list[str]:
         """Return what is not there any more; what came to be of others meanwhile is let be."""
         there = [one for one in references if self.planner.traces.is_there(one)]
-        self.planner.ledger.erasures.done_with(number, there)
+        self.planner.ledger.erasures.done_with(there)
         return [one for one in references if one not in there]
 
-    def _expunge(self, number: int, gone: list[str], result: Result) -> None:
+    def _expunge(self, gone: list[str], result: Result) -> None:
         fhir, erasures = self.planner.fhir, self.planner.ledger.erasures
         for reference in gone:
             try:
                 if past_of(fhir, reference) is None or expunge(fhir, reference):
-                    erasures.done_with(number, [reference])
+                    erasures.done_with([reference])
                     result.expunged += 1
                     continue
                 past = past_of(fhir, reference)
@@ -172,6 +174,13 @@ class Eraser:
                 continue
             versions = past.versions if past is not None else 0
             result.remains.append(Left(reference, HISTORY.format(versions)))
+
+    def _look_again(self, plan: Plan, kept: set[str], result: Result) -> None:
+        """Tell what is there again: a step that was stopped for long may have written late."""
+        told = {one.what for one in result.remains} | kept
+        for one in self.planner.plan(plan.person, plan.uids).references:
+            if one not in told:
+                result.remains.append(Left(one, AGAIN))
 
     def _clean(self, result: Result) -> None:
         self.tell("writing the ledger anew")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from flute_sync.daemon.config import Config
-from flute_sync.identity import Identity
+from flute_sync.identity import Identity, PatientKey
 from flute_sync.ledger import ANY_SOURCES, Ledger
 from flute_sync.pseudonym import Pseudonyms, ShiftRule
 from flute_sync.pseudonym_settings import PseudonymSettings
@@ -128,6 +128,19 @@ class Pseudonymity:
     def identity(self, identity: Identity) -> Identity:
         """Return whom a study names as the FHIR server may know him."""
         return identity if self.pseudonymiser is None else self.pseudonymiser.identity(identity)
+
+    def key(self, key: PatientKey) -> PatientKey:
+        """Return an identifier of a patient as the FHIR server may know it; a pseudonym stays.
+
+        Raises
+        ------
+        Unusable
+            It is none that a Patient ID can be.
+        """
+        masked = self.pseudonymiser
+        if masked is None or key.system == masked.pseudonyms.system:
+            return key
+        return masked.key(key)
 
     def study(self, study: Study, identity: Identity, zone: ZoneInfo | None) -> Study:
         """Return a study as the FHIR server may know it.

@@ -8,6 +8,7 @@ FHIR R4 bundle.html; RFC 8259.
 import codecs
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
 from flute_sync.command_errors import InputMalformed, InputTooLarge
@@ -26,8 +27,8 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) < 19 else digits
 
 
-# Decimals as text keep their digits: an age of 54.50 is more exact than one of 54.5.
-DECODER: Final = json.JSONDecoder(parse_float=str, parse_int=_integer, parse_constant=_refuse)
+# Decimals keep their digits: an age of 54.50 is more exact than one of 54.5.
+DECODER: Final = json.JSONDecoder(parse_float=Decimal, parse_int=_integer, parse_constant=_refuse)
 
 
 def texts(file: BinaryIO) -> Iterator[Iterator[dict[str, Any]]]:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from flute_sync.cohort import Tally
@@ -12,11 +11,18 @@ from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.eligibility import Judged, judge
 from flute_sync.exports.pool import in_order, processors
 from flute_sync.exports.spool import Person, Spool, history_of
+from flute_sync.exports.time_limit import limited
 from flute_sync.link_settings import LinkSettings
+from flute_sync.own_criterion import OwnCriterion
+from flute_sync.own_judgement import OwnJudge
 
-_PEOPLE: Final = 500
+_PIECES: Final = 4000
+"""What is judged at once; by people, some who have very much would fill the memory."""
 ALONE_PIECES: Final = 50_000
 """Below this more processes would cost more than they bring."""
+
+OWN_ALONE_PIECES: Final = 1000
+"""The same, of a criterion of a site's own, which takes far longer to judge."""
 
 Rule = Callable[[History], Judged]
 """Judges a patient; it passes to other processes."""
@@ -34,6 +40,39 @@ class BuiltIn:
         return judge(history, self.settings, self.site)
 
 
+@dataclass(frozen=True)
+class OwnRule:
+    """A criterion of a site's own, as JSON, and the settings by which MRIs count beside it."""
+
+    criterion: str
+    settings: CriteriaSettings
+    site: LinkSettings
+
+    def __call__(self, history: History) -> Judged:
+        """Judge a patient; it may take a limited time."""
+        judge_one = _own(self.criterion)
+        with limited(judge_one.criterion.name):
+            return judge_one(history, self.settings, self.site)
+
+
+def ready(criterion: OwnCriterion) -> OwnCriterion:
+    """Return a criterion of which it is certain that its expressions can be evaluated.
+
+    Raises
+    ------
+    CriterionMalformed, CriterionFailed, CriterionSlow
+        They cannot.
+    """
+    with limited(criterion.name):
+        _own(criterion.model_dump_json())
+    return criterion
+
+
+@lru_cache(maxsize=4)
+def _own(criterion: str) -> OwnJudge:
+    return OwnJudge(OwnCriterion.model_validate_json(criterion))
+
+
 class Part(NamedTuple):
     """Some patients of a cohort, and the counts of them alone."""
 
@@ -41,18 +80,23 @@ class Part(NamedTuple):
     tally: Tally
 
 
-def judged(spool: Spool, chosen: Collection[str] | None, rule: Rule) -> Iterator[Part]:
+def judged(
+    spool: Spool, chosen: Collection[str] | None, rule: Rule, alone_pieces: int = ALONE_PIECES
+) -> Iterator[Part]:
     """Judge all patients of a spool, or those chosen, in the order of their names.
+
+    Parameters
+    ----------
+    alone_pieces
+        Below this no other process is started.
 
     Raises
     ------
-    InputMalformed
-        Two copies of a resource differ, and nothing says which counts.
     SpoolFailed
         The disk does not serve.
     """
     parts = _parts(spool.people(chosen))
-    if processors() == 1 or spool.pieces < ALONE_PIECES:
+    if processors() == 1 or spool.pieces < alone_pieces:
         yield from (_judged(part, rule=rule) for part in parts)
         return
     for _, part in in_order(partial(_judged, rule=rule), parts):
@@ -60,8 +104,15 @@ def judged(spool: Spool, chosen: Collection[str] | None, rule: Rule) -> Iterator
 
 
 def _parts(people: Iterable[Person]) -> Iterator[list[Person]]:
-    rest = iter(people)
-    while part := list(islice(rest, _PEOPLE)):
+    part: list[Person] = []
+    pieces = 0
+    for person in people:
+        part.append(person)
+        pieces += len(person.rows)
+        if pieces >= _PIECES:
+            yield part
+            part, pieces = [], 0
+    if part:
         yield part
 
 

@@ -1,10 +1,10 @@
 """From files to the spool, on all processors: what is read of a cut is small, and put in order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from flute_sync.command_errors import InputMalformed, PatientsUnknown
 from flute_sync.criteria_evidence import names_nobody, other_names, piece, reference_name
@@ -24,6 +24,13 @@ Tell = Callable[[int, int], None]
 """Called with how many bytes were read, and of how many."""
 
 
+class Wanted(NamedTuple):
+    """What is looked for: the members of a Group, and types of which everything is needed."""
+
+    group: str | None
+    whole: Collection[str]
+
+
 @dataclass
 class Batch:
     """What some resources say; ``patients`` are the members of the Group asked for.
@@ -37,8 +44,8 @@ class Batch:
     without_patient: int = 0
     patients: list[str] | None = None
 
-    def add(self, named: Named, group: str | None) -> None:
-        """Take what a resource says.
+    def add(self, named: Named, group: str | None, whole: Collection[str]) -> None:
+        """Take what a resource says, of some types as a whole.
 
         Raises
         ------
@@ -51,7 +58,7 @@ class Batch:
             return
         if group is not None and named.name == group:
             self.patients = (self.patients or []) + group_members(resource)
-        found = piece(resource, named.name)
+        found = piece(resource, named.name, whole)
         if found is not None:
             self.rows.append(row(found, named.alias))
         elif names_nobody(resource):
@@ -72,13 +79,21 @@ def group_members(group: Resource) -> list[str]:
     return [one for one in found if one is not None and one.startswith(("Patient/", "urn:"))]
 
 
-def load(path: Path, spool: Spool, tell: Tell, group: str | None = None) -> Batch:
+def load(
+    path: Path,
+    spool: Spool,
+    tell: Tell,
+    group: str | None = None,
+    whole: Collection[str] = frozenset(),
+) -> Batch:
     """Read all files of an export into the spool.
 
     Parameters
     ----------
     group
         ``Group/ID`` whose members are to be found too.
+    whole
+        Types of resources of which everything is needed.
 
     Returns what is not in the spool: how much names nobody, and the members of the Group.
 
@@ -92,7 +107,7 @@ def load(path: Path, spool: Spool, tell: Tell, group: str | None = None) -> Batc
     work = list(cuts(files(path)))
     total, done = sum(one.bytes for one in work), 0
     found = Batch()
-    for cut, batch in _read_all(work, total, group):
+    for cut, batch in _read_all(work, total, Wanted(group, whole)):
         spool.add(batch.rows, batch.aliases, batch.deleted)
         found.without_patient += batch.without_patient
         if batch.patients is not None:
@@ -105,37 +120,37 @@ def load(path: Path, spool: Spool, tell: Tell, group: str | None = None) -> Batc
     return found
 
 
-def _read_all(work: list[Cut], total: int, group: str | None) -> Iterator[tuple[Cut | None, Batch]]:
+def _read_all(work: list[Cut], total: int, wanted: Wanted) -> Iterator[tuple[Cut | None, Batch]]:
     if processors() == 1 or total < ALONE_BYTES:
         for cut in work:
-            yield from _read_here(cut, group)
+            yield from _read_here(cut, wanted)
         return
     large = [one for one in work if one.bytes > _WHOLE_BYTES]
     for cut in large:
-        yield from _read_here(cut, group)
+        yield from _read_here(cut, wanted)
     rest = [one for one in work if one.bytes <= _WHOLE_BYTES]
-    yield from in_order(partial(_whole, group=group), rest)
+    yield from in_order(partial(_whole, wanted=wanted), rest)
 
 
-def _read_here(cut: Cut, group: str | None) -> Iterator[tuple[Cut | None, Batch]]:
+def _read_here(cut: Cut, wanted: Wanted) -> Iterator[tuple[Cut | None, Batch]]:
     batch = Batch()
     for named in resources(cut):
-        _add(batch, named, cut, group)
+        _add(batch, named, cut, wanted)
         if len(batch.rows) >= _ROWS:
             yield None, batch
             batch = Batch()
     yield cut, batch
 
 
-def _whole(cut: Cut, group: str | None) -> Batch:
+def _whole(cut: Cut, wanted: Wanted) -> Batch:
     batch = Batch()
     for named in resources(cut):
-        _add(batch, named, cut, group)
+        _add(batch, named, cut, wanted)
     return batch
 
 
-def _add(batch: Batch, named: Named, cut: Cut, group: str | None) -> None:
+def _add(batch: Batch, named: Named, cut: Cut, wanted: Wanted) -> None:
     try:
-        batch.add(named, group)
+        batch.add(named, *wanted)
     except InputMalformed as error:
         raise InputMalformed(f"{cut.path.name}: {error.detail}") from None

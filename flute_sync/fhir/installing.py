@@ -27,12 +27,19 @@ _MOST_TRIES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What became of a definition, or would: ``foreign`` is one of somebody else, left alone."""
+    """What became of a definition, or would: ``foreign`` is one of somebody else, left alone.
+
+    Parameters
+    ----------
+    changes
+        The elements that said something else before.
+    """
 
     definition: Definition
     outcome: Outcome
     reference: str | None = None
     error: FluteSyncError | None = None
+    changes: tuple[str, ...] = ()
 
 
 class Installer:
@@ -102,7 +109,8 @@ class Installer:
 
     def _follow(self, definition: Definition, current: Resource) -> Installed:
         reference = f"{definition.kind}/{current['id']}"
-        if not is_outdated(current, definition):
+        changes = outdated(current, definition)
+        if not changes:
             return Installed(definition, "unchanged", reference)
         self._require(definition.kind, "update")
         if not self._dry_run:
@@ -112,7 +120,7 @@ class Installer:
             kept = {"identifier": current["identifier"]} if "identifier" in current else {}
             changed = {**current, **definition.resource, **kept}
             self._client.update(changed, if_match=version)
-        return Installed(definition, "updated", reference)
+        return Installed(definition, "updated", reference, changes=changes)
 
     def _create(self, definition: Definition) -> Installed:
         self._require(definition.kind, "create")
@@ -163,7 +171,8 @@ def is_ours(found: Resource, definition: Definition) -> bool:
 def is_rival(found: Resource, definition: Definition) -> bool:
     """Tell whether a resource of somebody else serves the purpose of ours, or is in its way.
 
-    An extension counts under every canonical of the FLUTE guide, older ones too.
+    An extension counts under every canonical of the FLUTE guide, older ones too; what else has a
+    canonical, under that.
     """
     wanted, base = definition.resource, found.get("base")
     if definition.kind == "SearchParameter":
@@ -173,10 +182,11 @@ def is_rival(found: Resource, definition: Definition) -> bool:
         url = str(found.get("url", ""))
         name = wanted["url"].rpartition("/")[2]
         return url.rpartition("/")[2] == name and "flute" in url.lower()
-    return False
+    return "url" in wanted and found.get("url") == wanted["url"]
 
 
-def is_outdated(current: Resource, definition: Definition) -> bool:
-    """Tell whether a resource of ours says something else than we do; what it says more stays."""
+def outdated(current: Resource, definition: Definition) -> tuple[str, ...]:
+    """Return in which elements a resource of ours says something else; what it says more stays."""
     wanted = definition.resource
-    return any(current.get(name) != wanted[name] for name in wanted if name != "identifier")
+    names = (name for name in wanted if name != "identifier")
+    return tuple(name for name in names if current.get(name) != wanted[name])

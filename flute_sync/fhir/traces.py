@@ -27,6 +27,7 @@ from flute_sync.fhir_errors import (
 from flute_sync.identity import PatientKey
 from flute_sync.ownership import bears_uid
 from flute_sync.patient import patient_identifiers
+from flute_sync.terminology import FLUTE_SYNC_TAG
 
 _MOST_ROUNDS: Final = 8
 _REFERRING: Final = (
@@ -45,10 +46,15 @@ DiagnosticReport.imagingStudy: reports are found by their patient."""
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A patient: all his ``Patient/ID``, merged ones too, and his identifiers."""
+    """A patient: all his ``Patient/ID``, merged ones too, and his identifiers.
+
+    ``hidden`` are identifiers of the hospital behind his pseudonyms: no FHIR server is asked for
+    them.
+    """
 
     references: frozenset[str] = frozenset()
     keys: frozenset[PatientKey] = frozenset()
+    hidden: frozenset[PatientKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,7 @@ class Traces:
             if is_derived(one)
         ]
         targets = [reference, *(f"Observation/{one['id']}" for one in derived)]
-        witnesses = [one for target in targets for one in self._witnesses(target)]
+        witnesses = [one for target in targets for one in self.witnesses(target)]
         mine = {*targets, *witnesses}
         referrers = self._referrers(targets, self._subject(study))
         referrers -= mine
@@ -188,10 +194,6 @@ class Traces:
         return Trace(
             study, past, tuple(derived), tuple(dict.fromkeys(witnesses)), tuple(sorted(referrers))
         )
-
-    def _witnesses(self, target: str) -> list[str]:
-        found = self._tolerated("Provenance", [("target", target)])
-        return [f"Provenance/{one['id']}" for one in found if is_witness(one, self.agent)]
 
     def _referrers(self, targets: Sequence[str], subject: str | None) -> set[str]:
         searches = [(*by, target) for by in _REFERRING for target in targets]
@@ -207,6 +209,19 @@ class Traces:
     @property
     def _base(self) -> str:
         return self.client.base_url
+
+    def derived(self, person: Person) -> list[Resource]:
+        """Return the Observations of a patient that bear our tag, whatever study they name."""
+        asked = [("subject", ",".join(sorted(person.references))), ("_tag", f"{FLUTE_SYNC_TAG}|")]
+        if not person.references:
+            return []
+        pages = self.client.pages("Observation", asked)
+        return [one for page in pages for one in page if is_derived(one)]
+
+    def witnesses(self, target: str) -> list[str]:
+        """Return our Provenances of a resource."""
+        found = self._tolerated("Provenance", [("target", target)])
+        return [f"Provenance/{one['id']}" for one in found if is_witness(one, self.agent)]
 
     def naming(self, person: Person, system: str) -> list[str]:
         """Return the Groups that bear an identifier of ours and have the patient as a member."""

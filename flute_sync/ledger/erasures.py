@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from flute_sync.erase_errors import PatientErased
 from flute_sync.events import Event
 from flute_sync.ledger import forgetting, trail
 from flute_sync.ledger.columns import from_stored, load_identities, maybe_from_stored, to_stored
@@ -33,6 +34,8 @@ _BY: Final = (
     "waiting_for IN (?)",
     "confirmed_identity IN (?)",
 )
+_HELD: Final = "SELECT study_instance_uid FROM study WHERE state = 'on-hold' AND code = ?"
+_HIS: Final = "SELECT mark FROM erased_mark WHERE mark IN (?) AND erasure_id IN (?)"
 _LINKS: Final = "SELECT study_id, reference FROM link WHERE ours AND study_id IN (?)"
 _NAMING: Final = (
     "SELECT study_instance_uid, archive.name, patient_ids FROM study_archive"
@@ -53,7 +56,7 @@ _ADD: Final = (
     "INSERT INTO erasure_item (erasure_id, reference) VALUES (?, ?)"
     " ON CONFLICT (erasure_id, reference) DO NOTHING"
 )
-_DROP: Final = "DELETE FROM erasure_item WHERE erasure_id = ? AND reference = ?"
+_DROP: Final = "DELETE FROM erasure_item WHERE reference = ?"
 _FINISH: Final = "UPDATE erasure SET finished_at = ? WHERE id = ?"
 _LIFT: Final = "DELETE FROM erasure WHERE id IN (?)"
 
@@ -136,6 +139,20 @@ class ErasureBook:
             tuple(sorted(links)),
         )
 
+    def turned_out(self, patient: PatientMarks) -> frozenset[StudyInstanceUID]:
+        """Return the studies that are held since they turned out to be of an erased patient."""
+        with self.database.read() as connection:
+            driver = Driver(connection)
+            numbers = [one.id for one in self._of(driver, self.marks.of_patient(driver, patient))]
+            held = [uid for (uid,) in driver.rows(_HELD, PatientErased.code)]
+            marks = self.marks.of_studies(driver, held) if numbers else {}
+            his = {
+                bytes(mark)
+                for part in chunks([*marks.values()])
+                for (mark,) in driver.rows(_HIS, [*part], numbers)
+            }
+        return frozenset(StudyInstanceUID(uid) for uid, mark in marks.items() if mark in his)
+
     def naming(self, value: str) -> dict[StudyInstanceUID, set[tuple[str, PatientId]]]:
         """Return the studies of which an archive states a Patient ID, with archive and identity."""
         found: dict[StudyInstanceUID, set[tuple[str, PatientId]]] = {}
@@ -205,9 +222,9 @@ class ErasureBook:
 
         self.database.transact(work)
 
-    def done_with(self, number: int, items: Iterable[str]) -> None:
-        """Note that nothing is left of some resources on the FHIR server."""
-        gone = [(number, one) for one in items]
+    def done_with(self, items: Iterable[str]) -> None:
+        """Note that nothing is left to do about some resources on the FHIR server."""
+        gone = [(one,) for one in items]
         self.database.transact(lambda c: Driver(c).run(_DROP, gone))
 
     def forget(
@@ -245,12 +262,13 @@ class ErasureBook:
 
         return self.database.transact(work)
 
-    def finish(self, number: int, sentence: str) -> None:
-        """End an erasure; what remains on the FHIR server stays listed with it."""
+    def finish(self, patient: PatientMarks, sentence: str) -> None:
+        """End the erasures of a patient; what remains on the FHIR server stays listed with them."""
 
         def work(connection: Connection) -> None:
             driver, now = Driver(connection), self.clock()
-            driver.changed(_FINISH, to_stored(now), number)
+            for erasure in self._of(driver, self.marks.of_patient(driver, patient)):
+                driver.changed(_FINISH, to_stored(now), erasure.id)
             entry = trail.Entry(None, now, Event.PATIENT_ERASED, sentence)
             trail.append(driver, [entry], kept=self.events_kept)
 

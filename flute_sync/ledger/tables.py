@@ -6,10 +6,10 @@
 other studies; `link` is what was judged last of the FLUTE variables of its patient,
 `link_decision` what people decided, `link_epoch` counts what may change the judgement of a patient;
 `regime` is under which pseudonyms all this was written, and from which kind of sources;
-`event` is the audit trail for people. `erasure` is a patient who was erased, `erased_mark` by which
-keyed hashes he and his studies are known, `erasure_item` what is left of him on the FHIR server.
-Instances are the big table: their key is (study, SOP Instance UID), since a SOP Instance UID is
-unique in its study, and they refer to series and header by small numbers within the study.
+`event` is the audit trail for people; `erasure`, `erased_mark` and `erasure_item` are who was
+erased, by which keyed hashes, and what the FHIR server still has. Instances are the big table:
+their key is (study, SOP Instance UID), since a SOP Instance UID is unique in its study, and they
+refer to series and header by small numbers within the study.
 """
 
 from typing import Final

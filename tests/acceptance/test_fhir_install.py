@@ -1,6 +1,8 @@
 """``flute-sync fhir install``: studies are then found by what they are linked to."""
 
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from flute_sync.sandbox.studies import DEFAULT_WHEN
 from tests.acceptance.clinic import Clinic, send
 from tests.acceptance.conftest import Upload, create_patient
 from tests.acceptance.site import Site, eventually, running
+from tests.own_criteria import PSA
 from tests.services.hapi import Hapi
 
 KINDS = ["StructureDefinition", "SearchParameter", "Device"]
@@ -91,6 +94,33 @@ def test_the_definition_of_the_extension_is_valid(clinic: Clinic, site: Site) ->
     assert extension["context"] == [{"type": "element", "expression": "ImagingStudy"}]
     anywhere = [{"type": "fhirpath", "expression": "ImagingStudy"}]
     assert clinic.faults(extension | {"context": anywhere}) == []
+
+
+def test_the_criteria_are_published_as_the_standard_wants_them(
+    site: Site, clinic: Clinic, tmp_path: Path
+) -> None:
+    file = tmp_path / "psa.toml"
+    file.write_text(PSA, encoding="utf-8")
+    site.settings["criteria"] = {
+        "files": [str(file)],
+        "canonical": f"https://{uuid.uuid4()}.example",
+    }
+    looked = site.ask("fhir", "install", "--criteria", "--dry-run")
+    kinds = [*KINDS, "Library", *["EvidenceVariable"] * 3]
+    assert [one["type"] for one in looked["resources"]] == kinds
+    done = site.ask("fhir", "install", "--criteria")
+    ours = done["resources"][len(KINDS) :]
+    assert [one["outcome"] for one in ours] == ["created"] * 4
+    for one in ours:
+        assert clinic.faults(one["resource"]) == []
+    again = site.run("fhir", "install", "--criteria").stdout
+    assert again.count("there already") == len(kinds)
+    file.write_text(PSA.replace("3.0", "4.0"), encoding="utf-8")
+    said = site.run("fhir", "install", "--criteria", "--dry-run").stdout
+    assert "would be updated: description, characteristic (EvidenceVariable/" in said
+    file.write_text(PSA.replace("exists(", "exist("), encoding="utf-8")
+    refused = site.ask("fhir", "install", "--criteria", code=78)
+    assert refused["error"]["code"] == "CRITERION-MALFORMED"
 
 
 def test_a_server_that_cannot_be_reached_is_told(

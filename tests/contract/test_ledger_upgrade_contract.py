@@ -172,7 +172,7 @@ def test_the_daemon_refuses_it_and_says_what_to_do(filled: Site) -> None:
 
 def test_nothing_is_lost_and_whom_archives_named_is_known(filled: Site) -> None:
     before = _told(filled)
-    assert upgrade(LedgerSettings(url=filled.url)) == "0005"
+    assert upgrade(LedgerSettings(url=filled.url)) == "0006"
     after = _told(filled)
     assert [line for line in after["event"] if "ledger.upgraded" not in line] == before["event"]
     assert {**after, "event": []} == {**before, "event": []}

@@ -7,13 +7,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
 from flute_sync.daemon.checks import Verdict, every_check
 from flute_sync.daemon.config import Config
 from flute_sync.sandbox.fhir_server.capability import capability_statement
+from flute_sync.sandbox.server import Sandbox
 from tests.acceptance.site import free_port
+from tests.contract.fhir_rest import create, new_patient
 from tests.integration.tls import Authority
 
 
@@ -119,6 +122,28 @@ def test_a_credential_of_the_service_is_no_error(tmp_path: Path) -> None:
     found = checked(tmp_path, store_scp=store)
     assert found["store_scp"].level == "ok"
     assert found["store_scp.tls.cert_file"].level == "warning"
+
+
+def test_a_server_that_must_hold_pseudonyms_alone_is_looked_at(tmp_path: Path) -> None:
+    key = tmp_path / "pseudonym.key"
+    key.write_text("a key of the site's own, long enough to be one")
+    key.chmod(0o400)
+    said = {"mode": "hmac", "key_file": str(key), "system": "urn:test:pseudonyms"}
+    sections = {"patient": {"systems": {"A": "urn:a", "B": "urn:b"}}, "pseudonyms": said}
+    with Sandbox(tmp_path / "sandbox") as sandbox, httpx.Client(base_url=sandbox.fhir_url) as fhir:
+        sections["fhir"] = {"base_url": sandbox.fhir_url}
+        create(fhir, new_patient("urn:test:pseudonyms", "MLTQ"))
+        found = checked(tmp_path, **sections)
+        assert found["pseudonyms"].level == found["pseudonyms.fhir"].level == "ok"
+        assert "key id " in found["pseudonyms"].sentence
+        create(fhir, new_patient("urn:b", "0042"))
+        sections["imaging_study"] = {"free_text": True}
+        found = checked(tmp_path, **sections)
+    assert found["pseudonyms.fhir"].sentence.startswith("1 Patients")
+    assert {found[one].level for one in ("pseudonyms", "pseudonyms.fhir")} == {"warning"}
+    key.chmod(0o444)
+    found = checked(tmp_path, **sections)
+    assert (found["pseudonyms"].level, found["pseudonyms"].exit_code) == ("error", 78)
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,20 @@ def test_refusals_have_their_status(
     assert received(intake) == {"1.2.3"}
 
 
+def test_what_is_of_an_erased_patient_is_refused_for_good(
+    acceptor: Acceptor, intake: MemoryIntake
+) -> None:
+    with RawSender(acceptor.port) as sender:
+        sender.send(message(1, CT, "1.2.3", data_set()))
+        assert sender.status() == 0
+        (delivery,) = intake.deliveries
+        intake.erased = {one.study_instance_uid for one in delivery.received}
+        sender.send(message(1, CT, "1.2.3", data_set()))
+        kind, answer = sender.read()
+        assert (kind, status_of(answer)) == (4, 0x0124)
+        assert b"PATIENT-ERASED" in answer
+
+
 @pytest.mark.parametrize("error", [LedgerUnavailable, LedgerBusy])
 def test_no_success_without_the_ledger(
     acceptor: Acceptor, intake: MemoryIntake, error: type[FluteSyncError]

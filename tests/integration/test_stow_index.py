@@ -77,6 +77,20 @@ def test_instances_of_another_study_than_the_address_are_not_stored() -> None:
     assert sop_uids(intake.received) == [UIDS[0], uid("other", "series", 1)]
 
 
+def test_instances_of_an_erased_patient_are_refused_and_others_are_not() -> None:
+    intake = FakeIntake(erased=frozenset({uid("study")}))
+    other = dicom(study="other")
+    with serving(intake) as url:
+        both = post(url, [FILES[0], other])
+        none = post(url, [FILES[0]])
+    assert [both.status_code, none.status_code] == [202, 409]
+    read = Dataset.from_json(both.text)
+    (failed,), (stored,) = read.FailedSOPSequence, read.ReferencedSOPSequence
+    assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (UIDS[0], 0x0124)
+    assert stored.ReferencedSOPInstanceUID == uid("other", "series", 1)
+    assert "ReferencedSOPSequence" not in Dataset.from_json(none.text)
+
+
 def test_success_is_not_said_when_the_ledger_fails() -> None:
     intake = FakeIntake(failing={"deliver": LedgerUnavailable()})
     with serving(intake) as url:

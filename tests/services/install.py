@@ -1,4 +1,4 @@
-"""Install the real services that the tests use, and build the FHIR server among them.
+"""Install the real services that the tests use, and build those that are built here.
 
 Debian packages are installed where this runs as root or sudo asks for no password; elsewhere it
 says what to install. No service is left running: the tests start their own.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.services import fhir_server_build
+from tests.services import criteria_engines, fhir_server_build
 from tests.services.missing import REQUIREMENTS, missing, must_be_complete
 
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
             _apt_install(privilege, packages)
             for one in absent:
                 _leave_stopped(privilege, UNITS.get(one.name))
+    _install_criteria_engines()
     _build_fhir_server("--class-archive" in arguments)
     still = [
         f"missing {one.name}: {missing(one.name)}" for one in REQUIREMENTS if missing(one.name)
@@ -73,6 +74,14 @@ def _apt_install(privilege: list[str], packages: list[str]) -> None:
 def _leave_stopped(privilege: list[str], unit: str | None) -> None:
     if unit and Path("/run/systemd/system").exists():
         subprocess.run([*privilege, "systemctl", "disable", "--now", unit], check=True)
+
+
+def _install_criteria_engines() -> None:
+    if missing("node") or missing("java") or missing("maven"):
+        return
+    if not criteria_engines.present():
+        print("Installing engines of FHIRPath and CQL.", flush=True)
+        criteria_engines.install()
 
 
 def _build_fhir_server(with_class_archive: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.services import fhir_server_build
+from tests.services import criteria_engines, fhir_server_build
 
 ORTHANC_PLUGIN_DIRECTORIES = (
     Path("/usr/share/orthanc/plugins"),
@@ -66,6 +66,17 @@ REQUIREMENTS = (
     Requirement("systemd", ("systemd",), lambda: shutil.which("systemd-analyze") is not None),
     Requirement("java", ("default-jdk-headless",), lambda: shutil.which("javac") is not None),
     Requirement("maven", ("maven",), lambda: shutil.which("mvn") is not None),
+    Requirement(
+        "node",
+        ("nodejs", "npm"),
+        lambda: all(shutil.which(tool) is not None for tool in ("node", "npm")),
+    ),
+    Requirement(
+        "criteria-engines",
+        (),
+        criteria_engines.present,
+        "run: python -m tests.services.install",
+    ),
     Requirement(
         "fhir-server",
         (),

@@ -198,6 +198,11 @@ def test_of_several_versions_the_newest_counts(tmp_path: Path) -> None:
     new, old = "2024-02-01T00:00:00Z", "2024-01-01T00:00:00Z"
     found = judged(ndjson(file, version(later, None, new), version(early, None, old), done))[0]
     assert found == INCLUDED
+    zoned = "2024-02-01T01:00:00+02:00"  # earlier than the one that sorts before it
+    opaque = [{**one, "meta": {**one["meta"], "versionId": name}}
+              for one, name in ((version(later, None, "2024-01-31T23:30:00Z"), "MTcw"),
+                                (version(early, None, zoned), "ZZZ"))]  # fmt: skip
+    assert judged(ndjson(file, *opaque, done))[0] == INCLUDED
     found = judged(ndjson(file, version(moved, 2), version(later, 1), done))[0]
     assert found == {"Procedure/b": ("excluded", None)}
     assert judged(ndjson(file, version(moved, 1), version(later, 2), done))[0] == INCLUDED

@@ -24,6 +24,7 @@ from flute_sync.console.progress import display
 from flute_sync.criteria_evidence import name_of
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.cohort_judging import Judging, Question, listed
+from flute_sync.daemon.criteria_files import criterion_named
 from flute_sync.errors import EXIT_OK
 from flute_sync.exports.spool import Spool
 
@@ -48,6 +49,9 @@ def _group(_context: click.Context, _option: click.Parameter, value: str | None)
 )
 @click.option("--group", metavar="Group/ID", callback=_group, help="The patients of a Group only.")
 @click.option("--patients", type=_FILE, help="The patients in this file only, one a line.")
+@click.option(
+    "--criterion", "named", metavar="FILE", help="A criterion of one's own: its file or its name."
+)
 @click.option("--prostate", type=_PROSTATE, help="Instead of criteria.prostate.")
 @click.option("--same-day", type=_SAME_DAY, help="Instead of criteria.same_day.")
 @click.option("--csv", "as_csv", is_flag=True, help="Answer in CSV.")
@@ -61,6 +65,7 @@ def criteria(
     source: Path | None,
     group: str | None,
     patients: Path | None,
+    named: str | None,
     prostate: str | None,
     same_day: str | None,
     as_csv: bool,
@@ -74,19 +79,20 @@ def criteria(
     """Judge by the eligibility criterion on images: included, excluded or unknown, and why.
 
     One result for each completed biopsy: is there an MRI of the prostate within the calendar year
-    before it? Reads the FHIR server, or with --from a Bundle (.json), NDJSON files or a folder of
-    them, without a server and without settings. Nothing is written unless --write says so.
+    before it? With --criterion, by a criterion of the site's own instead. Reads the FHIR server, or
+    with --from a Bundle (.json), NDJSON files or a folder of them, without a server and without
+    settings. Nothing is written unless --write says so.
     """
     _exclude("--group", group, "--patients", patients)
     _exclude("--csv", as_csv, "--json", as_json)
     _exclude("--write", write, "--from", source)
     chosen = {"prostate": prostate, "same_day": same_day}
-    question = _question(source, config_path, group, patients, chosen)
+    question = _question(source, config_path, group, patients, chosen, named)
     with ExitStack() as opened:
         judging = Judging(question, opened.enter_context(Spool()))
         _read(judging)
-        sinks = list(_sinks(opened, question.settings, parquet, html, references=references))
-        sinks.append(_told(question.settings, as_csv, as_json, results=not sinks))
+        sinks = list(_sinks(opened, question, parquet, html, references=references))
+        sinks.append(_told(question, as_csv, as_json, results=not sinks))
         for judged in judging.results():
             for sink in sinks:
                 sink.take(judged)
@@ -109,6 +115,7 @@ def _question(
     group: str | None,
     patients: Path | None,
     chosen: dict[str, str | None],
+    named: str | None,
 ) -> Question:
     """Put together what is asked; the settings file may be absent where no server is asked."""
     config = load_config(config_path) if source is None or config_path is not None else None
@@ -117,7 +124,9 @@ def _question(
     known = (config.criteria if config else CriteriaSettings()).model_dump()
     known |= {name: value for name, value in chosen.items() if value is not None}
     names = listed(patients) if patients is not None else None
-    return Question(source, config, CriteriaSettings.model_validate(known), group, names)
+    settings = CriteriaSettings.model_validate(known)
+    own = criterion_named(named, settings.files) if named is not None else None
+    return Question(source, config, settings, group, names, own)
 
 
 def _read(judging: Judging) -> None:
@@ -133,16 +142,16 @@ def _megabytes(count: int) -> int:
     return -(-count // _MEGABYTE)
 
 
-def _told(settings: CriteriaSettings, as_csv: bool, as_json: bool, *, results: bool) -> Sink:
+def _told(question: Question, as_csv: bool, as_json: bool, *, results: bool) -> Sink:
     """Return what is said on standard output; beside a file the counts are enough."""
     if as_json:
-        return JsonSink(settings)
+        return JsonSink(question.settings, question.criterion[0])
     return CsvSink() if as_csv else TextSink(results=results)
 
 
 def _sinks(
     opened: ExitStack,
-    settings: CriteriaSettings,
+    question: Question,
     parquet: Path | None,
     html: Path | None,
     *,
@@ -152,4 +161,10 @@ def _sinks(
         yield ParquetSink(opened.enter_context(written(parquet)))
     if html is not None:
         file = opened.enter_context(written(html))
-        yield HtmlSink(file, settings, now=datetime.now(UTC), references=references)
+        yield HtmlSink(
+            file,
+            question.settings,
+            now=datetime.now(UTC),
+            references=references,
+            criterion=question.criterion,
+        )

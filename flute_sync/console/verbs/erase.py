@@ -67,7 +67,7 @@ def erase(
     """
     named = _named(asked)
     config = load_config(config_path)
-    log.configure(config.log.model_copy(update={"level": "error"}))
+    log.configure(config.log)
     with open_ledger(config) as ledger, FhirClient(config.fhir) as fhir:
         fhir.capabilities()
         planner = Planner(config, ledger, fhir)

@@ -7,6 +7,7 @@ import click
 
 from flute_sync.console.opening import load_config
 from flute_sync.console.output import config_option, json_option, show_json
+from flute_sync.daemon.criteria_files import artefacts
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.installing import Installed, Installer
 from flute_sync.fhir.link_search import becomes_usable, is_usable, reindex
@@ -37,23 +38,31 @@ def fhir() -> None:
 
 
 @fhir.command()
+@click.option("--criteria", "of_criteria", is_flag=True, help="Also publish the criteria.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be done; write nothing.")
 @click.option(
     "--reindex", "again", is_flag=True, help="Ask for indexing even if nothing has changed."
 )
 @config_option
 @json_option
-def install(*, dry_run: bool, again: bool, config_path: Path | None, as_json: bool) -> int:
+def install(
+    *, of_criteria: bool, dry_run: bool, again: bool, config_path: Path | None, as_json: bool
+) -> int:
     """Put our definitions on the FHIR server, and nothing in the place of others'.
 
     The definition of the extension, where the server has none; the search parameter, so that
     ImagingStudy?supporting-info=Observation/ID finds the studies linked to a resource; the Device
-    that each Provenance names. Running it again writes only what has changed.
+    that each Provenance names. With --criteria also the eligibility criteria: a Library with CQL,
+    and EvidenceVariables by it and by FHIRPath, the site's own too. Running it again writes only
+    what has changed.
     """
     config = load_config(config_path)
+    wanted = definitions(config.identifier_system)
+    if of_criteria:
+        wanted += artefacts(config)
     with FhirClient(config.fhir) as client:
         installer = Installer(client, client.capabilities(), dry_run=dry_run)
-        found = [installer.install(one) for one in definitions(config.identifier_system)]
+        found = [installer.install(one) for one in wanted]
         search = _search(client, found, dry_run=dry_run, again=again)
     if as_json:
         show_json(
@@ -97,6 +106,7 @@ def _as_dict(one: Installed) -> dict[str, Any]:
         "type": one.definition.kind,
         "outcome": one.outcome,
         "reference": one.reference,
+        "changes": list(one.changes),
         "code": error.code if error else None,
         "sentence": error.sentence if error else None,
         "hint": error.hint if error else None,
@@ -104,11 +114,17 @@ def _as_dict(one: Installed) -> dict[str, Any]:
     }
 
 
+def _name(one: Installed) -> str:
+    resource = one.definition.resource
+    return _NAMES.get(one.definition.kind) or f"{one.definition.kind} {resource['url']}"
+
+
 def _show(found: list[Installed], search: dict[str, Any], *, dry_run: bool) -> None:
     for one in found:
         where = f" ({one.reference})" if one.reference else ""
         would = "would be " if dry_run and one.outcome in {"created", "updated"} else ""
-        click.echo(f"{_NAMES[one.definition.kind]}: {would}{_SAID[one.outcome]}{where}")
+        changes = f": {', '.join(one.changes)}" if one.changes else ""
+        click.echo(f"{_name(one)}: {would}{_SAID[one.outcome]}{changes}{where}")
         if one.error is not None:
             click.secho(f"  {one.error.code}: {one.error.sentence}", fg="red")
             click.echo(f"  {one.error.hint}")

@@ -1,0 +1,123 @@
+"""A patient of a pseudonymous node withdraws, by his pseudonym or by the hospital's number."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from flute_sync.daemon.audit import Audit, EraseSettings
+from flute_sync.daemon.config import Config
+from flute_sync.daemon.erase_plan import Planner
+from flute_sync.daemon.erasing import Eraser
+from flute_sync.daemon.pauses import ArchivePauses
+from flute_sync.daemon.pipeline import Pipeline
+from flute_sync.erase_errors import EraseUnknown
+from flute_sync.fhir.client import FhirClient
+from flute_sync.intake import Delivery
+from flute_sync.ledger import Ledger
+from flute_sync.pseudonym import Kind, PseudonymKey
+from flute_sync.sandbox.server import Sandbox
+from flute_sync.study import PatientAttributes, PatientId, StudyInstanceUID
+from tests.contract.fhir_site import new_uid
+from tests.contract.ledger_site import HEADER, received
+from tests.tap import Tap
+
+SYSTEM, HOSPITAL = "urn:test:pseudonyms", "urn:test:hospital"
+KEY = PseudonymKey(b"a key of the site's own, long enough to be one")
+NUMBER = "GEHEIM0042"
+PSEUDONYM = KEY.pseudonym(Kind.PATIENT, HOSPITAL, NUMBER)
+
+
+class Node:
+    def __init__(self, folder: Path, tap: Tap, path: str) -> None:
+        key = folder / "pseudonym.key"
+        key.write_bytes(KEY.secret)
+        key.chmod(0o400)
+        self.config = Config.model_validate(
+            {
+                "fhir": {"base_url": f"http://127.0.0.1:{tap.port}{path}"},
+                "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
+                "stow_rs": {"mode": "index"},
+                "study": {"quiet_period": "0s"},
+                "patient": {"default_system": HOSPITAL, "policy": "create"},
+                "pseudonyms": {"mode": "hmac", "key_file": str(key), "system": SYSTEM},
+            }
+        )
+        self.client = FhirClient(self.config.fhir)
+        self.client.capabilities()
+        self.ledger = Ledger.open(self.config.ledger, self.config.study, create=True)
+        self.ledger.bind_target(self.config.fhir.base_url)
+        self.pipeline = Pipeline.build(self.config, self.ledger, self.client, {}, ArchivePauses([]))
+        self.planner = Planner(self.config, self.ledger, self.client)
+        self.eraser = Eraser(self.planner, Audit(EraseSettings(audit_file=folder / "audit")))
+
+    def deliver(self) -> tuple[StudyInstanceUID, frozenset[str]]:
+        uid = StudyInstanceUID(new_uid())
+        said = HEADER.__class__(
+            HEADER.sop_class_uid, PatientAttributes(id=PatientId(NUMBER)), series=HEADER.series
+        )
+        items = received([1], study=uid, said=said)
+        refused = self.ledger.deliver(Delivery("test", "a", datetime.now(UTC), items))
+        while (claimed := self.ledger.claim("test")) is not None:
+            self.ledger.settle(claimed, self.pipeline.step(claimed))
+        return uid, refused
+
+    def close(self) -> None:
+        self.client.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    with Sandbox(tmp_path / "sandbox") as running:
+        yield running
+
+
+@pytest.fixture
+def tap(sandbox: Sandbox) -> Iterator[Tap]:
+    with Tap(urlsplit(sandbox.fhir_url).port or 0) as tap:
+        yield tap
+
+
+@pytest.fixture
+def node(tmp_path: Path, sandbox: Sandbox, tap: Tap) -> Iterator[Node]:
+    made = Node(tmp_path, tap, urlsplit(sandbox.fhir_url).path)
+    yield made
+    made.close()
+
+
+def studies(sandbox: Sandbox) -> list[Any]:
+    found = httpx.get(f"{sandbox.fhir_url}/ImagingStudy", timeout=60).json()
+    return list(found.get("entry", []))
+
+
+@pytest.mark.parametrize("asked", [f"{HOSPITAL}|{NUMBER}", f"{SYSTEM}|{PSEUDONYM}", "Patient"])
+def test_he_is_erased_and_not_taken_again(
+    asked: str, node: Node, sandbox: Sandbox, tap: Tap
+) -> None:
+    uid, refused = node.deliver()
+    assert not refused
+    (study,) = studies(sandbox)
+    subject = study["resource"]["subject"]["reference"]
+    person = node.planner.person(subject if asked == "Patient" else asked)
+    assert person.references == {subject}
+    result = node.eraser.erase(person, "he withdrew")
+    assert result.remains == []
+    assert studies(sandbox) == []
+    assert node.deliver()[1]  # known by the number of the hospital: nothing is recorded
+    assert studies(sandbox) == []
+    assert node.ledger.standings([uid]) == {}
+    assert NUMBER.encode() not in tap.said
+    assert PSEUDONYM.encode() in tap.said
+
+
+@pytest.mark.parametrize("asked", [f"{HOSPITAL}|GEHEIM0043", f"{HOSPITAL}|a\tb", "urn:other|1"])
+def test_who_is_not_known_is_not_erased(asked: str, node: Node, tap: Tap) -> None:
+    node.deliver()
+    with pytest.raises(EraseUnknown):
+        node.planner.person(asked)
+    assert b"GEHEIM" not in tap.said
