@@ -69,7 +69,7 @@ bench: $(DEV)
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) pyproject.toml
 
-# The extra `parquet` is large: it is for development, and for those who want it.
+# The extras `parquet` and `nifti` are for development, and for those who want them.
 lock: $(DEV)
 	$(LOCK) --extra postgresql --group build --output-file requirements.lock
 	$(LOCK) --all-extras --group dev --constraint requirements.lock --output-file requirements-dev.lock

@@ -78,6 +78,7 @@ def judged(site: Site, hapi: Hapi, patient: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(600)  # a FHIR server is started, and the program twelve times
 def test_from_every_selector_the_same_files(
     make_site: Callable[[str, str | None], Site], hapi: Hapi, orthanc: Orthanc, tmp_path: Path
 ) -> None:
@@ -106,21 +107,12 @@ def test_from_every_selector_the_same_files(
         expected = expected or digests(out)
         assert digests(out) == expected
     assert len(expected) == len(upload.files)
-    # The study that is too early for the one biopsy that is excluded, and none that is unknown.
-    for verdict, studies in (("excluded", 1), ("unknown", 0)):
-        others = ("--verdict", verdict, "--modality", "US")
-        told = site.ask("fetch", str(criteria), "--out", str(tmp_path / verdict), *others)
-        assert (told["finished"], told["studies"], told["fetched"]) == (True, studies, 0)
-    only = ("--series-role", "DWI", "--b-value", "800")
-    dwi = site.ask("fetch", reference, "--out", str(tmp_path / "dwi"), *only)
-    assert dwi["fetched"] == 2
-    shown = site.ask("fetch", reference, "--out", str(tmp_path / "0"), "--rendered")
-    assert shown["fetched"] == len(upload.files)
-    assert len(list((tmp_path / "0").rglob("*.jpg"))) == len(upload.files)
-    assert (
-        site.ask("fetch", reference, "--out", str(tmp_path / "us"), "--modality", "US")["fetched"]
-        == 0
-    )
+    # Nobody is unknown; the study that decided is too early for the biopsy that is excluded.
+    others = ("--verdict", "excluded", "--verdict", "unknown", "--series-role", "DWI")
+    told = site.ask("fetch", str(criteria), "--out", str(tmp_path / "dwi"), *others)
+    assert (told["finished"], told["studies"], told["fetched"]) == (True, 1, 6)
+    only = ("--b-value", "800", "--modality", "MR")
+    assert site.ask("fetch", reference, "--out", str(tmp_path / "b"), *only)["fetched"] == 2
 
 
 def begin(site: Site, *arguments: str) -> subprocess.Popen[str]:
