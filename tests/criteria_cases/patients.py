@@ -120,6 +120,7 @@ def patients() -> Iterator[CasePatient]:
             expected = {one["biopsy"]: one["verdict"] for one in case["expected"]}
             with Spool() as spool:
                 load(file, spool, lambda _done, _all_of: None, whole=WHOLE)
+                spool.settle()
                 for person in spool.people(None):
                     known = history_of(person)
                     own = {name: expected[name] for name in expected if name in known.procedures}

@@ -277,6 +277,7 @@ def test_many_are_judged_in_several_processes(tmp_path: Path) -> None:
                 lines.write(json.dumps(one) + "\n")
     with Spool() as spool:
         load(file, spool, lambda _done, _all_of: None, whole=WHOLE)
+        spool.settle()
         assert spool.pieces > OWN_ALONE_PIECES
         rule = OwnRule(read(PSA).model_dump_json(), CriteriaSettings(), LinkSettings())
         parts = list(judged_all(spool, None, rule, OWN_ALONE_PIECES))
