@@ -200,7 +200,7 @@ def _elm(elm: bytes, values: Mapping[str, Any]) -> bytes:
         value, default = values[one["name"]], one["default"]
         if isinstance(value, list):
             literals = [{"valueType": _STRING, "value": text, "type": "Literal"} for text in value]
-            default |= {"element": literals}
+            default |= {"element": literals} if literals else {}
         else:
             default["value"] = str(value).lower() if isinstance(value, bool) else value
     return orjson.dumps(tree)

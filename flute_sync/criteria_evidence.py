@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from flute_sync.command_errors import InputMalformed
 from flute_sync.fhir_elements import Resource, members, own_reference
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import newest
@@ -153,17 +152,11 @@ def replaced_by(person: Resource) -> str | None:
 def history(
     patient: str, pieces: Iterable[Piece], aliases: Mapping[str, str] | None = None
 ) -> History:
-    """Put together what was found of one patient, also under names he had before.
-
-    Raises
-    ------
-    InputMalformed
-        Two copies of a resource differ, and nothing says which is the newer.
-    """
+    """Put together what was found of one patient, also under names he had before."""
     kept: dict[str, Resource] = {}
     for one in pieces:
         other = kept.get(one.name)
-        kept[one.name] = one.resource if other is None else _newer(other, one.resource)
+        kept[one.name] = max(other or one.resource, one.resource, key=newest)
     return History(
         patient,
         kept.get(patient, {}),
@@ -173,15 +166,6 @@ def history(
         aliases or {},
         {name: one for name, one in kept.items() if name == patient or not _is_patient(one)},
     )
-
-
-def _newer(one: Resource, other: Resource) -> Resource:
-    if newest(one) == newest(other) and one != other:
-        raise InputMalformed(
-            f"two copies of one {one['resourceType']} differ, and neither meta.versionId nor "
-            "meta.lastUpdated says which is the newer"
-        )
-    return max(one, other, key=newest)
 
 
 def _of(kept: Mapping[str, Resource], kind: str) -> Iterator[tuple[str, Resource]]:

@@ -1,6 +1,8 @@
 """``[criteria]``: how eligibility criteria are judged; docs/criteria.md says what each means."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from flute_sync.settings import HttpUrl, Settings
 
@@ -17,8 +19,8 @@ class CriteriaSettings(Settings):
     """What an MRI of the day of the biopsy is, where no times with a zone tell their order.
     include: before it; exclude: not before it."""
 
-    files: tuple[str, ...] = ()
-    """Criteria of the site's own, each a TOML file with FHIRPath expressions."""
+    files: tuple[Annotated[str, Field(pattern=r"^/.+")], ...] = ()
+    """Criteria of the site's own, each the absolute path of a TOML file with FHIRPath in it."""
 
     canonical: HttpUrl | None = None
     """Address under which the criteria are published as EvidenceVariable and Library; none:

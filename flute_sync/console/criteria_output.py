@@ -76,19 +76,18 @@ class JsonSink:
 
     def __init__(self, settings: CriteriaSettings, criterion: str = CRITERION) -> None:
         self._settings = settings
+        self._separator = f'{{\n  "criterion": "{criterion}",\n  "results": ['
         self._is_first = True
-        click.echo(f'{{\n  "criterion": "{criterion}",\n  "results": [', nl=False)
 
     def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for one in judged.results:
-            separator = "\n    " if self._is_first else ",\n    "
-            click.echo(separator + orjson.dumps(as_dict(one)).decode(), nl=False)
-            self._is_first = False
+            click.echo(f"{self._separator}\n    {orjson.dumps(as_dict(one)).decode()}", nl=False)
+            self._separator, self._is_first = ",", False
 
     def end(self, tally: Tally) -> None:
         """Tell of all."""
-        close = "]" if self._is_first else "\n  ]"
+        close = f"{self._separator}]" if self._is_first else "\n  ]"
         counts = tally.as_dict() | {"settings": self._settings.rules}
         summary = orjson.dumps(counts, option=orjson.OPT_INDENT_2).decode()
         click.echo(f'{close},\n  "summary": {summary.replace(chr(10), chr(10) + "  ")}\n}}')

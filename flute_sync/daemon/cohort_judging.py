@@ -138,6 +138,7 @@ class Judging:
             names = question.listed if question.group is None else found.patients
         else:
             names = self._ask(tell)
+        self._spool.settle()
         if names is not None:
             self._chosen = frozenset(self._spool.name(one) for one in names)
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from flute_sync.daemon.workshop import Workshop
 from flute_sync.fhir.patients import PATIENT, Patients
 from flute_sync.fhir.survey import Survey, identifier_values
+from flute_sync.identity import PatientKey
 from flute_sync.ledger import Scratch
 from flute_sync.patient_errors import IdentityError
 from flute_sync.reconciliation import Case, Held, Known, Listed, Said
@@ -22,6 +23,7 @@ from flute_sync.sources.poller import Stop
 from flute_sync.sources.search import PATIENT_ID, StudyRow, text
 from flute_sync.study import Issuer, PatientId, Study, StudyInstanceUID
 from flute_sync.task import State
+from flute_sync.valuerep import Unusable
 
 _ISSUER: Final = "00100021"
 _CENSUS: Final = 1000
@@ -159,14 +161,25 @@ class Comparison:
         return row.study_instance_uid, value
 
     def _listed(self, name: str, row: StudyRow) -> Listed:
-        stated = {text(one, PATIENT_ID) for one in row.attributes}
+        numbers = {number for one in row.attributes if (number := text(one, PATIENT_ID))}
+        stated = {known for one in numbers for known in self._known_as(name, one)}
         return Listed(
             name,
             row.series_count,
             row.instance_count,
             row.fingerprint,
-            frozenset(self._digest(one) for one in stated if one),
+            frozenset(map(self._digest, stated)),
         )
+
+    def _known_as(self, archive: str, number: str) -> Iterator[str]:
+        """Yield as what the FHIR server may know a number of an archive, whoever issued it."""
+        pipeline = self._shop.pipeline
+        settings = pipeline.patients.get(archive, pipeline.config.patient)
+        for system in {settings.default_system or "", *settings.systems.values()}:
+            try:
+                yield pipeline.persons.key(PatientKey(system, number)).value
+            except Unusable:
+                yield number  # it matches nothing: the study is looked at by itself
 
 
 def _names_somebody(case: Case) -> bool:

@@ -20,6 +20,8 @@ from flute_sync.exports.judging import ready
 from flute_sync.own_criterion import LARGEST_BYTES, OwnCriterion, read
 from flute_sync.own_resources import Definition
 
+BY_FHIRPATH: Final = "-fhirpath"
+"""What tells one EvidenceVariable of the built-in criterion from the other."""
 FOLDER: Final = files("flute_sync") / "criteria"
 """What comes with flute-sync."""
 
@@ -43,6 +45,8 @@ def own(path: Path) -> OwnCriterion:
     CriterionUnreadable, CriterionMalformed
         The file cannot be read, or is none.
     """
+    if not path.is_file():
+        raise CriterionUnreadable(f"{path}: no such file")
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_BYTES + 1)
@@ -74,11 +78,14 @@ def artefacts(config: Config) -> tuple[Definition, ...]:
         (FOLDER / f"{LIBRARY}.elm.json").read_bytes(),
         cql_parameters(settings, site),
     )
-    of_site = (ready(own(Path(one))) for one in settings.files)
+    of_site = [ready(own(Path(one))) for one in settings.files]
+    names = [criterion.name, f"{criterion.name}{BY_FHIRPATH}", *(one.name for one in of_site)]
+    if len(set(names)) < len(names):
+        raise CriterionMalformed("criteria.files: two have one name, or one has the built-in one's")
     return (
         library(base, system, contents),
         by_cql(base, system, criterion),
-        by_fhirpath(base, system, criterion, "-fhirpath"),
+        by_fhirpath(base, system, criterion, BY_FHIRPATH),
         *(by_fhirpath(base, system, one) for one in of_site),
     )
 

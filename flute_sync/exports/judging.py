@@ -92,8 +92,6 @@ def judged(
 
     Raises
     ------
-    InputMalformed
-        Two copies of a resource differ, and nothing says which counts.
     SpoolFailed
         The disk does not serve.
     """

@@ -16,6 +16,7 @@ import orjson
 
 from flute_sync.command_errors import InputMalformed, SpoolFailed
 from flute_sync.criteria_evidence import LOGICAL, History, Piece, history, is_judged
+from flute_sync.fhir_elements import Resource
 from flute_sync.link_case import moment, newest
 
 Row = tuple[str, str, str | None, bytes]
@@ -59,13 +60,7 @@ def _number(value: object) -> orjson.Fragment:
 
 
 def history_of(person: Person) -> History:
-    """Return what a person's rows say.
-
-    Raises
-    ------
-    InputMalformed
-        Two copies of a resource differ, and nothing says which is the newer.
-    """
+    """Return what a person's rows say."""
     patient, rows = person
     pieces = [Piece(patient, name, orjson.loads(body)) for _, name, _, body in rows]
     return history(patient, pieces, {alias: name for _, name, alias, _ in rows if alias})
@@ -135,14 +130,29 @@ class Spool:
             last = name
         return other
 
-    def people(self, chosen: Collection[str] | None = None) -> Iterator[Person]:
-        """Yield all patients, or those chosen, in the order of their names, each once."""
+    def settle(self) -> None:
+        """Find out who is whom, and which copies count, once all was added.
+
+        Raises
+        ------
+        InputMalformed
+            Two copies of a resource differ, and nothing says which is the newer.
+        """
         try:
-            wanted = None if chosen is None else {self.name(one) for one in chosen}
-            self._db.execute("CREATE INDEX IF NOT EXISTS by_patient ON piece (patient)")
+            self._db.execute("CREATE INDEX by_patient ON piece (patient)")
             self._rename()
             self._drop_deleted()
-            self._drop_older()
+            self._keep_newest()
+        except sqlite3.Error as error:
+            raise SpoolFailed(type(error).__name__) from error
+
+    def people(self, chosen: Collection[str] | None = None) -> Iterator[Person]:
+        """Yield all patients, or those chosen, in the order of their names, each once.
+
+        Only once all is settled.
+        """
+        try:
+            wanted = None if chosen is None else {self.name(one) for one in chosen}
             for person in self._in_order():
                 if person.patient.startswith(LOGICAL):
                     self.nameless += sum(is_judged(orjson.loads(one[-1])) for one in person.rows)
@@ -183,23 +193,33 @@ class Spool:
         """Drop what was deleted, unless it was written again later."""
         deleted = self._db.execute("SELECT name, MAX(at) FROM deleted GROUP BY name").fetchall()
         for name, at in deleted:
-            versions = self._versions(name)
             when = moment(at)
-            gone = [row for (_, updated), row in versions if not (when and updated > when)]
-            self._drop(gone)
+            copies = [(newest(one)[1], row) for _, one, row in self._copies(name)]
+            self._drop([row for updated, row in copies if not (when and updated > when)])
 
-    def _drop_older(self) -> None:
-        """Drop what a newer version says of another patient: it was of a wrong one."""
-        twice = "SELECT name FROM piece GROUP BY name HAVING MIN(patient) < MAX(patient)"
-        for (name,) in self._db.execute(twice).fetchall():
-            versions = self._versions(name)
-            last = max(version for version, _ in versions)
-            self._drop([row for version, row in versions if version < last])
+    def _keep_newest(self) -> None:
+        """Keep the newest copy of each resource, also if an older one is of another patient."""
+        self._db.execute(
+            "CREATE TABLE twice AS SELECT name FROM piece GROUP BY name HAVING COUNT(*) > 1"
+        )
+        for (name,) in self._db.execute("SELECT name FROM twice"):
+            copies = self._copies(name)
+            last = max(newest(one) for _, one, _ in copies)
+            self._drop([row for _, one, row in copies if newest(one) < last])
+            known: dict[str, Resource] = {}
+            for patient, one, _ in copies:
+                if newest(one) == last and known.setdefault(patient, one) != one:
+                    raise InputMalformed(
+                        f"two copies of one {one['resourceType']} differ, and neither "
+                        "meta.versionId nor meta.lastUpdated says which is the newer"
+                    )
 
-    def _versions(self, name: str) -> list[tuple[tuple[int, str], int]]:
+    def _copies(self, name: str) -> list[tuple[str, Resource, int]]:
+        """Return patient, resource and row of each copy."""
         self._db.execute("CREATE INDEX IF NOT EXISTS by_name ON piece (name)")
-        found = self._db.execute("SELECT resource, rowid FROM piece WHERE name = ?", [name])
-        return [(newest(orjson.loads(body)), row) for body, row in found]
+        query = "SELECT patient, resource, rowid FROM piece WHERE name = ?"
+        found = self._db.execute(query, [name])
+        return [(patient, orjson.loads(body), row) for patient, body, row in found]
 
     def _drop(self, rows: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM piece WHERE rowid = ?", [[row] for row in rows])

@@ -118,6 +118,10 @@ def test_errors_have_codes_and_name_nobody(tmp_path: Path) -> None:
     assert answer["error"]["code"] == "INPUT-MALFORMED"
     assert answer["error"]["hint"]
     assert "INPUT-UNREADABLE" in criteria("--from", tmp_path / "absent", code=65).stderr
+    copies = [study("m", day) for day in ("2024-01-01", "2020-01-01")]
+    file.write_text("\n".join(map(json.dumps, copies)))
+    answer = json.loads(criteria("--from", file, "--json", code=65).stdout)
+    assert "two copies of one ImagingStudy differ" in answer["error"]["sentence"]
     file.write_text("")
     absent = criteria("--from", file, "--group", "Group/x", code=65)
     assert "INPUT-PATIENTS" in absent.stderr

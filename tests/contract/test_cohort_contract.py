@@ -225,6 +225,7 @@ def test_the_list_of_patients_goes_on_where_it_failed(after_last: int | None) ->
         reader = CohortReader(client, workers=1, wait=waits.append)
         if after_last is None:
             reader.load(spool, lambda done, total: read.append(done), None)
+            spool.settle()
             assert [one.patient for one in spool.people()] == [f"Patient/p{n}" for n in range(3)]
             assert read == [1, 2, 3]
         else:

@@ -67,10 +67,10 @@ def install() -> None:
         )  # fmt: skip
 
 
-def translated(cql: Path) -> dict[str, Any]:
-    """Return the ELM of a file of CQL; its translator must have nothing to say against it."""
+def translated(*files: Path) -> list[dict[str, Any]]:
+    """Return the ELM of files of CQL; their translator must have nothing to say against them."""
     done = subprocess.run(
-        ["java", *_JVM, "-jar", str(translator()), str(cql)],
+        ["java", *_JVM, "-jar", str(translator()), *map(str, files)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -78,13 +78,13 @@ def translated(cql: Path) -> dict[str, Any]:
     )
     said = [line for line in done.stderr.splitlines() if not line.startswith("SLF4J")]
     assert (done.returncode, said) == (0, []), said
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
 
 def write() -> None:
     """Write the ELM that comes with flute-sync anew."""
-    elm = json.dumps(translated(CQL), separators=(",", ":"))
+    elm = json.dumps(*translated(CQL), separators=(",", ":"))
     CQL.with_suffix(".elm.json").write_text(elm + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -138,10 +139,11 @@ def fetch(
             report = _listed(asked, manifest or Path("-"))
         else:
             report = _fetched(asked, out, verify=verify)
-    if as_json:
+    is_streamed = manifest is not None and str(manifest) == "-"
+    if as_json and not is_streamed:
         show_json({"out": str(out) if manifest is None else None, **report.as_dict()})
     else:
-        _show(report)
+        _show(report, listed=manifest is not None, to_stderr=is_streamed)
     return report.exit_code if report.finished or report.error else EXIT_INTERRUPTED
 
 
@@ -213,19 +215,23 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show(report: Report) -> None:
-    click.echo(f"{report.studies:,} studies, {report.series:,} series")
-    if report.known or report.done:
-        click.echo(f"{report.fetched:>10,}  fetched, {report.bytes / 1e6:,.1f} MB")
-        click.echo(f"{report.already:>10,}  were there")
+def _show(report: Report, *, listed: bool, to_stderr: bool) -> None:
+    """Say what it came to; standard output may hold a manifest."""
+    tell = partial(click.echo, err=to_stderr)
+    tell(f"{report.studies:,} studies, {report.series:,} series")
+    if listed:
+        tell(f"{report.known:>10,}  listed")
+    elif report.known or report.done:
+        tell(f"{report.fetched:>10,}  fetched, {report.bytes / 1e6:,.1f} MB")
+        tell(f"{report.already:>10,}  were there")
     for count, said in (
         (report.converted, "series made NIfTI"),
         (report.unlisted, "left out: the archive has them, FHIR lists them not"),
     ):
         if count:
-            click.echo(f"{count:>10,}  {said}")
+            tell(f"{count:>10,}  {said}")
     for code, count in sorted(report.failed.items()):
-        click.echo(f"{count:>10,}  failed: {code}")
+        tell(f"{count:>10,}  failed: {code}")
     _show_missed(report)
 
 
