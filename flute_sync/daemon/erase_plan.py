@@ -163,6 +163,7 @@ class Planner:
         marks = self.marks(person)
         uncertain: list[Left] = []
         named = self._named(person, marks, uncertain) | also
+        named |= self.ledger.erasures.turned_out(marks)
         held = self._held(person, named)
         uids = named | {one.study_instance_uid for one in held}
         resources = self.traces.studies(person, uids, [one.resource_id for one in held])

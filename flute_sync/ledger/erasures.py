@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from flute_sync.erase_errors import PatientErased
 from flute_sync.events import Event
 from flute_sync.ledger import forgetting, trail
 from flute_sync.ledger.columns import from_stored, load_identities, maybe_from_stored, to_stored
@@ -33,6 +34,8 @@ _BY: Final = (
     "waiting_for IN (?)",
     "confirmed_identity IN (?)",
 )
+_HELD: Final = "SELECT study_instance_uid FROM study WHERE state = 'on-hold' AND code = ?"
+_HIS: Final = "SELECT mark FROM erased_mark WHERE mark IN (?) AND erasure_id IN (?)"
 _LINKS: Final = "SELECT study_id, reference FROM link WHERE ours AND study_id IN (?)"
 _NAMING: Final = (
     "SELECT study_instance_uid, archive.name, patient_ids FROM study_archive"
@@ -135,6 +138,20 @@ class ErasureBook:
             in_hand,
             tuple(sorted(links)),
         )
+
+    def turned_out(self, patient: PatientMarks) -> frozenset[StudyInstanceUID]:
+        """Return the studies that are held since they turned out to be of an erased patient."""
+        with self.database.read() as connection:
+            driver = Driver(connection)
+            numbers = [one.id for one in self._of(driver, self.marks.of_patient(driver, patient))]
+            held = [uid for (uid,) in driver.rows(_HELD, PatientErased.code)]
+            marks = self.marks.of_studies(driver, held) if numbers else {}
+            his = {
+                bytes(mark)
+                for part in chunks([*marks.values()])
+                for (mark,) in driver.rows(_HIS, [*part], numbers)
+            }
+        return frozenset(StudyInstanceUID(uid) for uid, mark in marks.items() if mark in his)
 
     def naming(self, value: str) -> dict[StudyInstanceUID, set[tuple[str, PatientId]]]:
         """Return the studies of which an archive states a Patient ID, with archive and identity."""

@@ -23,6 +23,7 @@ from flute_sync.ledger.marks import AGREEMENT, Marks
 from flute_sync.ledger.record import Recorder, Told
 from flute_sync.ledger.sieve import News, studies_of
 from flute_sync.ledger.tables import archive, source_cursor
+from flute_sync.ledger.work import judge_again
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.study import StudyInstanceUID
 
@@ -161,10 +162,10 @@ class IntakeWriter:
             news += [_as_news(intent, self.clock()) for intent in taken]
         recorder = self._recorder(connection)
         told = recorder.record(news) if news else []
-        if recorder.erased:
-            done = [
-                _refused(job, one, recorder.erased) for job, one in zip(jobs, done, strict=True)
-            ]
+        if erased := recorder.sifted.erased:
+            done = [_refused(job, one, erased) for job, one in zip(jobs, done, strict=True)]
+            # One that was written for somebody else is his now: that is for a person to see.
+            judge_again(connection, recorder.sifted.newly, self.clock())
         closed = [item.delivery.closes for item in news if item.delivery.closes is not None]
         intents.close(connection, self.owner, closed)
         for item in news:

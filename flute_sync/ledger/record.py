@@ -30,7 +30,7 @@ from flute_sync.ledger.rows import (
     write_studies,
     write_study_archives,
 )
-from flute_sync.ledger.sieve import News, Sieve
+from flute_sync.ledger.sieve import News, Sieve, Sifted
 from flute_sync.ledger.stated import recount
 from flute_sync.ledger.steps import Steps
 from flute_sync.study import StudyInstanceUID
@@ -65,8 +65,8 @@ class Recorder:
     events_kept: int
     marks: Marks
     order: Sequence[str] = ()
-    erased: frozenset[StudyInstanceUID] = frozenset()
-    """The studies of which nothing was recorded, since they were erased."""
+    sifted: Sifted = field(default_factory=lambda: Sifted([]))
+    """Of which studies nothing was recorded, since they were erased."""
     _studies: dict[StudyInstanceUID, StudyRow] = field(default_factory=dict)
     _archives: dict[tuple[int, int], ArchiveRow] = field(default_factory=dict)
     _events: list[trail.Entry] = field(default_factory=list)
@@ -76,7 +76,8 @@ class Recorder:
 
         Returns what happened to which study, to be said once the transaction is committed.
         """
-        group, self.erased = Sieve(self.driver, self.marks, self.headers).sift(group)
+        self.sifted = Sieve(self.driver, self.marks, self.headers).sift(group)
+        group = self.sifted.group
         shares = _by_study(group)
         self._lock(group, shares)
         if shares:

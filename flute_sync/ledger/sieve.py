@@ -20,6 +20,14 @@ class News(NamedTuple):
     event: Event = Event.STUDY_NOTICED
 
 
+class Sifted(NamedTuple):
+    """What is to be recorded, the studies that were erased, and those not known as such before."""
+
+    group: list[News]
+    erased: frozenset[StudyInstanceUID] = frozenset()
+    newly: frozenset[StudyInstanceUID] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Sieve:
     """Sifts what arrives in one transaction."""
@@ -28,8 +36,8 @@ class Sieve:
     marks: Marks
     headers: HeaderStore
 
-    def sift(self, group: Sequence[News]) -> tuple[list[News], frozenset[StudyInstanceUID]]:
-        """Return what is to be recorded, and the studies that were erased.
+    def sift(self, group: Sequence[News]) -> Sifted:
+        """Return what is to be recorded.
 
         A study of an erased patient counts as erased from its first header on.
         """
@@ -43,14 +51,15 @@ class Sieve:
         }
         found = known(self.driver, {*of_studies.values(), *of_stated.values()})
         if not found:
-            return list(group), frozenset()
-        for uid, text in named:
-            if of_stated.get(text) in found and of_studies[uid] not in found:
-                mark_as(self.driver, of_studies[uid], of_stated[text])
-        erased = {uid for uid, mark in of_studies.items() if mark in found}
-        erased |= {uid for uid, text in named if of_stated.get(text) in found}
-        uids = frozenset(StudyInstanceUID(uid) for uid in erased)
-        return [_without(news, uids) for news in group], uids
+            return Sifted(list(group))
+        erased = {uid for uid in studies if of_studies[uid] in found}
+        fresh = {(uid, text) for uid, text in named if of_stated.get(text) in found}
+        fresh = {(uid, text) for uid, text in fresh if uid not in erased}
+        for uid, text in fresh:
+            mark_as(self.driver, of_studies[uid], of_stated[text])
+        newly = frozenset(uid for uid, _ in fresh)
+        uids = newly | erased
+        return Sifted([_without(news, uids) for news in group], uids, newly)
 
     def _named(self, group: Sequence[News]) -> set[tuple[StudyInstanceUID, str]]:
         """Return whom each study names, in what arrives of it."""

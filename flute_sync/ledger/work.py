@@ -215,6 +215,14 @@ def wake_identified(connection: Connection, keys: Collection[str], now: datetime
     )
 
 
+def judge_again(connection: Connection, uids: Collection[StudyInstanceUID], now: datetime) -> None:
+    """Make studies ready that rest; a step in hand is taken again after it ends."""
+    for part in chunks(sorted(uids)):
+        these = study.c.study_instance_uid.in_(part)
+        connection.execute(update(study).where(these, _HELD).values(**raised(now)))
+        connection.execute(make_ready(TaskEvent.WAKE, now).where(these))
+
+
 def rejudge(connection: Connection, rules: str, now: datetime) -> int:
     """Make ready what other rules judged; a step in hand is taken again after it ends."""
     others = and_(study.c.rules.is_not(None), study.c.rules != rules)

@@ -23,7 +23,7 @@ from flute_sync.fhir.past import expunge, past_of
 from flute_sync.fhir_errors import FhirUnavailable
 from flute_sync.intake import Delivery
 from flute_sync.ledger import Ledger
-from flute_sync.study import PatientAttributes, PatientId, StudyAttributes, StudyInstanceUID
+from flute_sync.study import Issuer, PatientAttributes, PatientId, StudyAttributes, StudyInstanceUID
 from flute_sync.terminology import FLUTE_SYNC_TAG
 from flute_sync.valuerep import Moment
 from tests.contract.fhir_rest import (
@@ -65,10 +65,12 @@ class Site:
         self.planner = Planner(self.config, self.ledger, self.client)
         self.eraser = Eraser(self.planner, Audit(EraseSettings(audit_file=self.audit_file)))
 
-    def deliver(self, uid: StudyInstanceUID, patient: str = "p1") -> frozenset[str]:
+    def deliver(
+        self, uid: StudyInstanceUID, patient: str = "p1", issuer: Issuer | None = None
+    ) -> frozenset[str]:
         said = replace(
             HEADER,
-            patient=PatientAttributes(id=PatientId(patient)),
+            patient=PatientAttributes(id=PatientId(patient, issuer)),
             study=StudyAttributes(started=Moment(MRI)),
             series=replace(HEADER.series, body_part="PROSTATE"),
         )
@@ -269,6 +271,42 @@ def test_a_patient_is_named_by_an_identifier_and_by_whom_he_was_merged_with(
     assert site.erase(f"{site.system}|p3").remains == []
     uid = StudyInstanceUID(new_uid())
     assert site.deliver(uid) == site.deliver(uid, "p3") == {uid}
+
+
+def test_whom_the_server_does_not_have_is_erased_by_his_number(site: Site) -> None:
+    uid = StudyInstanceUID(new_uid())
+    site.deliver(uid, "p9")
+    site.work()
+    assert site.ledger.study_view(uid).code == "PATIENT-ABSENT"
+    result = site.erase(f"{site.system}|p9")
+    assert (result.studies, result.remains) == (1, [])
+    assert site.deliver(uid, "p9") == {uid}
+
+
+def test_a_study_that_is_his_only_by_what_its_issuer_means_is_not_kept(
+    site: Site, subject: str
+) -> None:
+    site.erase(subject)
+    uid, issuer = StudyInstanceUID(new_uid()), Issuer(None, site.system, "URI")
+    assert site.deliver(uid, issuer=issuer) == frozenset()
+    site.work()
+    assert site.ledger.erasures.held([], [], [uid]) == []
+    assert site.deliver(uid, issuer=issuer) == {uid}
+
+
+def test_a_study_of_somebody_else_that_turns_out_to_be_his_is_held_for_a_person(
+    site: Site, subject: str
+) -> None:
+    created(site.fhir, new_patient(site.system, "p2"))
+    uid, study = site.written("p2")
+    site.erase(subject)
+    assert site.deliver(uid) == {uid}  # the archive was corrected: it is his
+    site.work()
+    assert site.ledger.study_view(uid).code == "PATIENT-ERASED"
+    assert site.status(study) == 200
+    assert site.erase(subject).remains == []
+    assert site.status(study) == 404
+    assert site.ledger.erasures.held([], [], [uid]) == []
 
 
 def test_who_is_unknown_or_uncertain_is_not_erased(site: Site, subject: str) -> None:
