@@ -10,7 +10,7 @@ FHIR R4 imagingstudy.html, endpoint.html; PS3.18 10.4 (2026b)
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -112,15 +112,37 @@ def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:
     if resource.get("status") in _WITHDRAWN:
         raise _refusal(f"its status is {resource['status']}", reference, uid)
     of_study = _addresses(resource, endpoints)
-    listed = list(members(resource.get("series")))
-    stated = _count(resource.get("numberOfInstances"))
+    listed = members(resource.get("series"))
     series = tuple(_series(one, of_study, endpoints, reference) for one in listed)
-    if not listed and stated != 0:
-        series = (WantedSeries(None, of_study, count=stated),)
+    if _has_more(resource, series):
+        series = (_all_of(resource, series, of_study),)
     if any(not one.addresses and one.expected != 0 for one in series):
         raise _refusal("no active Endpoint for WADO-RS", reference, uid)
     series = tuple(one for one in series if one.expected != 0)
     return WantedStudy(uid, reference, _subject(resource), series)
+
+
+def _has_more(resource: Resource, listed: Sequence[WantedSeries]) -> bool:
+    """Tell whether a study has more than is listed: its numbers may be larger than its lists."""
+    stated, series = (
+        _count(resource.get(name)) for name in ("numberOfInstances", "numberOfSeries")
+    )
+    if not listed:
+        return stated != 0
+    is_larger = series is not None and series > len({one.uid for one in listed})
+    return is_larger or (stated or 0) > sum(one.expected or 0 for one in listed)
+
+
+def _all_of(
+    resource: Resource, listed: Sequence[WantedSeries], of_study: tuple[str, ...]
+) -> WantedSeries:
+    stated = _count(resource.get("numberOfInstances"))
+    known = sum(one.expected or 0 for one in listed)
+    return WantedSeries(
+        None,
+        tuple(dict.fromkeys((*of_study, *(each for one in listed for each in one.addresses)))),
+        count=None if stated is None else max(stated, known),
+    )
 
 
 def _series(
@@ -237,14 +259,3 @@ def path_of(study_uid: str, series_uid: str | None = None, instance_uid: str | N
     if series_uid is not None:
         path += f"/series/{series_uid}"
     return f"{path}/instances/{instance_uid}" if instance_uid is not None else path
-
-
-# -- choice ----------------------------------------------------------------------------------
-
-
-def of_modalities(study: WantedStudy, modalities: frozenset[str]) -> WantedStudy:
-    """Keep the series of these modalities; all where none is named."""
-    if not modalities:
-        return study
-    kept = tuple(one for one in study.series if one.modality in modalities)
-    return replace(study, series=kept)

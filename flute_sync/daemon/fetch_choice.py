@@ -3,7 +3,7 @@
 FHIR lists neither b-values nor frames: the archive's metadata are read for that, not its pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -101,6 +101,30 @@ def _near(one: Received, wanted: frozenset[float]) -> bool:
     single = series.diffusion_b_value
     stated = series.diffusion_b_values if single is None else (single, *series.diffusion_b_values)
     return any(abs(found - each) <= _SAME_B_VALUE for found in stated for each in wanted)
+
+
+def of_modalities(headers: Headers, study: WantedStudy, wanted: frozenset[str]) -> WantedStudy:
+    """Keep the series of these modalities; all where none is named.
+
+    A study that FHIR does not tell by series becomes its series. Raises as ``headers`` does.
+    """
+    if not wanted:
+        return study
+    told = (
+        one
+        for series in study.series
+        for one in ((series,) if series.uid is not None else _by_series(headers, study, series))
+    )
+    return replace(study, series=tuple(one for one in told if one.modality in wanted))
+
+
+def _by_series(headers: Headers, study: WantedStudy, whole: WantedSeries) -> Iterator[WantedSeries]:
+    found: dict[SeriesInstanceUID, dict[str, Instance]] = {}
+    for one in headers.of(study, whole):
+        instances = found.setdefault(one.series_instance_uid, {})
+        instances[str(one.instance.sop_instance_uid)] = one.instance
+    for uid, of_series in found.items():
+        yield _named(whole, uid, tuple(of_series.values()))
 
 
 def of_roles(headers: Headers, study: WantedStudy, wanted: frozenset[Role]) -> WantedStudy:

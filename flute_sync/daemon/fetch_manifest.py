@@ -6,13 +6,13 @@ from typing import BinaryIO
 
 import orjson
 
-from flute_sync.daemon.fetch_choice import ArchiveHeaders, Choice, of_roles, split
+from flute_sync.daemon.fetch_choice import ArchiveHeaders, Choice, of_modalities, of_roles, split
 from flute_sync.daemon.fetch_patience import Patience
 from flute_sync.daemon.fetch_places import Places
 from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetch_selectors import Refused
 from flute_sync.errors import FluteSyncError
-from flute_sync.retrieval import WantedSeries, WantedStudy, expected, of_modalities
+from flute_sync.retrieval import WantedSeries, WantedStudy, expected
 from flute_sync.retrieval_manifest import lines
 
 
@@ -37,11 +37,11 @@ def write_manifest(
             report.miss(one[1], one[1].study_instance_uid)
             continue
         report.add(studies=1)
-        study = of_modalities(one, choice.modalities)
         try:
+            study = of_modalities(headers, one, choice.modalities)
             study = of_roles(headers, study, choice.series_roles)
         except FluteSyncError as error:
-            report.miss(error, study.uid, files=expected(study))
+            report.miss(error, one.uid, files=expected(one))
             continue
         for series in study.series:
             try:

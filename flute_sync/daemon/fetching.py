@@ -11,7 +11,7 @@ from threading import Lock, Thread
 from typing import Final
 
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.fetch_choice import ArchiveHeaders, Choice, of_roles, split
+from flute_sync.daemon.fetch_choice import ArchiveHeaders, Choice, of_modalities, of_roles, split
 from flute_sync.daemon.fetch_folder import Folder, StudyFolder
 from flute_sync.daemon.fetch_nifti import Converter
 from flute_sync.daemon.fetch_patience import Ended, Patience
@@ -22,7 +22,7 @@ from flute_sync.daemon.fetch_selectors import Refused
 from flute_sync.daemon.fetch_series import SeriesFetch, Tools
 from flute_sync.errors import FluteSyncError, OperatorError, PermanentError, TransientError
 from flute_sync.fetch_errors import EndpointUnknown, FolderUnusable, NotConverted
-from flute_sync.retrieval import WantedSeries, WantedStudy, expected, of_modalities
+from flute_sync.retrieval import WantedSeries, WantedStudy, expected
 from flute_sync.retrieval_names import Names
 from flute_sync.sources.header import HeaderReader
 from flute_sync.transport.secret import Secret
@@ -119,11 +119,11 @@ class Fetch:
                 self.report.miss(one[1], one[1].study_instance_uid)
                 continue
             self.report.add(studies=1)
-            study = of_modalities(one, self._choice.modalities)
             try:
+                study = of_modalities(self._headers, one, self._choice.modalities)
                 yield of_roles(self._headers, study, self._choice.series_roles)
             except (EndpointUnknown, PermanentError, TransientError) as error:
-                self.report.miss(error, study.uid, files=expected(study))
+                self.report.miss(error, one.uid, files=expected(one))
 
     def _put(self, job: Job | None) -> bool:
         while not self.patience.is_over:

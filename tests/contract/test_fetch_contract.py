@@ -3,10 +3,12 @@
 import copy
 import gzip
 import hashlib
+import io
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,11 +21,14 @@ from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.fetch_choice import Choice, by_b_value
 from flute_sync.daemon.fetch_folder import Folder
+from flute_sync.daemon.fetch_manifest import write_manifest
+from flute_sync.daemon.fetch_patience import Patience
 from flute_sync.daemon.fetch_places import Places
 from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetching import Fetch
 from flute_sync.fetch_errors import FolderBusy
-from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy
+from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy, wanted_study
+from flute_sync.retrieval_manifest import studies
 from flute_sync.series_role import Role
 from tests.contract.dicomweb import Study, multipart, new_mpmri, store
 from tests.lying_archive import Answer, LyingArchive, lying_archive
@@ -261,6 +266,58 @@ def test_what_fhir_does_not_list_is_left_out(archive, mpmri, tmp_path) -> None:
     report = fetched(tmp_path, WantedStudy(study.uid, None, None, (listed,)), config(archive.url))
     assert (report.fetched, report.unlisted) == (len(whole.instances) - 1, 1)
     assert len(on_disk(tmp_path)) == len(whole.instances) - 1
+
+
+def listed_in_part(study: Study, address: str) -> WantedStudy:
+    """Read an ImagingStudy that lists one series only, and says that there are more."""
+    uid = sorted(study.series_uids)[0]
+    of_it = [one.SOPInstanceUID for one in study.datasets if uid == one.SeriesInstanceUID]
+    stated = {
+        "resourceType": "ImagingStudy",
+        "id": "1",
+        "status": "available",
+        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{study.uid}"}],
+        "subject": {"reference": "Patient/1"},
+        "endpoint": [{"reference": "Endpoint/1"}],
+        "numberOfSeries": len(study.series_uids),
+        "numberOfInstances": len(study.datasets),
+        "series": [
+            {"uid": uid, "modality": {"code": "MR"}, "instance": [{"uid": one} for one in of_it]}
+        ],
+    }
+    code = {"code": "dicom-wado-rs"}
+    endpoint = {"status": "active", "connectionType": code, "address": address}
+    return wanted_study(stated, lambda _references: [endpoint])
+
+
+@pytest.mark.parametrize("modalities", [frozenset(), frozenset({"MR"})])
+def test_a_study_that_fhir_lists_in_part_is_fetched_whole(
+    archive, mpmri, tmp_path, modalities
+) -> None:
+    study, settings = listed_in_part(mpmri, archive.url), config(archive.url)
+    choice = Choice(modalities=modalities)
+    report = fetched(tmp_path / "direct", study, settings, choice)
+    assert (report.fetched, report.exit_code) == (len(mpmri.datasets), 0)
+    places, stream = Places(settings), io.BytesIO()
+    patience = Patience(settings.retry, settings.fetch.attempts)
+    try:
+        assert write_manifest(stream, [study], choice, places, patience).exit_code == 0
+    finally:
+        places.close()
+    (again,) = studies(json.loads(line) for line in stream.getvalue().splitlines())
+    report = fetched(tmp_path / "manifest", again, settings)
+    assert (report.fetched, report.exit_code) == (len(mpmri.datasets), 0)
+    none = fetched(tmp_path / "none", study, settings, Choice(modalities=frozenset({"CT"})))
+    assert (none.fetched, none.exit_code) == (0, 0)
+
+
+def test_what_the_archive_lacks_of_a_study_listed_in_part_is_missed(
+    archive, mpmri, tmp_path
+) -> None:
+    study = listed_in_part(mpmri, archive.url)
+    more = replace(study, series=(replace(study.series[0], count=len(mpmri.datasets) + 1),))
+    report = fetched(tmp_path, more, config(archive.url))
+    assert (dict(report.failed), report.exit_code) == ({"FETCH-COUNT": 1}, 65)
 
 
 def test_b_values_choose_instances(archive, mpmri, tmp_path) -> None:

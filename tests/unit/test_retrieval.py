@@ -13,7 +13,6 @@ from flute_sync.retrieval import (
     WantedSeries,
     WantedStudy,
     legal_uid,
-    of_modalities,
     path_of,
     service_base,
     wanted_study,
@@ -80,7 +79,6 @@ def test_uids_counts_and_addresses_are_read() -> None:
     assert first.instances[0] == WantedInstance("1.2.3.1.1", 1, "1.2.840")
     assert (first.number, first.modality, first.expected) == (3, "MR", 2)
     assert second.modality is None
-    assert of_modalities(found, frozenset({"MR"})).series == (first,)
 
 
 def test_a_list_shorter_than_the_count_is_no_list() -> None:
@@ -91,6 +89,33 @@ def test_a_list_shorter_than_the_count_is_no_list() -> None:
     (whole,) = read(study(numberOfInstances=9)).series
     assert (whole.uid, whole.expected) == (None, 9)
     assert read(study(numberOfInstances=0)).series == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "count"),
+    [
+        ({"numberOfSeries": 3}, None),
+        ({"numberOfInstances": 5}, 5),
+        ({"numberOfSeries": 3, "numberOfInstances": 9}, 9),
+        ({"numberOfSeries": 3, "numberOfInstances": 1}, 4),
+    ],
+)
+def test_a_study_that_has_more_than_it_lists_is_asked_for_as_a_whole(more, count) -> None:
+    both = series(), series("1.2.3.2")
+    assert read(study(*both, **more)).series == (WantedSeries(None, (BASE,), count=count),)
+    only_of_series = study(*both, **more) | {"endpoint": []}
+    for one in only_of_series["series"]:
+        one["endpoint"] = [{"reference": "Endpoint/1"}]
+    assert read(only_of_series).series == (WantedSeries(None, (BASE,), count=count),)
+    equal = read(study(*both, numberOfSeries=2, numberOfInstances=4))
+    assert equal == read(study(*both)) == read(study(*both, numberOfSeries=1, numberOfInstances=3))
+    assert [one.uid for one in equal.series] == ["1.2.3.1", "1.2.3.2"]
+
+
+def test_what_no_series_counts_is_held_to_the_count_of_the_study() -> None:
+    uncounted = {"uid": "1.2.3.1", "modality": {"code": "MR"}}
+    (whole,) = read(study(uncounted, numberOfSeries=1, numberOfInstances=9)).series
+    assert (whole.uid, whole.count) == (None, 9)
 
 
 @pytest.mark.parametrize("uid", HOSTILE)
