@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from flute_sync.fhir_elements import Resource, codings, members
-from flute_sync.terminology import LOINC, SNOMED_CT
+from flute_sync.terminology import LOINC, SNOMED_CT, SNOMED_CT_FORMS
 
 PI_RADS_SYSTEM: Final = "http://acr.org/pi-rads"
 CARCINOMA: Final = frozenset(
@@ -86,8 +86,17 @@ ACCEPTED_STATUSES: Final[Mapping[str, frozenset[str]]] = {
     "Procedure": frozenset({"completed"}),
     "FamilyMemberHistory": frozenset({"completed", "partial"}),
 }
+
+
+def systems(code: Code) -> tuple[str, ...]:
+    """Return how resources may write the system of a code."""
+    return SNOMED_CT_FORMS if code.system == SNOMED_CT else (code.system,)
+
+
 _BY_CODE: Final[Mapping[tuple[str, str | None, str], Kind]] = {
-    (resource_type, code.system, code.code): kind for kind, (resource_type, code) in CODES.items()
+    (resource_type, system, code.code): kind
+    for kind, (resource_type, code) in CODES.items()
+    for system in systems(code)
 }
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from flute_sync.body_part import body_part
 from flute_sync.fhir_elements import Resource, codings, members
-from flute_sync.terminology import DCM, SNOMED_CT
+from flute_sync.terminology import DCM, SNOMED_CT_FORMS
 
 PROSTATIC: Final = frozenset(
     {
@@ -32,11 +32,11 @@ PELVIC: Final = frozenset(
     {
         "816092008", "12921003", "63337009", "21844003", "816989007", "816991004", "818987002",
         "818982008", "416949008", "416775004", "416319003", "1231522001", "416631005", "22943007",
-        "38242008", "38266002",
+        "38242008", "38266002", "90264002", "21514008",
     }
 )  # fmt: skip
-"""The pelvis, its cavity, regions that reach into it, the male genitalia inside, trunk and whole
-body (SNOMED CT): the prostate lies in them, so that they contradict nothing."""
+"""The pelvis, its cavity, regions that reach into it, the male genitalia, the genitourinary system,
+trunk and whole body (SNOMED CT): the prostate lies in them, so that they contradict nothing."""
 _ELSEWHERE: Final = {"T-92000": "41216001", "RID343": "41216001"}
 """The prostate in SNOMED RT and RadLex: no other system has such codes."""
 _DCM_FORMS: Final = (DCM, "urn:oid:1.2.840.10008.2.16.4", "DCM")
@@ -75,7 +75,8 @@ def prostate(
     """Judge which part of the body an ImagingStudy shows.
 
     One series of the prostate is enough; of a study with magnetic resonance its series of that
-    modality count, and the others where those state nothing. Body sites in words that DICOM does
+    modality count, and the others where those state nothing; one that states nothing says nothing
+    of what the others show. Body sites in words that DICOM does
     not define, or none at all, contradict nothing, nor does the pelvis.
 
     Parameters
@@ -107,7 +108,7 @@ def body_site(site: Resource) -> Prostate:
     code, text = site.get("code"), site.get("display")
     if isinstance(text, str) and _PROSTATE_WORD.search(text):
         return Prostate.YES
-    if site.get("system") != SNOMED_CT:
+    if site.get("system") not in SNOMED_CT_FORMS:
         code = _defined(code) or _defined(text)
     if not isinstance(code, str):
         return Prostate.POSSIBLE

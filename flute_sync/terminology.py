@@ -30,6 +30,8 @@ DATA_ABSENT_REASON: Final = "http://hl7.org/fhir/StructureDefinition/data-absent
 
 DCM: Final = "http://dicom.nema.org/resources/ontology/DCM"
 SNOMED_CT: Final = "http://snomed.info/sct"
+SNOMED_CT_FORMS: Final = (SNOMED_CT, "urn:oid:2.16.840.1.113883.6.96")
+"""As resources of others write it: by its address, or by its OID (FHIR R4 snomedct.html)."""
 LOINC: Final = "http://loinc.org"
 UCUM: Final = "http://unitsofmeasure.org"
 URI: Final = "urn:ietf:rfc:3986"

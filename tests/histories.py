@@ -16,6 +16,7 @@ from flute_sync.link_settings import LinkSettings
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 SNOMED_CT = "http://snomed.info/sct"
+SNOMED_CT_OID = "urn:oid:2.16.840.1.113883.6.96"
 LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
 PROSTATE = {"system": SNOMED_CT, "code": "41216001"}

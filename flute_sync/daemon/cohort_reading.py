@@ -18,13 +18,13 @@ from flute_sync.bundle import Resource
 from flute_sync.command_errors import PatientsUnknown
 from flute_sync.criteria_evidence import other_names, piece
 from flute_sync.errors import TransientError
-from flute_sync.exports.loading import group_members
+from flute_sync.exports.loading import group_members, refuse_groups
 from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import Parameters
 from flute_sync.fhir_elements import own_reference
 from flute_sync.fhir_errors import FhirGone, FhirServerError
-from flute_sync.flute_variables import CODES
+from flute_sync.flute_variables import CODES, systems
 
 BATCH: Final = 50
 """Patients asked for at once."""
@@ -48,7 +48,7 @@ def members_of(client: FhirClient, group: str) -> list[str]:
     Raises
     ------
     PatientsUnknown
-        The server does not hold it.
+        The server does not hold it, or it has Groups as members.
     """
     try:
         found = client.read("Group", group.partition("/")[2])
@@ -56,7 +56,9 @@ def members_of(client: FhirClient, group: str) -> list[str]:
         found = None
     if found is None:
         raise PatientsUnknown(f"{group} is not on the FHIR server")
-    return group_members(found)
+    patients, groups = group_members(found)
+    refuse_groups(group, groups)
+    return patients
 
 
 class CohortReader:
@@ -195,7 +197,12 @@ def _questions(names: Sequence[str], whole: Collection[str]) -> Iterator[tuple[s
     yield "ImagingStudy", [patient, _STUDIES]
     for kind in ("Procedure", "Observation"):
         if kind not in whole:
-            codes = [f"{code.system}|{code.code}" for of, code in CODES.values() if of == kind]
+            codes = [
+                f"{system}|{code.code}"
+                for of, code in CODES.values()
+                if of == kind
+                for system in systems(code)
+            ]
             yield kind, [patient, ("code", ",".join(codes)), _PAGE]
     for kind in sorted({"FamilyMemberHistory", *whole} - {"Patient", "ImagingStudy"}):
         yield kind, [patient, _PAGE]

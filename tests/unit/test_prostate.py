@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flute_sync.prostate import Prostate, has_modality, prostate
-from tests.histories import DCM, KNEE, PELVIS, PROSTATE, SNOMED_CT, Resource, study
+from tests.histories import DCM, KNEE, PELVIS, PROSTATE, SNOMED_CT, SNOMED_CT_OID, Resource, study
 
 YES, POSSIBLE, NO = Prostate.YES, Prostate.POSSIBLE, Prostate.NO
 
@@ -34,6 +34,8 @@ def shown(*series: tuple[str, Resource | None], **elements: Any) -> Prostate:
         (PELVIS, POSSIBLE),
         (sct("416775004"), POSSIBLE),  # chest, abdomen and pelvis
         (sct("38266002"), POSSIBLE),  # the whole body
+        (sct("90264002"), POSSIBLE),  # male genital structure
+        (sct("21514008"), POSSIBLE),  # genitourinary system
         (sct("818981001"), NO),  # abdomen
         (sct("89837001"), NO),  # urinary bladder
         (KNEE, NO),
@@ -48,6 +50,9 @@ def shown(*series: tuple[str, Resource | None], **elements: Any) -> Prostate:
         ({"system": "urn:local", "code": "17", "display": "lower back"}, POSSIBLE),
         ({"system": "http://www.radlex.org", "code": "RID343"}, YES),
         ({"system": "urn:oid:1.2.840.10008.2.16.4", "code": "T-92000"}, YES),
+        ({"system": SNOMED_CT_OID, "code": "41216001"}, YES),
+        ({"system": SNOMED_CT_OID, "code": "816092008"}, POSSIBLE),
+        ({"system": SNOMED_CT_OID, "code": "72696002"}, NO),
         ({"system": SNOMED_CT}, POSSIBLE),
         ({"code": 5, "display": ["x"]}, POSSIBLE),
     ],
