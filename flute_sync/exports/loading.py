@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from flute_sync.command_errors import InputMalformed, PatientsUnknown
-from flute_sync.criteria_evidence import names_nobody, other_names, patient_name, piece
+from flute_sync.criteria_evidence import (
+    names_nobody,
+    other_names,
+    patient_name,
+    piece,
+    reference_name,
+)
 from flute_sync.exports.files import CUT_BYTES, Cut, cuts, files
 from flute_sync.exports.pool import in_order, processors
 from flute_sync.exports.resources import Named, Resource, resources
@@ -33,10 +39,11 @@ class Wanted(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The members of a Group, and what says how new that is."""
+    """The members of a Group, how many more are Groups, and what says how new that is."""
 
     order: tuple[int, str]
     patients: list[str]
+    groups: int
 
 
 @dataclass
@@ -65,7 +72,8 @@ class Batch:
             self.deleted.append((named.name, str(resource["meta"]["lastUpdated"])))
             return
         if group is not None and named.name == group:
-            self.group = _newer(self.group, Group(newest(resource), group_members(resource)))
+            patients, groups = group_members(resource)
+            self.group = _newer(self.group, Group(newest(resource), patients, groups))
         found = piece(resource, named.name, whole)
         if found is not None:
             self.rows.append(row(found, named.alias))
@@ -82,18 +90,35 @@ def _newer(one: Group | None, other: Group | None) -> Group | None:
     if one is None or other is None:
         return one or other
     if one.order == other.order:
-        return Group(one.order, one.patients + other.patients)
+        return Group(one.order, one.patients + other.patients, one.groups + other.groups)
     return max(one, other)
 
 
-def group_members(group: Resource) -> list[str]:
-    """Return the Patients that are members of a Group now."""
-    found = (
-        patient_name(one.get("entity"), group)
-        for one in members(group.get("member"))
-        if one.get("inactive") is not True
-    )
-    return [one for one in found if one is not None]
+def group_members(group: Resource) -> tuple[list[str], int]:
+    """Return the Patients that are members of a Group now, and how many members are Groups."""
+    entities = [
+        one.get("entity") for one in members(group.get("member")) if one.get("inactive") is not True
+    ]
+    found = (patient_name(one, group) for one in entities)
+    return [one for one in found if one is not None], sum(map(_is_group, entities))
+
+
+def _is_group(entity: object) -> bool:
+    if not isinstance(entity, dict):
+        return False
+    return entity.get("type") == "Group" or (reference_name(entity) or "").startswith("Group/")
+
+
+def refuse_groups(group: str, groups: int) -> None:
+    """Refuse a Group of Groups: who is in these would be passed over in silence.
+
+    Raises
+    ------
+    PatientsUnknown
+    """
+    if groups:
+        said = "member that is a Group" if groups == 1 else "members that are Groups"
+        raise PatientsUnknown(f"{group} has {groups} {said}, which is not followed")
 
 
 def load(
@@ -119,7 +144,7 @@ def load(
     InputUnreadable, InputMalformed, InputTooLarge, SpoolFailed
         Nothing of the export can be judged then.
     PatientsUnknown
-        The Group is not in it.
+        The Group is not in it, or has Groups as members.
     """
     work = list(cuts(files(path)))
     total, done = sum(one.bytes for one in work), 0
@@ -131,8 +156,10 @@ def load(
         if cut is not None:
             done += cut.bytes
             tell(done, total)
-    if group is not None and found.group is None:
-        raise PatientsUnknown(f"{group} is not in the input")
+    if group is not None:
+        if found.group is None:
+            raise PatientsUnknown(f"{group} is not in the input")
+        refuse_groups(group, found.group.groups)
     return found
 
 

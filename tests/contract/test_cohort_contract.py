@@ -134,6 +134,9 @@ def test_all_patients_a_group_and_those_who_are_not_there(
     assert listed.tally.absent == 2
     with pytest.raises(PatientsUnknown):
         judge(group="Group/never-was")
+    outer = created(fhir, group | {"member": [*member, {"entity": {"reference": name}}]})
+    with pytest.raises(PatientsUnknown, match="that is a Group"):
+        judge(group=f"Group/{outer['id']}")
 
 
 def test_the_result_is_written_once(

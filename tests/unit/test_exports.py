@@ -479,6 +479,24 @@ def test_an_identifier_may_stand_elsewhere(tmp_path: Path, named: Resource) -> N
     assert judging.tally.without_patient == 0
 
 
+@pytest.mark.parametrize(
+    "entity", [{"reference": "Group/inner"}, {"type": "Group", "identifier": {"value": "1"}}]
+)
+def test_a_group_of_groups_is_refused(tmp_path: Path, entity: Resource) -> None:
+    people = [biopsy("b", "2024-01-01"), patient()]
+
+    def of(version: str, **more: object) -> Resource:
+        member = [{"entity": {"reference": "Patient/p1"}}, {"entity": entity, **more}]
+        meta = {"versionId": version}
+        return {"resourceType": "Group", "id": "g", "meta": meta, "member": member}
+
+    file = ndjson(tmp_path / "x.ndjson", *people, of("2"))
+    with pytest.raises(PatientsUnknown, match="Group/g has 1 member that is a Group"):
+        judged(file, group="Group/g")
+    file = ndjson(tmp_path / "y.ndjson", *people, of("2"), of("3", inactive=True))
+    assert judged(file, group="Group/g")[0].keys() == {"Procedure/b"}
+
+
 def test_members_of_a_group_by_identifier_and_of_its_newest_copy(tmp_path: Path) -> None:
     def members(version: str, *entities: Resource) -> Resource:
         member = [{"entity": one} for one in entities]
