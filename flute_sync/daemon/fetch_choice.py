@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 from flute_sync.daemon.fetch_patience import Patience
 from flute_sync.daemon.fetch_places import Places
+from flute_sync.daemon.fetch_report import Report
+from flute_sync.fetch_errors import CountMismatch
 from flute_sync.intake import Received
 from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy, path_of
 from flute_sync.series_role import Role, roles
@@ -59,10 +61,20 @@ class Headers(Protocol):
 
 
 class ArchiveHeaders:
-    """Reads metadata by WADO-RS, as patiently as the run is."""
+    """Reads metadata by WADO-RS, as patiently as the run is.
 
-    def __init__(self, places: Places, patience: Patience) -> None:
+    Parameters
+    ----------
+    report
+        Is told what FHIR counts and the metadata do not tell of.
+    decide
+        Whether nothing is fetched but what the metadata tell of, so that no more is counted later.
+    """
+
+    def __init__(self, places: Places, patience: Patience, report: Report, *, decide: bool) -> None:
         self._places, self._patience = places, patience
+        self._report, self._decide = report, decide
+        self._short: set[tuple[str, str | None]] = set()
 
     def of(self, study: WantedStudy, series: WantedSeries) -> Sequence[Received]:
         """Return what is said of instances that are of this study and series.
@@ -76,11 +88,22 @@ class ArchiveHeaders:
         read = self._patience.tried(
             lambda failures: list(found[failures % len(found)].headers(path))
         )
-        return [
+        of_it = [
             one
             for one in read
             if one.study_instance_uid == study.uid and series.uid in (None, one.series_instance_uid)
         ]
+        if not series.instances and (self._decide or series.uid is None):
+            self._count(study, series, len({one.instance.sop_instance_uid for one in of_it}))
+        return of_it
+
+    def _count(self, study: WantedStudy, series: WantedSeries, told: int) -> None:
+        missing = (series.count or 0) - told
+        if missing > 0 and (study.uid, series.uid) not in self._short:
+            self._short.add((study.uid, series.uid))
+            said = CountMismatch(f"{told} of {series.count} instances in the metadata")
+            self._report.add(known=missing)
+            self._report.miss(said, study.uid, series.uid, files=missing)
 
 
 def by_b_value(wanted: frozenset[float]) -> Filter:

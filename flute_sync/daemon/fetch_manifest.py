@@ -31,7 +31,8 @@ def write_manifest(
     ------
     Ended, FluteSyncError
     """
-    report, headers = Report(), ArchiveHeaders(places, patience)
+    report = Report()
+    headers = ArchiveHeaders(places, patience, report, decide=choice.needs_headers)
     for one in studies:
         if isinstance(one, tuple):
             report.miss(one[1], one[1].study_instance_uid)

@@ -55,7 +55,9 @@ class Fetch:
         self.patience = Patience(config.retry, config.fetch.attempts)
         self.is_planned = False
         self._config, self._folder, self._places, self._choice = config, folder, places, choice
-        self._headers = ArchiveHeaders(places, self.patience)
+        self._headers = ArchiveHeaders(
+            places, self.patience, self.report, decide=choice.needs_headers
+        )
         self._converter = Converter(folder, self.patience) if choice.nifti else None
         self._tell = tell
         self._lock = Lock()

@@ -316,7 +316,22 @@ def test_what_the_archive_lacks_of_a_study_listed_in_part_is_missed(
 ) -> None:
     study = listed_in_part(mpmri, archive.url)
     more = replace(study, series=(replace(study.series[0], count=len(mpmri.datasets) + 1),))
-    report = fetched(tmp_path, more, config(archive.url))
+    for number, choice in enumerate(
+        (
+            Choice(),
+            Choice(modalities=frozenset({"MR"})),
+            Choice(series_roles=frozenset({Role.T2}), picture="image/png"),
+            Choice(filters=(by_b_value(frozenset({800.0})),)),
+        )
+    ):
+        report = fetched(tmp_path / str(number), more, config(archive.url), choice)
+        assert (dict(report.failed), report.exit_code) == ({"FETCH-COUNT": 1}, 65)
+        assert report.done == report.known > 1
+    counted = wanted(mpmri, archive.url, listed=False)
+    first, *rest = counted.series
+    short = replace(counted, series=(replace(first, count=(first.count or 0) + 1), *rest))
+    choice = Choice(series_roles=frozenset(Role), picture="image/png")
+    report = fetched(tmp_path / "counted", short, config(archive.url), choice)
     assert (dict(report.failed), report.exit_code) == ({"FETCH-COUNT": 1}, 65)
 
 
