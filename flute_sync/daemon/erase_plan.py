@@ -124,16 +124,23 @@ class Planner:
         return person
 
     def _hidden(self, person: Person) -> frozenset[PatientKey]:
-        """Return what archives call him, as far as his pseudonyms are made of it."""
+        """Return what archives call him, as far as his pseudonyms are made of it.
+
+        Nobody can compute it from a pseudonym: all that archives state is compared with his.
+        """
         if self.persons.pseudonymiser is None:
             return frozenset()
-        found = set()
-        for one in self._held(person, frozenset()):
-            study = self.ledger.study(one.study_instance_uid)
-            for archive, ids in study.patient_ids.items():
-                settings = self._settings.get(archive, self.config.patient)
-                found |= {_means(stated, settings) for stated in ids if stated is not None}
-        return frozenset(one for one in found if one and self.persons.key(one) in person.keys)
+        found = {
+            _means(stated, self._settings.get(archive, self.config.patient))
+            for archive, stated in self.ledger.erasures.stated()
+        }
+        return frozenset(one for one in found if one and self._known_as(one) in person.keys)
+
+    def _known_as(self, key: PatientKey) -> PatientKey | None:
+        try:
+            return self.persons.key(key)
+        except Unusable:
+            return None
 
     def _is_known(self, person: Person) -> bool:
         marks = self.marks(person)

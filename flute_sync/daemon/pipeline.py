@@ -196,15 +196,16 @@ class Pipeline:
             return left_out("no images yet, and no procedure step names a patient", prune=False)
         except IdentityError as error:
             return hold(error)
-        return self._erased(claim, identity) or self._place(claim, study, identity)
+        keys = frozenset(map(str, (identity.key, *identity.others)))
+        erased = self._erased(claim, identity, PatientMarks(keys=keys))
+        return erased or self._place(claim, study, identity)
 
-    def _erased(self, claim: Claim, identity: Identity) -> Settlement | None:
-        """Take nothing of an erased patient, whatever the archive called him by until now."""
-        keys = PatientMarks(keys=frozenset(map(str, (identity.key, *identity.others))))
+    def _erased(self, claim: Claim, identity: Identity, by: PatientMarks) -> Settlement | None:
+        """Take nothing of an erased patient, whatever he was called by until now."""
         erasures = self.reader.ledger.erasures
-        if not erasures.covers(keys):
+        if not erasures.covers(by):
             return None
-        erasures.add(claim.study_instance_uid, keys)
+        erasures.add(claim.study_instance_uid, by)
         return forgotten() if claim.fhir is None else hold(PatientErased(), self._key(identity))
 
     def _identify(self, study: Study) -> Identity:
@@ -263,6 +264,9 @@ class Pipeline:
         verdict = self.subjects.judge(subject)
         if not verdict.wanted:
             return left_out(verdict.reason, prune=bool(self.archives), waiting_for=waiting_for)
+        erased = self._erased(claim, identity, _as(subject))  # by a number that he did not have
+        if erased is not None:
+            return erased
         written = self._write(claim, study, found, subject, orders, identity)
         # A logical subject becomes literal when the Patient arrives.
         literal = "reference" in subject.reference
@@ -359,6 +363,11 @@ class Pipeline:
             for accession in union(study.evidence, lambda header: header.study.accessions)
             if (system := issuer_system(accession.issuer, systems, default)) is not None
         }
+
+
+def _as(subject: Subject) -> PatientMarks:
+    named = subject.reference.get("reference")
+    return PatientMarks(references=frozenset() if named is None else frozenset({str(named)}))
 
 
 def _of_strangers(site: PatientSettings, own: Iterable[PatientSettings]) -> PatientSettings:

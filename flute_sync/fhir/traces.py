@@ -171,8 +171,8 @@ class Traces:
         ]
         return list({str(one["id"]): one for one in found}.values())
 
-    def _subject(self, study: Resource) -> str | None:
-        return local_reference(study.get("subject"), self._base)
+    def _subject(self, resource: Resource) -> str | None:
+        return local_reference(resource.get("subject"), self._base)
 
     def trace(self, study: Resource) -> Trace:
         """Look at what hangs on an ImagingStudy."""
@@ -180,7 +180,7 @@ class Traces:
         derived = [
             one
             for one in self._tolerated("Observation", [("derived-from", reference)])
-            if is_derived(one)
+            if is_derived(one) and reference in targets_of(one.get("derivedFrom"), self._base)
         ]
         targets = [reference, *(f"Observation/{one['id']}" for one in derived)]
         witnesses = [one for target in targets for one in self.witnesses(target)]
@@ -220,12 +220,17 @@ class Traces:
             pages = list(self.client.pages("Observation", asked))
         except (FhirRejected, FhirCapabilityMissing):
             return []  # it finds nothing by tag; those of a study are found by that
-        return [one for page in pages for one in page if is_derived(one)]
+        derived = (one for page in pages for one in page if is_derived(one))
+        return [one for one in derived if self._subject(one) in person.references]
 
     def witnesses(self, target: str) -> list[str]:
         """Return our Provenances of a resource."""
         found = self._tolerated("Provenance", [("target", target)])
-        return [f"Provenance/{one['id']}" for one in found if is_witness(one, self.agent)]
+        return [
+            f"Provenance/{one['id']}"
+            for one in found
+            if is_witness(one, self.agent) and target in targets_of(one.get("target"), self._base)
+        ]
 
     def naming(self, person: Person, system: str) -> list[str]:
         """Return the Groups that bear an identifier of ours and have the patient as a member."""
@@ -236,6 +241,7 @@ class Traces:
             f"Group/{one['id']}"
             for one in found
             if any(each.get("system") == system for each in members(one.get("identifier")))
+            and not targets_of(one.get("member"), self._base).isdisjoint(person.references)
         ]
 
     def _tolerated(self, kind: str, parameters: list[tuple[str, str]]) -> list[Resource]:

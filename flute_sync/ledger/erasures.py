@@ -42,6 +42,10 @@ _NAMING: Final = (
     " JOIN study ON study.id = study_id JOIN archive ON archive.id = archive_id"
     " WHERE patient_ids LIKE ? ESCAPE '!'"
 )
+_STATED: Final = (
+    "SELECT DISTINCT archive.name, patient_ids FROM study_archive"
+    " JOIN archive ON archive.id = archive_id"
+)
 _ERASURES: Final = (
     "SELECT DISTINCT erasure.id, begun_at, finished_at FROM erasure"
     " JOIN erased_mark ON erasure_id = erasure.id WHERE mark IN (?) ORDER BY erasure.id"
@@ -163,6 +167,16 @@ class ErasureBook:
                     if one is not None and one.value == value:
                         found.setdefault(uid, set()).add((archive, one))
         return found
+
+    def stated(self) -> set[tuple[str, PatientId]]:
+        """Return all identities that archives state of any study, with the archive."""
+        with self.database.read() as connection:
+            return {
+                (archive, one)
+                for archive, stated in Driver(connection).rows(_STATED)
+                for one in load_identities(stated)
+                if one is not None
+            }
 
     # -- the erasure ---------------------------------------------------------------------------
 

@@ -398,3 +398,17 @@ def test_versions_are_removed_for_good(site: Site, subject: str) -> None:
     assert past_of(site.client, name) is None
     assert expunge(site.client, name)  # again: it is gone
     assert past_of(site.client, "Observation/never-there") is None
+
+
+def test_who_gets_another_number_later_is_not_taken_by_it(site: Site, subject: str) -> None:
+    site.written()
+    site.erase(subject)
+    patient = site.fhir.get(f"/{subject}").json()
+    patient["identifier"].append({"system": site.system, "value": "p7"})
+    assert update(site.fhir, patient).status_code == 200
+    uid = StudyInstanceUID(new_uid())
+    site.deliver(uid, "p7")
+    site.work()
+    assert found(site.fhir, "ImagingStudy", subject=subject) == []
+    assert site.ledger.erasures.held([], [], [uid]) == []
+    assert site.deliver(uid, "p7") == {uid}

@@ -1,6 +1,7 @@
 """A patient of a pseudonymous node withdraws, by his pseudonym or by the hospital's number."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Node:
                 "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
                 "stow_rs": {"mode": "index"},
                 "study": {"quiet_period": "0s"},
+                "select": {"modalities": ["MR"]},
                 "patient": {"default_system": HOSPITAL, "policy": "create"},
                 "pseudonyms": {"mode": "hmac", "key_file": str(key), "system": SYSTEM},
             }
@@ -55,10 +57,12 @@ class Node:
         self.planner = Planner(self.config, self.ledger, self.client)
         self.eraser = Eraser(self.planner, Audit(EraseSettings(audit_file=folder / "audit")))
 
-    def deliver(self) -> tuple[StudyInstanceUID, frozenset[str]]:
+    def deliver(self, modality: str = "MR") -> tuple[StudyInstanceUID, frozenset[str]]:
         uid = StudyInstanceUID(new_uid())
         said = HEADER.__class__(
-            HEADER.sop_class_uid, PatientAttributes(id=PatientId(NUMBER)), series=HEADER.series
+            HEADER.sop_class_uid,
+            PatientAttributes(id=PatientId(NUMBER)),
+            series=replace(HEADER.series, modality=modality),
         )
         items = received([1], study=uid, said=said)
         refused = self.ledger.deliver(Delivery("test", "a", datetime.now(UTC), items))
@@ -121,3 +125,26 @@ def test_who_is_not_known_is_not_erased(asked: str, node: Node, tap: Tap) -> Non
     with pytest.raises(EraseUnknown):
         node.planner.person(asked)
     assert b"GEHEIM" not in tap.said
+
+
+@pytest.mark.parametrize("asked", [f"{SYSTEM}|{PSEUDONYM}", "Patient"])
+def test_what_was_never_written_of_him_goes_too(
+    asked: str, node: Node, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    uid, _ = node.deliver("OT")  # out of scope: the ledger knows it by no pseudonym
+    assert studies(sandbox) == []
+    assert NUMBER in ledger_file(tmp_path)
+    patient = {
+        "resourceType": "Patient",
+        "identifier": [{"system": SYSTEM, "value": PSEUDONYM}],
+    }
+    made = httpx.post(f"{sandbox.fhir_url}/Patient", json=patient, timeout=60).json()
+    person = node.planner.person(f"Patient/{made['id']}" if asked == "Patient" else asked)
+    assert node.eraser.erase(person, "he withdrew").studies == 1
+    assert node.ledger.standings([uid]) == {}
+    assert NUMBER not in ledger_file(tmp_path)
+    assert node.deliver()[1]
+
+
+def ledger_file(folder: Path) -> str:
+    return "".join(one.read_bytes().decode("latin-1") for one in folder.glob("ledger.db*"))
