@@ -153,7 +153,13 @@ class Daemon:
     def _start(self) -> None:
         config = self._config
         names = [one.name for one in config.every_archive]
-        self.ledger = Ledger.open(config.ledger, config.study, create=True, archives=names)
+        self.ledger = Ledger.open(
+            config.ledger,
+            config.study,
+            create=True,
+            archives=names,
+            numbering=config.numbering,
+        )
         self._open.callback(self.ledger.close)
         self.ledger.bind_target(config.fhir.base_url)
         self._fhir = self._open.enter_context(

@@ -150,11 +150,10 @@ class Planner:
         """Return by what he is known, as far as that tells nobody else."""
         keys = frozenset(key for key in person.keys if not self.traces.others_with(key, person))
         hidden = frozenset(one for one in person.hidden if self.persons.key(one) in keys)
-        settings = [self.config.patient, *self._settings.values()]
         return PatientMarks(
             references=person.references,
             keys=frozenset(map(str, keys)),
-            stated=stated_as(keys | hidden, settings),
+            stated=stated_as(keys | hidden, self.config.every_patient),
         )
 
     # -- what --------------------------------------------------------------------------------
