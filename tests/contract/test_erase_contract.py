@@ -417,6 +417,26 @@ def test_who_gets_another_number_later_is_not_taken_by_it(site: Site, subject: s
     assert site.deliver(uid, "p7") == {uid}
 
 
+class Refusing(httpx.HTTPTransport):
+    """Leads to the server, and refuses to search Provenances."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/Provenance/_search"):
+            return httpx.Response(400, json={"resourceType": "OperationOutcome", "issue": []})
+        return super().handle_request(request)
+
+
+def test_what_the_server_does_not_let_be_searched_for_is_told(site: Site, subject: str) -> None:
+    site.written()
+    with FhirClient(site.config.fhir, transport=Refusing()) as client:
+        client.capabilities()
+        planner = replace(site.planner, fhir=client)
+        assert "Provenance" in [one.what for one in planner.plan(planner.person(subject)).left]
+        result = replace(site.eraser, planner=planner).erase(planner.person(subject), WHY)
+    assert "Provenance" in [one.what for one in result.remains]
+    assert site.audited()[-1]["outcome"] == "remains"
+
+
 def test_his_number_blocks_nobody_else_when_it_means_another_under_other_settings(
     site: Site, subject: str, fhir: httpx.Client
 ) -> None:
