@@ -82,7 +82,7 @@ class Planner:
     @cached_property
     def persons(self) -> Pseudonymity:
         """As whom the FHIR server may know a patient."""
-        return Pseudonymity.bind(self.config, self.ledger)
+        return Pseudonymity.bind(self.config, self.ledger, only_look=True)
 
     @property
     def _settings(self) -> dict[str, PatientSettings]:
