@@ -341,6 +341,7 @@ class Daemon:
         kept = {name: getattr(self._config, name) for name in type(fresh).model_fields}
         kept |= {name: getattr(fresh, name) for name in RELOADED}
         self._config = self._config.model_copy(update=kept)
+        self.ledger.erasures.read_as(self._config.numbering)
         self._pipeline = self._build_pipeline(self._config)
         self.ledger.rejudge(self._pipeline.rules)
 

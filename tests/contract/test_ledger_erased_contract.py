@@ -127,6 +127,18 @@ def test_whose_name_only_begins_alike_is_not_forgotten(site: Site) -> None:
     assert [one for one in sentences if alike in one]
 
 
+def test_what_headers_state_counts_as_long_as_they_are_read_alike(site: Site) -> None:
+    erase(site)
+    deliver(site, MINE)
+    erasures = site.ledger.erasures
+    erasures.read_as("in another way")
+    assert deliver(site, MINE) == {MINE}  # the study itself stays erased
+    other = StudyInstanceUID("1.2.826.4711.8")
+    assert deliver(site, other) == frozenset()
+    erasures.read_as("")
+    assert deliver(site, other) == {other}
+
+
 def test_the_choice_of_an_import_is_forgotten_wherever_it_stands(site: Site) -> None:
     for value in ("", "2026-11-22 40"):
         site.ledger.set_cursor(Cursor("import 0011223344556677", "pacs", value))
