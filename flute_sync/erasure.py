@@ -7,6 +7,7 @@ delete: what we added to it is taken out, and it is told.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any, Final
 
 from flute_sync.bundle import Resource
@@ -165,6 +166,18 @@ def stated_as(
         stated = [PatientId(key.value), *(PatientId(key.value, Issuer(name)) for name in names)]
         found |= {one for one in stated if {_key(one, each) for each in settings} == {key}}
     return frozenset(found)
+
+
+def numbering(settings: Iterable[PatientSettings]) -> str:
+    """Return a digest of how Patient IDs are read: under the same one they mean the same.
+
+    Parameters
+    ----------
+    settings
+        Of all archives, and the site's own.
+    """
+    said = {repr((one.default_system, sorted(one.systems.items()))) for one in settings}
+    return blake2b("\n".join(sorted(said)).encode(), digest_size=8).hexdigest()
 
 
 def _key(stated: PatientId, settings: PatientSettings) -> PatientKey | None:

@@ -39,7 +39,7 @@ def open_ledger(config: Config) -> Iterator[Ledger]:
     OperatorError
         When there is none, or it is of another version.
     """
-    ledger = Ledger.open(config.ledger, config.study, create=False)
+    ledger = Ledger.open(config.ledger, config.study, create=False, numbering=config.numbering)
     try:
         yield ledger
     finally:

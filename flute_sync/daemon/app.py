@@ -153,7 +153,13 @@ class Daemon:
     def _start(self) -> None:
         config = self._config
         names = [one.name for one in config.every_archive]
-        self.ledger = Ledger.open(config.ledger, config.study, create=True, archives=names)
+        self.ledger = Ledger.open(
+            config.ledger,
+            config.study,
+            create=True,
+            archives=names,
+            numbering=config.numbering,
+        )
         self._open.callback(self.ledger.close)
         self.ledger.bind_target(config.fhir.base_url)
         self._fhir = self._open.enter_context(
@@ -335,6 +341,7 @@ class Daemon:
         kept = {name: getattr(self._config, name) for name in type(fresh).model_fields}
         kept |= {name: getattr(fresh, name) for name in RELOADED}
         self._config = self._config.model_copy(update=kept)
+        self.ledger.erasures.read_as(self._config.numbering)
         self._pipeline = self._build_pipeline(self._config)
         self.ledger.rejudge(self._pipeline.rules)
 

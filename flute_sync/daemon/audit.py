@@ -53,7 +53,9 @@ class Audit:
         try:
             file = os.open(path, flags, _MODE)
             try:
-                os.write(file, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+                left = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+                while left:  # a disk that is nearly full takes a part
+                    left = left[os.write(file, left) :]
                 os.fsync(file)
             finally:
                 os.close(file)

@@ -14,7 +14,7 @@ from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.pseudonymity import read_pseudonyms
+from flute_sync.daemon.pseudonymity import ONE_KIND, read_pseudonyms
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
 from flute_sync.fhir.capability import Capabilities
@@ -167,6 +167,14 @@ def _advice(config: Config) -> Iterator[Verdict]:
             "warning",
             "No identifier system is set: only Patient IDs with a universal issuer can match.",
             "Set patient.default_system, and patient.systems for other issuers.",
+        )
+    if config.pseudonyms.sources == ONE_KIND:
+        yield Verdict(
+            "pseudonyms.sources",
+            "warning",
+            "It is not set: the first study that is written decides, for good, whether this node"
+            " takes identified or pseudonymised studies.",
+            'Set it to "identified" or "pseudonymised", whichever the archives hold.',
         )
     listens = config.stow_rs.enabled or config.webhook.enabled
     if listens and config.stow_rs.insecure and not config.stow_rs.loopback:

@@ -29,6 +29,7 @@ from flute_sync.daemon.console_settings import ConsoleSettings
 from flute_sync.daemon.deriving import DerivedSettings
 from flute_sync.daemon.fetch_settings import FetchSettings
 from flute_sync.daemon.removal import RemovalSettings
+from flute_sync.erasure import numbering
 from flute_sync.fhir.client import FhirSettings
 from flute_sync.identity import PatientSettings
 from flute_sync.ledger import LedgerSettings
@@ -197,10 +198,20 @@ class Config(BaseSettings):
     @property
     def hospital_systems(self) -> frozenset[str]:
         """The identifier systems of Patient IDs, as far as settings name them."""
-        every = [self.patient]
-        every += [entry.patient_settings(self.patient) for entry in self.every_archive]
+        every = self.every_patient
         stated = {system for one in every for system in (one.default_system, *one.systems.values())}
         return frozenset(system for system in stated if system is not None)
+
+    @property
+    def every_patient(self) -> tuple[PatientSettings, ...]:
+        """How patients are identified: the site's own settings, and those of its archives."""
+        own = (entry.patient_settings(self.patient) for entry in self.every_archive)
+        return (self.patient, *own)
+
+    @property
+    def numbering(self) -> str:
+        """A digest of what Patient IDs mean."""
+        return numbering(self.every_patient)
 
     @property
     def mapping(self) -> ImagingStudySettings:

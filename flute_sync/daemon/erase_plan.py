@@ -24,6 +24,9 @@ from flute_sync.valuerep import Unusable
 
 SHARED: Final = "somebody else has it, too"
 GROUP: Final = "a result of ours names the patient: run `flute-sync criteria` again to renew it"
+UNSEARCHED: Final = (
+    "the server refused to search these: whether some of his or ours stay is not known"
+)
 ISSUER: Final = "it states the same Patient ID, but whose number that is is not known"
 
 
@@ -71,7 +74,7 @@ class Planner:
     ledger: Ledger
     fhir: FhirClient
 
-    @property
+    @cached_property
     def traces(self) -> Traces:
         """His resources on the FHIR server."""
         return Traces(self.fhir, agent(self.config.identifier_system))
@@ -79,7 +82,7 @@ class Planner:
     @cached_property
     def persons(self) -> Pseudonymity:
         """As whom the FHIR server may know a patient."""
-        return Pseudonymity.bind(self.config, self.ledger)
+        return Pseudonymity.bind(self.config, self.ledger, only_look=True)
 
     @property
     def _settings(self) -> dict[str, PatientSettings]:
@@ -150,11 +153,10 @@ class Planner:
         """Return by what he is known, as far as that tells nobody else."""
         keys = frozenset(key for key in person.keys if not self.traces.others_with(key, person))
         hidden = frozenset(one for one in person.hidden if self.persons.key(one) in keys)
-        settings = [self.config.patient, *self._settings.values()]
         return PatientMarks(
             references=person.references,
             keys=frozenset(map(str, keys)),
-            stated=stated_as(keys | hidden, settings),
+            stated=stated_as(keys | hidden, self.config.every_patient),
         )
 
     # -- what --------------------------------------------------------------------------------
@@ -188,6 +190,7 @@ class Planner:
         self._orphans(plan)
         system = self.config.identifier_system
         plan.left += [Left(one, GROUP) for one in self.traces.naming(person, system)]
+        plan.left += [Left(kind, UNSEARCHED) for kind in sorted(self.traces.unsearched)]
         return plan
 
     def _held(self, person: Person, uids: frozenset[StudyInstanceUID]) -> list[HeldStudy]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from hashlib import blake2b
 from typing import Final, TypeVar
 
 import orjson
@@ -64,11 +63,8 @@ class Plan:
     restart: bool = False
 
     @property
-    def source(self) -> str:
-        """The name under which the ledger keeps where an import of this choice stands.
-
-        It tells nothing of the choice, which may name patients.
-        """
+    def said(self) -> str:
+        """What tells this choice from others."""
         chosen = self.choice
         said = [
             str(chosen.since),
@@ -76,7 +72,7 @@ class Plan:
             sorted(chosen.modalities),
             sorted(chosen.patient_ids),
         ]
-        return f"{SOURCE} {blake2b(orjson.dumps(said), digest_size=8).hexdigest()}"
+        return f"{SOURCE} {orjson.dumps(said).decode()}"
 
 
 @dataclass
@@ -211,6 +207,8 @@ class _OneArchive:
         self._shop, self._plan, self.name = shop, plan, name
         self._listing, self._tell = listing, tell
         self._ledger = shop.ledger
+        # A keyed hash: the choice may name patients, and nobody shall test a guess elsewhere.
+        self._source = f"{SOURCE} {shop.ledger.erasures.mark(plan.said)}"
         self._backlog = Backlog(shop.ledger, self._on_settled)
         self._done = Tally()
         self._shares: deque[_Share] = deque()
@@ -243,12 +241,12 @@ class _OneArchive:
     # -- where it stands ---------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        kept = None if self._plan.restart else self._ledger.cursor(self._plan.source, self.name)
+        kept = None if self._plan.restart else self._ledger.cursor(self._source, self.name)
         if kept:
             self._resume, self.began, self.resumed = kept, kept, True
 
     def _keep(self, value: str) -> None:
-        self._ledger.set_cursor(Cursor(self._plan.source, self.name, value))
+        self._ledger.set_cursor(Cursor(self._source, self.name, value))
 
     def _advance(self) -> None:
         """Move the cursor behind all pages of which every study is settled."""

@@ -74,8 +74,13 @@ class Pseudonymity:
     _is_settled: bool = field(default=False, init=False)
 
     @classmethod
-    def bind(cls, config: Config, ledger: Ledger) -> "Pseudonymity":
+    def bind(cls, config: Config, ledger: Ledger, *, only_look: bool = False) -> "Pseudonymity":
         """Bind the ledger to the settings.
+
+        Parameters
+        ----------
+        only_look
+            Change nothing of the ledger: for who writes no study.
 
         Raises
         ------
@@ -86,7 +91,8 @@ class Pseudonymity:
         settings, found = config.pseudonyms, pseudonymiser(config)
         sealed = seal(found.pseudonyms if found else None)
         stated = None if settings.sources == ONE_KIND else settings.sources
-        return cls(ledger, settings, found, ledger.regime.bind(sealed, stated), sealed)
+        agree = ledger.regime.look if only_look else ledger.regime.bind
+        return cls(ledger, settings, found, agree(sealed, stated), sealed)
 
     @property
     def rules(self) -> list[Any]:

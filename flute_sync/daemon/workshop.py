@@ -77,6 +77,7 @@ class Workshop:
             config.study,
             create=self._create,
             archives=[entry.name for entry in config.every_archive],
+            numbering=config.numbering,
         )
         opened.callback(self.ledger.close)
         self.ledger.bind_target(config.fhir.base_url)

@@ -6,7 +6,7 @@ FHIR R4 http.html#delete, http.html#transaction, patient.html (Patient.link), pr
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flute_sync.bundle import Entry, Resource, version_of
@@ -85,10 +85,13 @@ class Traces:
     ----------
     agent
         Who we are, as a FHIR Reference.
+    unsearched
+        The types of which the server refused a search, so that what is ours may be there unseen.
     """
 
     client: FhirClient
     agent: Mapping[str, Any]
+    unsearched: set[str] = field(default_factory=set)
 
     # -- who ---------------------------------------------------------------------------------
 
@@ -112,7 +115,7 @@ class Traces:
         except FhirGone:
             patient = None
         found = {} if patient is None else {reference: patient}
-        for one in self._tolerated("Patient", [("link", reference)]):
+        for one in self._sought("Patient", [("link", reference)]):
             merged = own_reference(one)
             if merged is not None and reference in self._successors(one):
                 found[merged] = one
@@ -179,7 +182,7 @@ class Traces:
         reference = f"{IMAGING_STUDY}/{study['id']}"
         derived = [
             one
-            for one in self._tolerated("Observation", [("derived-from", reference)])
+            for one in self._sought("Observation", [("derived-from", reference)])
             if is_derived(one) and reference in targets_of(one.get("derivedFrom"), self._base)
         ]
         targets = [reference, *(f"Observation/{one['id']}" for one in derived)]
@@ -202,7 +205,7 @@ class Traces:
         return {
             f"{kind}/{one['id']}"
             for kind, parameter, value in searches
-            for one in self._tolerated(kind, [(parameter, value)])
+            for one in self._search(kind, [(parameter, value)]) or ()
             if not targets_of(one, self._base).isdisjoint(targets)
         }
 
@@ -212,20 +215,16 @@ class Traces:
 
     def derived(self, person: Person) -> list[Resource]:
         """Return the Observations of a patient that bear our tag, whatever study they name."""
-        tag = f"{FLUTE_SYNC_TAG}|derived"
-        asked = [("subject", ",".join(sorted(person.references))), ("_tag", tag)]
         if not person.references:
             return []
-        try:
-            pages = list(self.client.pages("Observation", asked))
-        except (FhirRejected, FhirCapabilityMissing):
-            return []  # it finds nothing by tag; those of a study are found by that
-        derived = (one for page in pages for one in page if is_derived(one))
+        subject, tag = ",".join(sorted(person.references)), f"{FLUTE_SYNC_TAG}|derived"
+        found = self._sought("Observation", [("subject", subject), ("_tag", tag)], many=True)
+        derived = (one for one in found if is_derived(one))
         return [one for one in derived if self._subject(one) in person.references]
 
     def witnesses(self, target: str) -> list[str]:
         """Return our Provenances of a resource."""
-        found = self._tolerated("Provenance", [("target", target)])
+        found = self._sought("Provenance", [("target", target)])
         return [
             f"Provenance/{one['id']}"
             for one in found
@@ -236,7 +235,7 @@ class Traces:
         """Return the Groups that bear an identifier of ours and have the patient as a member."""
         if not person.references:
             return []
-        found = self._tolerated("Group", [("member", ",".join(sorted(person.references)))])
+        found = self._sought("Group", [("member", ",".join(sorted(person.references)))])
         return [
             f"Group/{one['id']}"
             for one in found
@@ -244,14 +243,27 @@ class Traces:
             and not targets_of(one.get("member"), self._base).isdisjoint(person.references)
         ]
 
-    def _tolerated(self, kind: str, parameters: list[tuple[str, str]]) -> list[Resource]:
-        """Search what a server may not know at all."""
+    def _sought(
+        self, kind: str, by: list[tuple[str, str]], *, many: bool = False
+    ) -> list[Resource]:
+        """Search what is ours or of him; where the server refuses that, it is remembered."""
+        found = self._search(kind, by, many=many)
+        if found is None:
+            self.unsearched.add(kind)
+        return found or []
+
+    def _search(
+        self, kind: str, by: list[tuple[str, str]], *, many: bool = False
+    ) -> list[Resource] | None:
+        """Search what a server may not know at all; None where it refuses to."""
         if self.client.types is not None and kind not in self.client.types:
             return []
         try:
-            return self.client.search(kind, parameters)
+            if many:
+                return [one for page in self.client.pages(kind, by) for one in page]
+            return self.client.search(kind, by)
         except (FhirRejected, FhirCapabilityMissing):
-            return []
+            return None
 
     def _read(self, reference: str) -> list[Resource]:
         try:

@@ -92,6 +92,10 @@ class ErasureBook:
                 return True
             return bool(known(driver, self.marks.of_patient(driver, patient)))
 
+    def read_as(self, numbering: str) -> None:
+        """Let Patient IDs be read under other settings: `flute_sync.erasure.numbering`."""
+        self.marks.numbering = numbering
+
     def mark(self, text: str) -> str:
         """Return what the audit calls something by: nobody else can tell what it means."""
         with self.database.read() as connection:

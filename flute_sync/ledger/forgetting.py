@@ -1,5 +1,6 @@
 """Deleting all rows of studies: nothing of them is left, wherever it is kept."""
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
@@ -34,16 +35,20 @@ _BY_UID: Final = (
     "DELETE FROM foreign_note WHERE named_study_uid IN (?)",
     "DELETE FROM intent_study WHERE study_instance_uid IN (?)",
 )
-_SAYING: Final = (
-    "DELETE FROM event WHERE study_id IS NULL AND sentence LIKE ?",
-    "DELETE FROM source_cursor WHERE value LIKE ?",  # that source begins anew
+_EVENTS: Final = (
+    "SELECT DISTINCT sentence FROM event WHERE study_id IS NULL AND sentence LIKE ?",
+    "DELETE FROM event WHERE study_id IS NULL AND sentence IN (?)",
+)
+_CURSORS: Final = (
+    "SELECT DISTINCT value FROM source_cursor WHERE value LIKE ?",
+    "DELETE FROM source_cursor WHERE value IN (?)",  # that source begins anew
 )
 _OF_PATIENT: Final = "DELETE FROM link_epoch WHERE patient_reference IN (?)"
 _LINKED: Final = (
     "DELETE FROM link WHERE reference IN (?)",
     "DELETE FROM link_decision WHERE reference IN (?)",
 )
-_IMPORTS: Final = "DELETE FROM source_cursor WHERE source LIKE ? AND value = ''"
+_IMPORTS: Final = "DELETE FROM source_cursor WHERE source LIKE ?"
 
 
 def forget(driver: Driver, uids: Collection[str], now: datetime) -> int:
@@ -67,9 +72,18 @@ def forget(driver: Driver, uids: Collection[str], now: datetime) -> int:
         for statement in _BY_UID:
             driver.changed(statement, [*part])
         for uid in part:
-            for statement in _SAYING:
-                driver.changed(statement, f"%{uid}%")
+            for statements in (_EVENTS, _CURSORS):
+                _forget_saying(driver, statements, uid)
     return count
+
+
+def _forget_saying(driver: Driver, statements: tuple[str, str], name: str) -> None:
+    """Delete what names something, and not what names another whose name only begins alike."""
+    found, delete = statements
+    whole = re.compile(rf"(?<![\w.]){re.escape(name)}(?![.-]*\w)")
+    said = [text for (text,) in driver.rows(found, f"%{name}%") if whole.search(text)]
+    for part in chunks(said):
+        driver.changed(delete, [*part])
 
 
 def forget_ids(driver: Driver, ids: Sequence[int]) -> None:
@@ -92,7 +106,7 @@ def forget_patient(driver: Driver, references: Collection[str], gone: Collection
     for part in chunks(sorted(set(references))):
         driver.changed(_OF_PATIENT, [*part])
     for reference in sorted(set(references)):
-        driver.changed(_SAYING[1], f"%{reference}%")
+        _forget_saying(driver, _CURSORS, reference)
     for part in chunks(sorted(set(gone))):
         for statement in _LINKED:
             driver.changed(statement, [*part])

@@ -46,6 +46,7 @@ class Ledger:
         study: StudySettings,
         clock: Callable[[], datetime],
         archives: Sequence[str] = (),
+        numbering: str = "",
     ) -> None:
         self._database = database
         self._settings = settings
@@ -56,7 +57,7 @@ class Ledger:
         self._target_id: int | None = None
         self.links = LinkBook(database, clock, settings.events_per_study)
         """What was judged of links, and decided by people."""
-        self._marks = Marks()
+        self._marks = Marks(numbering)
         self.erasures = ErasureBook(database, clock, self._marks, settings.events_per_study)
         """Who was erased, and is not taken again."""
         self.regime = Regime(database)
@@ -82,6 +83,7 @@ class Ledger:
         create: bool,
         clock: Callable[[], datetime] = utc_now,
         archives: Sequence[str] = (),
+        numbering: str = "",
     ) -> "Ledger":
         """Open the ledger, and make it where there is none and ``create`` allows it.
 
@@ -90,6 +92,8 @@ class Ledger:
         archives
             The archives as they are configured: where several hold an instance, the first of them
             says what is in its header. Others come after them, by name.
+        numbering
+            `flute_sync.erasure.numbering`: what an erased patient's header states counts under it.
 
         Raises
         ------
@@ -107,7 +111,7 @@ class Ledger:
         except BaseException:
             database.close()
             raise
-        return cls(database, settings, study, clock, archives)
+        return cls(database, settings, study, clock, archives, numbering)
 
     def bind_target(self, base_url: str) -> None:
         """Say which FHIR server this process writes to; needed before anything written settles.
@@ -309,14 +313,11 @@ class Ledger:
         LedgerTargetChanged
             When the ledger is bound to another server than this process.
         """
+        more = self._target_id, self._settings.events_per_study
         return self._database.transact(
-            lambda c: settling.Settler(
-                c,
-                self._study,
-                self._clock(),
-                self._target_id,
-                self._settings.events_per_study,
-            ).settle(claim, settlement)
+            lambda c: settling.Settler(c, self._study, self._clock(), *more).settle(
+                claim, settlement
+            )
         )
 
     def wake_patients(self, keys: Collection[str]) -> int:

@@ -31,8 +31,16 @@ _LIKE: Final = (
 
 @dataclass(slots=True)
 class Marks:
-    """The marks of this ledger; the key is read once, since it never changes."""
+    """The marks of this ledger; the key is read once, since it never changes.
 
+    Parameters
+    ----------
+    numbering
+        How the settings read Patient IDs. What a header states is his under the same alone: under
+        others the same number may be somebody else's, and is known by whose it is.
+    """
+
+    numbering: str = ""
     _secret: bytes | None = None
 
     def of(self, driver: Driver, kind: Kind, text: str) -> bytes:
@@ -42,7 +50,8 @@ class Marks:
             if not rows:
                 raise LedgerCorrupt("it has lost the key of what was erased")
             self._secret = bytes(rows[0][0])
-        said = f"{kind} {text}".encode()
+        about = f"{kind} {self.numbering}" if kind == "stated" else kind
+        said = f"{about} {text}".encode()
         return blake2b(said, key=self._secret, digest_size=_MARK_BYTES).digest()
 
     def of_patient(self, driver: Driver, patient: PatientMarks) -> list[bytes]:

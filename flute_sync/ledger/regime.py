@@ -48,6 +48,11 @@ class Regime:
         """
         return self._database.transact(lambda c: _bind(c, seal, sources))
 
+    def look(self, seal: Mapping[str, str], sources: str | None) -> str | None:
+        """Return the kind that `bind` would, and raise what it would; nothing is changed."""
+        with self._database.read() as connection:
+            return _agreed(connection, seal, sources)[0]
+
     def decide(self, seal: Mapping[str, str], sources: str) -> str:
         """Let a study that is about to be written decide the kind of sources, where none is yet.
 
@@ -63,23 +68,33 @@ class Regime:
 
 def _bind(connection: Connection, seal: Mapping[str, str], sources: str | None) -> str | None:
     one_at_a_time(connection, regime)
+    in_force, is_kept = _agreed(connection, seal, sources)
+    if not is_kept:
+        connection.execute(delete(regime))
+        sealed = json.dumps(dict(seal), sort_keys=True)
+        connection.execute(insert(regime).values(single=True, sources=in_force, seal=sealed))
+    elif sources is not None:
+        connection.execute(update(regime).values(sources=sources))
+    return in_force
+
+
+def _agreed(
+    connection: Connection, seal: Mapping[str, str], sources: str | None
+) -> tuple[str | None, bool]:
+    """Return the kind in force, and whether the ledger keeps what it was bound to."""
     row = connection.execute(select(regime)).one_or_none()
     is_new = connection.execute(select(study.c.id).limit(1)).first() is None
     if row is None or is_new:
         if row is None and not is_new and seal:
             # It took studies before this was kept; who waits for a Patient may have made him.
             raise LedgerPseudonymsChanged("it took studies without pseudonyms")
-        connection.execute(delete(regime))
-        sealed = json.dumps(dict(seal), sort_keys=True)
-        connection.execute(insert(regime).values(single=True, sources=sources, seal=sealed))
-        return sources
+        return sources, False
     _refuse(json.loads(row.seal), seal)
     if sources is None or sources == row.sources:
-        return None if row.sources is None else str(row.sources)
+        return (None if row.sources is None else str(row.sources)), True
     if row.sources not in (None, ANY):
         raise LedgerPseudonymsChanged(f"its sources are {row.sources}, not {sources}")
-    connection.execute(update(regime).values(sources=sources))
-    return sources
+    return sources, True
 
 
 def _refuse(was: Mapping[str, str], seal: Mapping[str, str]) -> None:

@@ -124,6 +124,14 @@ def test_killed_again_and_again_it_comes_to_its_end(sandbox_site: Site, sandbox:
     assert audited(site)[-1]["outcome"] == "complete"
     assert upload.patient.patient_id.encode() not in raw(site)
 
+    site.settings["patient"]["systems"] = {"SANDBOX": "urn:test:another"}
+    assert site.config.exists()  # written anew
+    site.signal(signal.SIGHUP)
+    eventually(lambda: site.logged("daemon.reloaded"))
+    namesake = later_study(upload, WHEN)
+    assert store(site.stow_url, namesake.files).status_code == 200
+    eventually(lambda: site.state(namesake.uid) == "on-hold", what="somebody else's study")
+
 
 def _begun(process: "subprocess.Popen[bytes]", audit: Path, lines: int) -> bool:
     if process.poll() is not None:

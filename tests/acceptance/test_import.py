@@ -7,8 +7,9 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,12 @@ def test_nothing_of_a_patient_is_told(sandbox_site: Site, sandbox: Sandbox, tmp_
         assert done.returncode == 0, done.stderr
         texts += [done.stdout, done.stderr]
     assert not [text for text in texts if "SECRET" in text or "Geheimnis" in text]
+    # Nor can a guess of who was chosen be tested without the ledger's own key.
+    guess = json.dumps(["None", "None", [], ["SECRET-77", "SECRET-78"]], separators=(",", ":"))
+    with closing(sqlite3.connect(sandbox_site.folder / "ledger.db")) as ledger:
+        (names,) = zip(*ledger.execute("SELECT source FROM source_cursor"), strict=True)
+    assert len([name for name in names if name.startswith("import ")]) == 2
+    assert blake2b(guess.encode(), digest_size=8).hexdigest() not in str(names)
     assert len(imaging_studies(sandbox.fhir_url, upload.uid)) == 1
 
 

@@ -44,7 +44,7 @@ WHY = "withdrawal of consent"
 class Site:
     """Ledger and pipeline of a daemon without an archive, and who erases."""
 
-    def __init__(self, folder: Path, fhir: httpx.Client, system: str) -> None:
+    def __init__(self, folder: Path, fhir: httpx.Client, system: str, **settings: Any) -> None:
         self.fhir, self.system, self.folder = fhir, system, folder
         self.audit_file = folder / "audit.jsonl"
         self.config = Config.model_validate(
@@ -55,11 +55,14 @@ class Site:
                 "study": {"quiet_period": "0s"},
                 "patient": {"default_system": system},
                 "erase": {"audit_file": str(self.audit_file)},
+                **settings,
             }
         )
         self.client = FhirClient(self.config.fhir)
         self.client.capabilities()
-        self.ledger = Ledger.open(self.config.ledger, self.config.study, create=True)
+        self.ledger = Ledger.open(
+            self.config.ledger, self.config.study, create=True, numbering=self.config.numbering
+        )
         self.ledger.bind_target(self.config.fhir.base_url)
         self.pipeline = Pipeline.build(self.config, self.ledger, self.client, {}, ArchivePauses([]))
         self.planner = Planner(self.config, self.ledger, self.client)
@@ -412,3 +415,42 @@ def test_who_gets_another_number_later_is_not_taken_by_it(site: Site, subject: s
     assert found(site.fhir, "ImagingStudy", subject=subject) == []
     assert site.ledger.erasures.held([], [], [uid]) == []
     assert site.deliver(uid, "p7") == {uid}
+
+
+class Refusing(httpx.HTTPTransport):
+    """Leads to the server, and refuses to search Provenances."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/Provenance/_search"):
+            return httpx.Response(400, json={"resourceType": "OperationOutcome", "issue": []})
+        return super().handle_request(request)
+
+
+def test_what_the_server_does_not_let_be_searched_for_is_told(site: Site, subject: str) -> None:
+    site.written()
+    with FhirClient(site.config.fhir, transport=Refusing()) as client:
+        client.capabilities()
+        planner = replace(site.planner, fhir=client)
+        assert "Provenance" in [one.what for one in planner.plan(planner.person(subject)).left]
+        result = replace(site.eraser, planner=planner).erase(planner.person(subject), WHY)
+    assert "Provenance" in [one.what for one in result.remains]
+    assert site.audited()[-1]["outcome"] == "remains"
+
+
+def test_his_number_blocks_nobody_else_when_it_means_another_under_other_settings(
+    site: Site, subject: str, fhir: httpx.Client
+) -> None:
+    site.erase(subject)
+    created(site.fhir, new_patient(f"{site.system}:b"))
+    other = Site(site.folder, fhir, f"{site.system}:b")
+    _, study = other.written()
+    assert other.status(study) == 200
+    other.close()
+    own = {"name": "a", "patient_default_system": f"{site.system}:b"}
+    added = Site(
+        site.folder, fhir, site.system, archives=[{**own, "dicomweb_url": "http://a.test"}]
+    )
+    assert added.deliver(StudyInstanceUID(new_uid())) == frozenset()
+    added.close()
+    # Under the old settings his header is enough, and under new ones whose it is.
+    assert site.deliver(StudyInstanceUID(new_uid())) != frozenset()

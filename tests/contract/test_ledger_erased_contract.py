@@ -109,6 +109,43 @@ def test_nothing_of_the_patient_is_left_and_nothing_of_others_goes(site: Site) -
     assert erasure.finished_at is not None
 
 
+def test_whose_name_only_begins_alike_is_not_forgotten(site: Site) -> None:
+    alike = StudyInstanceUID(f"{LATER}1")
+    site.ledger.deliver(
+        Delivery("stow_rs", "pacs", site.clock(), refused=(Refused(alike, "DICOM-UID-MISSING"),))
+    )
+    kept = {"a": f"on {MINE}.5", "b": f"on 3.{MINE}", "c": f"at {PATIENT}0", "d": f"{PATIENT}.x"}
+    for source, value in kept.items():
+        site.ledger.set_cursor(Cursor(source, "pacs", value))
+    gone = {"e": f'["{MINE}", 5]', "f": f"{MINE}.", "g": f"r4/{PATIENT}", "h": f"{PATIENT} 3"}
+    for source, value in gone.items():
+        site.ledger.set_cursor(Cursor(source, "pacs", value))
+    erase(site)
+    assert {one: site.ledger.cursor(one, "pacs") for one in kept} == kept
+    assert {site.ledger.cursor(one, "pacs") for one in gone} == {None}
+    sentences = [text for (text,) in site.rows("SELECT sentence FROM event")]
+    assert [one for one in sentences if alike in one]
+
+
+def test_what_headers_state_counts_as_long_as_they_are_read_alike(site: Site) -> None:
+    erase(site)
+    deliver(site, MINE)
+    erasures = site.ledger.erasures
+    erasures.read_as("in another way")
+    assert deliver(site, MINE) == {MINE}  # the study itself stays erased
+    other = StudyInstanceUID("1.2.826.4711.8")
+    assert deliver(site, other) == frozenset()
+    erasures.read_as("")
+    assert deliver(site, other) == {other}
+
+
+def test_the_choice_of_an_import_is_forgotten_wherever_it_stands(site: Site) -> None:
+    for value in ("", "2026-11-22 40"):
+        site.ledger.set_cursor(Cursor("import 0011223344556677", "pacs", value))
+        erase(site)
+        assert site.ledger.cursor("import 0011223344556677", "pacs") is None
+
+
 def test_the_database_file_keeps_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     site = Site(f"sqlite:///{path}")

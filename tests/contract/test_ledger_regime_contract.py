@@ -57,6 +57,20 @@ def test_the_first_study_decides_and_settings_may_say_it_too(site: Site) -> None
     assert "pseudonymised, not identified" in raised.value.sentence
 
 
+def test_who_only_looks_changes_nothing(site: Site) -> None:
+    regime = site.ledger.regime
+    assert regime.look(KEYED, "identified") == "identified"
+    assert site.rows("SELECT * FROM regime") == []
+    regime.bind(KEYED, None)
+    kept = site.rows("SELECT * FROM regime")
+    assert regime.look({}, "identified") == "identified"  # all may change yet
+    site.deliver(received([1]))
+    assert regime.look(KEYED, "identified") == "identified"
+    with pytest.raises(LedgerPseudonymsChanged):
+        regime.look({}, None)
+    assert site.rows("SELECT * FROM regime") == kept
+
+
 def test_of_two_that_decide_at_once_one_does(site: Site) -> None:
     one, other = site.ledger.regime, site.open().regime
     for regime in (one, other):

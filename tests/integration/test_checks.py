@@ -124,6 +124,12 @@ def test_a_credential_of_the_service_is_no_error(tmp_path: Path) -> None:
     assert found["store_scp.tls.cert_file"].level == "warning"
 
 
+def test_that_the_first_study_decides_for_good_is_told(tmp_path: Path) -> None:
+    found = checked(tmp_path)["pseudonyms.sources"]
+    assert (found.level, found.exit_code) == ("warning", 0)
+    assert "pseudonyms.sources" not in checked(tmp_path, pseudonyms={"sources": "identified"})
+
+
 def test_a_server_that_must_hold_pseudonyms_alone_is_looked_at(tmp_path: Path) -> None:
     key = tmp_path / "pseudonym.key"
     key.write_text("a key of the site's own, long enough to be one")

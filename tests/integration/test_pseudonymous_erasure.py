@@ -21,6 +21,7 @@ from flute_sync.fhir.client import FhirClient
 from flute_sync.intake import Delivery
 from flute_sync.ledger import Ledger
 from flute_sync.pseudonym import Kind, PseudonymKey
+from flute_sync.pseudonym_settings import PseudonymSettings
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.study import PatientAttributes, PatientId, StudyInstanceUID
 from tests.contract.fhir_site import new_uid
@@ -125,6 +126,14 @@ def test_who_is_not_known_is_not_erased(asked: str, node: Node, tap: Tap) -> Non
     with pytest.raises(EraseUnknown):
         node.planner.person(asked)
     assert b"GEHEIM" not in tap.said
+
+
+def test_who_only_looks_binds_the_ledger_to_nothing(node: Node, sandbox: Sandbox) -> None:
+    other = node.config.model_copy(update={"pseudonyms": PseudonymSettings()})
+    with pytest.raises(EraseUnknown):
+        Planner(other, node.ledger, node.client).person(f"{HOSPITAL}|{NUMBER}")
+    node.deliver()
+    assert len(studies(sandbox)) == 1  # it goes on under its own key
 
 
 @pytest.mark.parametrize("asked", [f"{SYSTEM}|{PSEUDONYM}", "Patient"])

@@ -11,6 +11,7 @@ from flute_sync.erasure import (
     is_witness,
     judge_observation,
     judge_study,
+    numbering,
     stated_as,
 )
 from flute_sync.fhir.traces import targets_of
@@ -164,6 +165,16 @@ def test_a_patient_is_known_by_what_means_nobody_else_in_any_archive() -> None:
     nobody = site.model_copy(update={"default_system": None})
     assert stated_as([key], [site, nobody]) == {PatientId("P1", Issuer("HOSP"))}
     assert stated_as([PatientKey("urn:x", "P1")], [site]) == frozenset()
+
+
+def test_numbers_mean_the_same_until_the_settings_say_that_they_are_of_another_system() -> None:
+    site = PatientSettings(default_system="urn:a", systems={"HOSP": "urn:h", "CLINIC": "urn:c"})
+    turned = PatientSettings(default_system="urn:a", systems={"CLINIC": "urn:c", "HOSP": "urn:h"})
+    said = numbering([site])
+    assert numbering([site, turned, site.model_copy(update={"policy": "create"})]) == said
+    for other in ({"default_system": "urn:b"}, {"systems": {"HOSP": "urn:h"}}):
+        assert numbering([site.model_copy(update=other)]) != said
+        assert numbering([site, site.model_copy(update=other)]) != said
 
 
 def test_whatever_refers_to_something_is_found() -> None:

@@ -61,3 +61,35 @@ def test_what_is_of_others_is_not_his_though_the_server_says_so() -> None:
     assert trace.witnesses == ("Provenance/1",)
     derived = traces(careless).derived(Person(frozenset({"Patient/1"})))
     assert [one["id"] for one in derived] == ["1"]
+
+
+def refusing(request: httpx.Request) -> httpx.Response:
+    """Refuse every search of what refers to something."""
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error"}]}
+    return httpx.Response(404 if request.method == "GET" else 400, json=outcome)
+
+
+def test_what_of_ours_cannot_be_searched_for_is_not_taken_for_absent() -> None:
+    sought = traces(refusing)
+    sought.person("Patient/1")
+    assert sought.unsearched == {"Patient"}
+    assert sought.witnesses("ImagingStudy/1") == []
+    assert sought.unsearched == {"Patient", "Provenance"}
+    sought.trace(STUDY)
+    assert sought.unsearched == {"Patient", "Provenance", "Observation"}
+    sought.naming(Person(frozenset({"Patient/1"})), "urn:test:site")
+    assert sought.unsearched == {"Patient", "Provenance", "Observation", "Group"}
+    by_tag = traces(refusing)
+    assert by_tag.derived(Person(frozenset({"Patient/1"}))) == []
+    assert by_tag.unsearched == {"Observation"}
+
+
+def test_what_others_cannot_be_asked_for_hides_nothing_of_ours() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = request.url.path.split("/")[2], request.content.decode().partition("=")[0]
+        ours = (("Provenance", "target"), ("Observation", "derived-from"))
+        return careless(request) if asked in ours else refusing(request)
+
+    sought = traces(answer)
+    assert sought.trace(STUDY).witnesses == ("Provenance/1",)
+    assert sought.unsearched == set()
