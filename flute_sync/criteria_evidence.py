@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
 
 from flute_sync.fhir_elements import Resource, members, own_reference
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
@@ -181,11 +182,33 @@ def _variable(resource: Resource) -> Kind | None:
 
 
 def _patient(resource: Resource) -> str | None:
-    stated = resource.get("subject", resource.get("patient"))
+    return patient_name(resource.get("subject", resource.get("patient")), resource)
+
+
+def patient_name(stated: object, resource: Resource) -> str | None:
+    """Return the name of the Patient whom a Reference in a resource leads to, `LOGICAL` where it
+    is by an identifier: its own, of a conditional reference, or of a contained Patient."""
+    if not isinstance(stated, dict):
+        return None
     named = reference_name(stated)
     if named is not None:
         return named if named.startswith(("Patient/", "urn:")) else None
-    return _logical(stated.get("identifier")) if isinstance(stated, dict) else None
+    address = str(stated.get("reference", ""))
+    if address.startswith("#"):
+        inside = (one for one in members(resource.get("contained")) if one.get("id") == address[1:])
+        identifiers = [one for person in inside for one in members(person.get("identifier"))]
+        return next(filter(None, map(_logical, identifiers)), None)
+    return _conditional(address) or _logical(stated.get("identifier"))
+
+
+def _conditional(address: str) -> str | None:
+    """Return the identifier of a conditional reference (FHIR R4 http.html#transaction)."""
+    kind, _, query = address.partition("?")
+    asked = parse_qsl(query)
+    if kind != "Patient" or len(asked) != 1 or asked[0][0] != "identifier":
+        return None
+    system, _, value = asked[0][1].partition("|")
+    return _logical({"system": system, "value": value})
 
 
 def _logical(identifier: object) -> str | None:

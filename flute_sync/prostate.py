@@ -53,11 +53,12 @@ class Prostate(StrEnum):
 
 
 def has_modality(study: Resource, code: str) -> bool:
-    """Tell whether a series, or the study where it lists no series, is of a modality (DCM)."""
+    """Tell whether a series, or the study where no series says, is of a modality (DCM)."""
     stated = [
         modality
         for series in members(study.get("series"))
         for modality in members(series.get("modality"))
+        if "code" in modality  # of an unknown one there may be an extension that says why
     ]
     return _is_modality(stated or members(study.get("modality")), code)
 

@@ -4,6 +4,7 @@ import collections
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ hypothesis.settings.register_profile(
     max_examples=40 if must_be_complete() else 100,
 )
 hypothesis.settings.load_profile("flute-sync")
+
+# A run in the background of a script ignores Ctrl-C, and so would every program that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The program is started hundreds of times: half of each start would be compiling anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -135,7 +135,7 @@ class Judging:
         if question.source is not None:
             found = load(question.source, self._spool, tell, question.group, question.whole)
             self.tally.without_patient = found.without_patient
-            names = question.listed if question.group is None else found.patients
+            names = found.group.patients if found.group else question.listed
         else:
             names = self._ask(tell)
         self._spool.settle()

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from flute_sync.command_errors import InputMalformed, PatientsUnknown
-from flute_sync.criteria_evidence import names_nobody, other_names, piece, reference_name
+from flute_sync.criteria_evidence import names_nobody, other_names, patient_name, piece
 from flute_sync.exports.files import CUT_BYTES, Cut, cuts, files
 from flute_sync.exports.pool import in_order, processors
 from flute_sync.exports.resources import Named, Resource, resources
 from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir_elements import members
+from flute_sync.link_case import newest
 
 _ROWS: Final = 5000
 ALONE_BYTES: Final = 32 * 1024 * 1024
@@ -31,9 +32,16 @@ class Wanted(NamedTuple):
     whole: Collection[str]
 
 
+class Group(NamedTuple):
+    """The members of a Group, and what says how new that is."""
+
+    order: tuple[int, str]
+    patients: list[str]
+
+
 @dataclass
 class Batch:
-    """What some resources say; ``patients`` are the members of the Group asked for.
+    """What some resources say; ``group`` is the newest copy of the Group asked for.
 
     ``deleted`` are names, each with when.
     """
@@ -42,7 +50,7 @@ class Batch:
     deleted: list[tuple[str, str]] = field(default_factory=list)
     aliases: list[tuple[str, str]] = field(default_factory=list)
     without_patient: int = 0
-    patients: list[str] | None = None
+    group: Group | None = None
 
     def add(self, named: Named, group: str | None, whole: Collection[str]) -> None:
         """Take what a resource says, of some types as a whole.
@@ -57,7 +65,7 @@ class Batch:
             self.deleted.append((named.name, str(resource["meta"]["lastUpdated"])))
             return
         if group is not None and named.name == group:
-            self.patients = (self.patients or []) + group_members(resource)
+            self.group = _newer(self.group, Group(newest(resource), group_members(resource)))
         found = piece(resource, named.name, whole)
         if found is not None:
             self.rows.append(row(found, named.alias))
@@ -69,14 +77,23 @@ class Batch:
             self.aliases += other_names(resource, named.name)
 
 
+def _newer(one: Group | None, other: Group | None) -> Group | None:
+    """Return the newer of two copies; of those that nothing orders, the members of both."""
+    if one is None or other is None:
+        return one or other
+    if one.order == other.order:
+        return Group(one.order, one.patients + other.patients)
+    return max(one, other)
+
+
 def group_members(group: Resource) -> list[str]:
     """Return the Patients that are members of a Group now."""
     found = (
-        reference_name(one.get("entity"))
+        patient_name(one.get("entity"), group)
         for one in members(group.get("member"))
         if one.get("inactive") is not True
     )
-    return [one for one in found if one is not None and one.startswith(("Patient/", "urn:"))]
+    return [one for one in found if one is not None]
 
 
 def load(
@@ -110,12 +127,11 @@ def load(
     for cut, batch in _read_all(work, total, Wanted(group, whole)):
         spool.add(batch.rows, batch.aliases, batch.deleted)
         found.without_patient += batch.without_patient
-        if batch.patients is not None:
-            found.patients = (found.patients or []) + batch.patients
+        found.group = _newer(found.group, batch.group)
         if cut is not None:
             done += cut.bytes
             tell(done, total)
-    if group is not None and found.patients is None:
+    if group is not None and found.group is None:
         raise PatientsUnknown(f"{group} is not in the input")
     return found
 

@@ -124,9 +124,11 @@ class Spool:
         """Return the last of the names that follow each other from this one; of a circle, it."""
         last = other
         for _ in range(_LONGEST_CHAIN):
-            found = self._db.execute("SELECT MAX(name) FROM alias WHERE other = ?", [last])
-            (name,) = found.fetchone()
-            if name is None or name == last:
+            found = self._db.execute(
+                "SELECT MAX(name), COUNT(*) FROM alias WHERE other = ?", [last]
+            )
+            name, count = found.fetchone()
+            if name is None or name == last or (count > 1 and last.startswith(LOGICAL)):
                 return last
             last = name
         return other

@@ -246,6 +246,8 @@ MERGED = {"resourceType": "Patient", "id": "p0", "active": False,
 CODE = {"coding": [{"system": "urn:local", "code": "BX"},
                    {"system": "http://snomed.info/sct", "code": "86273004"}]}  # fmt: skip
 NEWER = {"versionId": "2", "lastUpdated": "2024-07-01T00:00:00Z"}
+ABSENT = {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
+                         "valueCode": "unknown"}]}  # fmt: skip
 WHO = "urn:uuid:7c1f0f2e-8f3f-4f0e-9a39-3f0c6e7a0001"
 
 COHORT = [
@@ -279,6 +281,10 @@ COHORT = [
             [mri("2024-05-01"), mri("2021-05-01", meta=NEWER), biopsy("b", DAY)], b=(OUT, "m")),
     several("modality stated for the study alone", "modality",
             [without(mri("2024-05-01"), "series") | {"modality": [MR["modality"]]},
+             biopsy("b", DAY)], b=(IN, "m")),
+    several("modality stated for the study, not known of its series", "modality",
+            [mri("2024-05-01", series=[{"uid": "1.2.4", "modality": ABSENT}])
+             | {"modality": [MR["modality"]]},
              biopsy("b", DAY)], b=(IN, "m")),
 ]  # fmt: skip
 

@@ -456,3 +456,47 @@ def test_no_line_is_lost_or_doubled_by_cuts(
     file.write_bytes((end.join(lines) + (end if ends_with_line else "")).encode())
     read = [one.name for cut in cuts([file], size) for one in resources(cut)]
     assert read == [f"Basic/{number}" for number in range(len(lines))]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"subject": {"reference": "Patient?identifier=urn:hospital%7C4711"}},
+        {
+            "subject": {"reference": "#p"},
+            "contained": [{"resourceType": "Patient", "id": "p",
+                           "identifier": [IDENTIFIED["identifier"]]}],
+        },
+    ],
+    ids=["conditional", "contained"],
+)  # fmt: skip
+def test_an_identifier_may_stand_elsewhere(tmp_path: Path, named: Resource) -> None:
+    mri = study("m", "2023-12-01") | named
+    found, judging = judged(
+        ndjson(tmp_path / "x.ndjson", mri, biopsy("b", "2024-01-01"), identified("p1"))
+    )
+    assert found == INCLUDED
+    assert judging.tally.without_patient == 0
+
+
+def test_members_of_a_group_by_identifier_and_of_its_newest_copy(tmp_path: Path) -> None:
+    def members(version: str, *entities: Resource) -> Resource:
+        member = [{"entity": one} for one in entities]
+        return {
+            "resourceType": "Group",
+            "id": "g",
+            "meta": {"versionId": version},
+            "member": member,
+        }
+
+    p2, absent = {"reference": "Patient/p2"}, {"identifier": {"system": "urn:x", "value": "9"}}
+    people = [biopsy("b", "2024-01-01"), identified("p1"), patient(name="p2")]
+    file = ndjson(
+        tmp_path / "x.ndjson", members("10", IDENTIFIED, absent), members("9", p2), *people
+    )
+    found, judging = judged(file, group="Group/g")
+    assert found == {"Procedure/b": ("excluded", None)}
+    assert (judging.tally.patients, judging.tally.absent) == (1, 1)
+    file = ndjson(tmp_path / "y.ndjson", members("1", IDENTIFIED), *people, identified("p3"))
+    found, judging = judged(file, group="Group/g")
+    assert (found, judging.tally.absent) == ({}, 1)
