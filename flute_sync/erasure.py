@@ -164,7 +164,7 @@ def stated_as(
     for key in keys:
         names = {name for one in settings for name, system in one.systems.items()}
         stated = [PatientId(key.value), *(PatientId(key.value, Issuer(name)) for name in names)]
-        found |= {one for one in stated if {_key(one, each) for each in settings} == {key}}
+        found |= {one for one in stated if {meant(one, each) for each in settings} == {key}}
     return frozenset(found)
 
 
@@ -180,7 +180,8 @@ def numbering(settings: Iterable[PatientSettings]) -> str:
     return blake2b("\n".join(sorted(said)).encode(), digest_size=8).hexdigest()
 
 
-def _key(stated: PatientId, settings: PatientSettings) -> PatientKey | None:
+def meant(stated: PatientId, settings: PatientSettings) -> PatientKey | None:
+    """Return whom a header means; None where it does not tell."""
     try:
         return key_of(stated, settings)
     except IdentityError:

@@ -9,16 +9,15 @@ from flute_sync.daemon.config import Config
 from flute_sync.daemon.pseudonymity import Pseudonymity
 from flute_sync.daemon.subject import wake_key
 from flute_sync.erase_errors import EraseAmbiguous, EraseUnknown
-from flute_sync.erasure import Fate, cleared, judge_observation, judge_study, stated_as
+from flute_sync.erasure import Fate, cleared, judge_observation, judge_study, meant, stated_as
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.endpoints import codes
 from flute_sync.fhir.traces import Person, Trace, Traces
 from flute_sync.fhir_elements import study_uid
 from flute_sync.fhir_errors import FhirAmbiguous
-from flute_sync.identity import PatientKey, PatientSettings, key_of
+from flute_sync.identity import PatientKey, PatientSettings
 from flute_sync.ledger import HeldStudy, Ledger, PatientMarks
 from flute_sync.own_resources import agent
-from flute_sync.patient_errors import IdentityError
 from flute_sync.study import PatientId, StudyInstanceUID
 from flute_sync.valuerep import Unusable
 
@@ -84,7 +83,7 @@ class Planner:
         """As whom the FHIR server may know a patient."""
         return Pseudonymity.bind(self.config, self.ledger, only_look=True)
 
-    @property
+    @cached_property
     def _settings(self) -> dict[str, PatientSettings]:
         site = self.config.patient
         return {one.name: one.patient_settings(site) for one in self.config.every_archive}
@@ -133,10 +132,7 @@ class Planner:
         """
         if self.persons.pseudonymiser is None:
             return frozenset()
-        found = {
-            _means(stated, self._settings.get(archive, self.config.patient))
-            for archive, stated in self.ledger.erasures.stated()
-        }
+        found = {self._meant(archive, stated) for archive, stated in self.ledger.erasures.stated()}
         return frozenset(one for one in found if one and self._known_as(one) in person.keys)
 
     def _known_as(self, key: PatientKey) -> PatientKey | None:
@@ -198,19 +194,19 @@ class Planner:
         keys = [wake_key(str(key), system) for key in person.keys]
         return self.ledger.erasures.held(person.references, keys, uids)
 
+    def _meant(self, archive: str, stated: PatientId) -> PatientKey | None:
+        return meant(stated, self._settings.get(archive, self.config.patient))
+
     def _named(
         self, person: Person, marks: PatientMarks, uncertain: list[Left]
     ) -> frozenset[StudyInstanceUID]:
         """Return the studies whose archives state one of his identifiers."""
-        found, settings = set(), self._settings
+        found = set()
         for key in person.keys | person.hidden:
             if str(self.persons.key(key)) not in marks.keys:
                 continue
             for uid, stated in self.ledger.erasures.naming(key.value).items():
-                says = {
-                    _means(one, settings.get(archive, self.config.patient))
-                    for archive, one in stated
-                }
+                says = {self._meant(archive, one) for archive, one in stated}
                 if key in says:
                     found.add(uid)
                 elif None in says:
@@ -282,10 +278,3 @@ class Planner:
         """Yield what an earlier run was about to remove and has not seen gone."""
         for erasure in self.ledger.erasures.of(marks):
             yield from erasure.items
-
-
-def _means(stated: PatientId, settings: PatientSettings) -> PatientKey | None:
-    try:
-        return key_of(stated, settings)
-    except IdentityError:
-        return None

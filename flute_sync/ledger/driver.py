@@ -26,11 +26,7 @@ class Driver:
 
     def rows(self, statement: str, *values: object) -> list[Row]:
         """Return what a query finds; a list is for an ``IN (?)``."""
-        if self._is_sqlite:
-            sizes = tuple(len(value) for value in values if isinstance(value, list))
-            self._cursor.execute(_expanded(statement, sizes), _flat(values))
-        else:
-            self._cursor.execute(_translated(statement), values)
+        self._execute(statement, values)
         found: list[Row] = self._cursor.fetchall()
         return found
 
@@ -50,12 +46,15 @@ class Driver:
 
     def changed(self, statement: str, *values: object) -> int:
         """Run one statement, and return how many rows it changed; a list is for an ``IN (?)``."""
+        self._execute(statement, values)
+        return int(self._cursor.rowcount)
+
+    def _execute(self, statement: str, values: Sequence[object]) -> None:
         if self._is_sqlite:
             sizes = tuple(len(value) for value in values if isinstance(value, list))
             self._cursor.execute(_expanded(statement, sizes), _flat(values))
         else:
             self._cursor.execute(_translated(statement), values)
-        return int(self._cursor.rowcount)
 
     def agree(self, on: int, *, alone: bool = False) -> None:
         """Wait until nobody works against this transaction, which lasts to its end.
