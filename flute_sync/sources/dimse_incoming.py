@@ -65,7 +65,10 @@ class IncomingAssociation(Association):
         self.exchange = Exchange({}, None)
         self.failure: FluteSyncError | None = None
         self.asking = threading.Lock()
-        """Held by who asks the sender: pynetdicom does not tell one answer from another."""
+        """Held by who asks the sender, or takes what the sender asks.
+
+        pynetdicom does not tell one answer from another, nor an answer from a request.
+        """
         self._served: LeanAssociation | None = None
 
     def accepted(self, caller: Caller, contexts: dict[int, Context]) -> None:

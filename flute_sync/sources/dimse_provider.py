@@ -158,17 +158,21 @@ class Provider(DULServiceProvider):
 
 
 class Checkpoint(threading.Event):
-    """Where pynetdicom's loop of an association lets others go first; it rests there too."""
+    """Where pynetdicom's loop of an association rests.
+
+    Who asks the sender has pynetdicom stop the loop here, and waits until it seems to stand. It
+    need not: `Messages` leaves the answers to who asks. Once stopped, it might not seem so when
+    the next one asks, for that sender's requests that are served meanwhile count as work.
+    """
 
     def __init__(self, provider: Provider) -> None:
         super().__init__()
         self._provider = provider
-        self.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Return after a rest, when nobody else is at work."""
+        """Return after a rest."""
         time.sleep(self._provider.patience.total_seconds())
-        return super().wait(timeout)
+        return True
 
 
 class Messages(DIMSEServiceProvider):
@@ -198,12 +202,26 @@ class Messages(DIMSEServiceProvider):
         Either side may have a request open, PS3.7 D.3.3.3 (2026b); pynetdicom would take that of
         the sender for its answer.
         """
+        return self._answer() if block else self._request()
+
+    def _request(self) -> _QueueItem:
+        # The loop of the association may be on its way here although who asks believes it rests:
+        # the message is the answer then.
+        association = cast("IncomingAssociation", self.assoc)
+        if not association.asking.acquire(blocking=False):
+            return None, None
+        try:
+            return super().get_msg(block=False)
+        finally:
+            association.asking.release()
+
+    def _answer(self) -> _QueueItem:
         deadline = time.monotonic() + (self.dimse_timeout or 0)
         while True:
-            context_id, message = super().get_msg(block)
+            context_id, message = super().get_msg(block=True)
             if message is None or context_id is None:
                 return None, None
-            if not block or message.MessageIDBeingRespondedTo is not None:
+            if message.MessageIDBeingRespondedTo is not None:
                 return context_id, message
             self.assoc._serve_request(message, context_id)
             if time.monotonic() > deadline:

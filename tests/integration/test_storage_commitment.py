@@ -2,6 +2,7 @@
 
 import json
 import queue
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dsutils import decode, encode
 
 from flute_sync.sources.archive_settings import ArchiveSettings
@@ -21,6 +23,7 @@ from flute_sync.sources.commitment_settings import CommitmentSettings
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.dimse_acceptor import Acceptor
 from flute_sync.sources.dimse_connection import encoded_command, numbers
+from flute_sync.sources.dimse_provider import Checkpoint
 from flute_sync.sources.dimse_services import NormalizedServices
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.storage_commitment import StorageCommitment
@@ -168,10 +171,31 @@ def taken(message_id: int) -> bytes:
     return pdu((1, 3, encoded_command({one: pack("<H", fields[one]) for one in fields})))
 
 
+@pytest.fixture(params=[False, True], ids=["as it goes", "slowly"])
+def busy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which two threads go on late: who asks, and the loop that was let go before."""
+    rest, take = Checkpoint.wait, DIMSEServiceProvider.get_msg
+
+    def rest_longer(checkpoint: Checkpoint, timeout: float | None = None) -> bool:
+        is_set = rest(checkpoint, timeout)
+        time.sleep(0.1)
+        return is_set
+
+    def take_later(messages: DIMSEServiceProvider, block: bool = False) -> Any:
+        time.sleep(0.3 * block)
+        return take(messages, block)
+
+    if request.param:
+        monkeypatch.setattr(Checkpoint, "wait", rest_longer)
+        monkeypatch.setattr(DIMSEServiceProvider, "get_msg", take_later)
+
+
+@pytest.mark.usefixtures("busy")
 def test_more_is_asked_on_the_association_while_the_report_is_not_answered(
-    archive: Orthanc,
+    archive: Orthanc, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A sender keeps its association, and answers the first report after its third request."""
+    caplog.set_level("INFO")
     told = []
     with (
         committing(archive.dicomweb_url) as acceptor,
@@ -191,6 +215,7 @@ def test_more_is_asked_on_the_association_while_the_report_is_not_answered(
             report, data = next_message(sender)
             told.append(data)
         sender.send(taken(report[0x0110]))
+        eventually(lambda: caplog.text.count("commitment was reported") == 3, what="the answers")
         sender.send(RELEASE_RQ)
         assert sender.read()[0] == 6
     decoded = [decode(BytesIO(one), False, True) for one in told]
