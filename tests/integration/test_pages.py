@@ -21,9 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from flute_sync.console.cli import cli
 from flute_sync.console.pages.users import hash_of, written
-from flute_sync.console.verbs.check import check
-from flute_sync.console.verbs.console_user import console_user
 from flute_sync.daemon.checks import every_check
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.sandbox.server import Sandbox
@@ -239,7 +238,7 @@ def test_a_form_of_a_session_that_is_over_says_so(with_users: Pages) -> None:
 )
 def test_users_and_passwords_are_text(tmp_path: Path, name: str, typed: bytes, code: int) -> None:
     users = tmp_path / "users"
-    done = CliRunner().invoke(console_user, [name, *settings_for(users)], input=typed)
+    done = CliRunner().invoke(cli, ["console-user", name, *settings_for(users)], input=typed)
     assert (done.exit_code, users.exists()) == (code, code == 0), done.output
 
 
@@ -268,7 +267,7 @@ def test_check_reads_the_users(
     users = tmp_path / "users"
     users.write_text(written_in)
     users.chmod(mode)
-    done = CliRunner().invoke(check, ["--json", *settings_for(users)], standalone_mode=False)
+    done = CliRunner().invoke(cli, ["check", "--json", *settings_for(users)], standalone_mode=False)
     checks = json.loads(done.stdout)["checks"]
     (found,) = [one for one in checks if one["check"] == "console.auth.users_file"]
     assert (found["verdict"], found["code"] or found["sentence"]) == (verdict, why)

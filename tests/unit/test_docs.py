@@ -3,6 +3,8 @@
 import dataclasses
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -105,7 +107,10 @@ def commands(group: click.Command, name: str = "") -> Iterator[tuple[str, click.
 
 
 def test_what_is_written_from_the_code_is_current() -> None:
-    assert [path.name for path in generate_docs.stale()] == []
+    # In a process of its own: click keeps what the first use of a verb made of its options.
+    command = [sys.executable, "-m", "scripts.generate_docs", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -235,11 +240,12 @@ def test_commands_that_are_shown_can_be_given(page: Path) -> None:
     for shown in shown_commands(page):
         arguments = shlex.split(shown, comments=True)
         command: click.Command = console.cli
+        context = click.Context(command, **command.context_settings)
         while isinstance(command, click.Group):
-            inner = command.get_command(click.Context(command), arguments[0]) if arguments else None
+            inner = command.get_command(context, arguments[0]) if arguments else None
             assert inner is not None, shown
             command, arguments = inner, arguments[1:]
-        command.make_context(shown, arguments or list(wanted(command)))
+        command.make_context(shown, arguments or list(wanted(command)), context)
 
 
 def wanted(command: click.Command) -> Iterator[str]:
