@@ -12,10 +12,11 @@ from collections import Counter
 from datetime import date, datetime
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import PackageLoader
 
 from flute_sync import __version__
 from flute_sync.cohort import MEANINGS, Tally
+from flute_sync.console.templating import environment
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.eligibility import CRITERION, TEXT, Eligibility, Ground, Judged, Result
 from flute_sync.fhir_dates import Interval
@@ -96,14 +97,8 @@ class HtmlSink:
 
     def end(self, tally: Tally) -> None:
         """Write the report."""
-        environment = Environment(
-            loader=PackageLoader("flute_sync.console"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        text = environment.get_template("criteria.html").render(self._values(tally))
+        templates = environment(PackageLoader("flute_sync.console"))
+        text = templates.get_template("criteria.html").render(self._values(tally))
         self._file.write(text.encode())
 
     def _sample(self, result: Result, number: int, judged: Judged) -> None:

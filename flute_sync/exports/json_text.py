@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
+from flute_sync.arriving_text import ArrivingText
 from flute_sync.command_errors import InputMalformed, InputTooLarge
 
 LARGEST_RESOURCE_CHARACTERS: Final = 64 * 1024 * 1024
 """A resource beyond this is refused."""
 _READ_BYTES: Final = 1024 * 1024
-_SPACE: Final = " \t\r\n"
 
 
 def _refuse(constant: str) -> None:
@@ -84,63 +84,45 @@ def _members(text: "_Text") -> Iterator[Any]:
     text.expect("]")
 
 
-class _Text:
+def _decoded(file: BinaryIO) -> Iterator[str]:
+    decode = codecs.getincrementaldecoder("utf-8-sig")("strict").decode
+    try:
+        while data := file.read(_READ_BYTES):
+            yield decode(data)
+        yield decode(b"", True)
+    except UnicodeDecodeError:
+        raise InputMalformed("it is not UTF-8") from None
+
+
+class _Text(ArrivingText):
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")("strict").decode
-        self._text = ""
-        self._at = 0
-        self._is_ended = False
+        super().__init__(_decoded(file))
 
     def malformed(self) -> InputMalformed:
         return InputMalformed("it is not JSON, or ends early")
 
-    def peek(self) -> str:
-        """Return the next character that is not a space, or nothing at the end."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in _SPACE:
-                self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._grow(1):
-                return ""
-
     def expect(self, character: str) -> None:
         if self.peek() != character:
             raise self.malformed()
-        self._at += 1
+        self.at += 1
 
     def value(self) -> Any:
         if not self.peek():
             raise self.malformed()
         while True:
             try:
-                found, end = DECODER.raw_decode(self._text, self._at)
+                found, end = DECODER.raw_decode(self.text, self.at)
             except RecursionError:
                 raise InputMalformed("it is nested too deeply") from None
             except ValueError:
                 # Cut off or damaged: only more text tells. Doubling it keeps the work linear.
-                held = len(self._text) - self._at
+                held = self.held
                 if held > LARGEST_RESOURCE_CHARACTERS:
                     raise InputTooLarge("a resource in it") from None
-                if not self._grow(2 * held):
+                if not self.grow(2 * held):
                     raise self.malformed() from None
                 continue
-            if end == len(self._text) and self._grow(1):
+            if end == len(self.text) and self.grow(1):
                 continue  # a number may go on
-            self._at = end
+            self.at = end
             return found
-
-    def _grow(self, wanted: int) -> bool:
-        parts, held = [self._text[self._at :]], len(self._text) - self._at
-        before = held
-        while held < max(wanted, before + 1) and not self._is_ended:
-            data = self._file.read(_READ_BYTES)
-            self._is_ended = not data
-            try:
-                parts.append(self._decode(data, self._is_ended))
-            except UnicodeDecodeError:
-                raise InputMalformed("it is not UTF-8") from None
-            held += len(parts[-1])
-        self._text, self._at = "".join(parts), 0
-        return held > before

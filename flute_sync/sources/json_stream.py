@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from flute_sync.archive_errors import ArchiveAnswerTooLarge, ArchiveServerError
-
-_SPACE: Final = " \t\r\n"
+from flute_sync.arriving_text import ArrivingText
 
 
 def _constant(_: str) -> None:
@@ -62,52 +61,29 @@ def objects(chunks: Iterable[bytes], largest: int) -> Iterator[dict[str, Any]]:
     raise ArchiveServerError("its JSON is damaged or ends early")
 
 
-class _Text:
+class _Text(ArrivingText):
     def __init__(self, chunks: Iterable[bytes], largest: int) -> None:
-        self._chunks = iter(chunks)
+        decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
+        super().__init__(map(decode, chunks))
         self._largest = largest
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        self._text = ""
-        self._at = 0
-
-    def peek(self) -> str:
-        """Return the next character that is not a space, or nothing at the end."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in _SPACE:
-                self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._grow(1):
-                return ""
 
     def skip(self) -> str:
         """Go past the character that was peeked at, and peek again."""
-        self._at += 1
+        self.at += 1
         return self.peek()
 
     def read_object(self) -> dict[str, Any]:
         while True:
             try:
-                found, self._at = _DECODER.raw_decode(self._text, self._at)
+                found, self.at = _DECODER.raw_decode(self.text, self.at)
             except (ValueError, RecursionError):
                 # Cut off or damaged: only more text tells. Doubling it keeps the work linear.
-                held = len(self._text) - self._at
+                held = self.held
                 if held > self._largest:
                     raise ArchiveAnswerTooLarge("one element of its JSON") from None
-                if not self._grow(2 * held):
+                if not self.grow(2 * held):
                     raise ArchiveServerError("its JSON is damaged or ends early") from None
             else:
                 if not isinstance(found, dict):
                     raise ArchiveServerError("its JSON is damaged or ends early")
                 return found
-
-    def _grow(self, wanted: int) -> bool:
-        parts, held = [self._text[self._at :]], len(self._text) - self._at
-        before = held
-        for chunk in self._chunks:
-            parts.append(self._decode(chunk))
-            held += len(parts[-1])
-            if held >= wanted:
-                break
-        self._text, self._at = "".join(parts), 0
-        return held > before

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -18,6 +18,7 @@ from flute_sync.console.pages.audit import Audit
 from flute_sync.console.pages.cookies import Cookies
 from flute_sync.console.pages.elements import moment
 from flute_sync.console.pages.sessions import Person
+from flute_sync.console.templating import environment
 from flute_sync.console_errors import (
     FormRefused,
     OpenIdRefused,
@@ -63,14 +64,7 @@ class Shell:
     key: bytes
 
     def __post_init__(self) -> None:
-        # Everything that a template is given is escaped, whatever the file is called.
-        templates = Environment(
-            loader=FileSystemLoader(_TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        templates = environment(FileSystemLoader(_TEMPLATES))
         templates.filters["moment"] = moment
         object.__setattr__(self, "_templates", templates)
 
