@@ -57,8 +57,8 @@ class Interval(NamedTuple):
 
     def shifted(self, days: int) -> "Interval":
         """Return the interval so many days later, without its time."""
-        low = _plus(self.low, days)
-        return Interval(low, low if self.high == self.low else _plus(self.high, days))
+        low = plus(self.low, days)
+        return Interval(low, low if self.high == self.low else plus(self.high, days))
 
     def within(self, earliest: "Interval", latest: "Interval") -> Verdict:
         """Tell whether this lies from ``earliest`` to ``latest``, both included."""
@@ -168,17 +168,17 @@ def _number(value: object) -> Decimal | None:
 def _days_after(birth: Interval, low: Decimal, high: Decimal, *, whole: bool) -> Interval:
     last = int(high.to_integral_value(ROUND_CEILING)) - (1 if whole else 0)
     first = int(low.to_integral_value(ROUND_FLOOR))
-    return Interval(_plus(birth.low, first), _plus(birth.high, last))
+    return Interval(plus(birth.low, first), plus(birth.high, last))
 
 
 def _months_after(birth: Interval, low: Decimal, high: Decimal, *, whole: bool) -> Interval:
     first, last = int(low), int(high)
     early = int(((low - first) * _DAYS_A_MONTH).to_integral_value(ROUND_FLOOR))
     late = int(((high - last) * _DAYS_A_MONTH).to_integral_value(ROUND_CEILING))
-    begin = _plus(add_months(birth.low, first), early)
+    begin = plus(add_months(birth.low, first), early)
     # Who is born on the 29th of February may turn older on the 1st of March.
-    end = _plus(add_months(birth.high, last, late=True), late)
-    return Interval(begin, _plus(end, -1) if whole else end)
+    end = plus(add_months(birth.high, last, late=True), late)
+    return Interval(begin, plus(end, -1) if whole else end)
 
 
 def add_months(day: date, months: int, *, late: bool = False) -> date:
@@ -197,10 +197,11 @@ def add_months(day: date, months: int, *, late: bool = False) -> date:
         return date(year, month, day.day)
     except ValueError:
         last = calendar.monthrange(year, month)[1]
-    return _plus(date(year, month, last), 1 if late else 0)
+    return plus(date(year, month, last), 1 if late else 0)
 
 
-def _plus(day: date, days: int) -> date:
+def plus(day: date, days: int) -> date:
+    """Return the day so many days later, within the calendar; what is not known stays so."""
     if day in _UNKNOWN:
         return day
     try:

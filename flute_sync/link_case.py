@@ -105,23 +105,31 @@ class Imaging:
 
 
 class Candidate(NamedTuple):
-    """One resource that may be linked, with the rules of its profile that it breaks."""
+    """One resource that may be linked, with the rules of its profile that it breaks.
+
+    ``span`` is when it took place, `ALWAYS` itself where that is not known.
+    """
 
     reference: str
     kind: Kind
     resource: Resource
-    day: Interval | None
+    span: Interval
     waived: tuple[Rule, ...] = ()
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether anything is known of when it took place."""
+        return self.span is not ALWAYS
+
+    @property
+    def day(self) -> Interval | None:
+        """When it took place; None where that is not known."""
+        return self.span if self.is_dated else None
 
     @property
     def is_age_dated(self) -> bool:
         """Whether its date follows from an age, a year wide."""
         return "performedAge" in self.resource
-
-    @property
-    def span(self) -> Interval:
-        """When it took place; any day where that is not known."""
-        return self.day or ALWAYS
 
     @property
     def tie(self) -> tuple[float, tuple[int, str], str]:
@@ -221,9 +229,16 @@ class Case:
         ]
         return tuple(sorted(mris, key=lambda one: (one.span.low, one.span.high, one.uid)))
 
-    def when(self, resource: Resource) -> Interval | None:
-        """Return when a resource took place."""
-        return effective(resource, self.birth)
+    def when(self, resource: Resource) -> Interval:
+        """Return when a resource took place; any day where that is not known."""
+        return effective(resource, self.birth) or ALWAYS
+
+    def is_his(self, reference: object) -> bool:
+        """Tell whether a reference leads to the patient, or to whom he replaced."""
+        stated = reference.get("reference") if isinstance(reference, dict) else None
+        if isinstance(stated, str) and stated in self.patient_references:
+            return True
+        return self.local(reference) in self.patient_references
 
     def local(self, reference: object) -> str | None:
         """Return ``Type/id`` of a reference to a resource of this server."""
@@ -270,4 +285,4 @@ def newest_of(resources: Iterable[Resource]) -> dict[str, Resource]:
         other = found.get(name)
         if other is None or (newest(one), str(one)) > (newest(other), str(other)):
             found[name] = one
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in sorted(found)}

@@ -5,14 +5,15 @@ References
 FHIR R4 observation.html, procedure.html, familymemberhistory.html (status, subject, patient).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flute_sync.fhir_dates import Verdict
 from flute_sync.fhir_elements import Resource
-from flute_sync.flute_profiles import RELAXED, broken_rules
+from flute_sync.flute_profiles import RELAXED, Rule, broken_rules
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import Candidate, Case, Link
+from flute_sync.link_settings import LinkSettings
 
 
 @dataclass(slots=True)
@@ -59,37 +60,41 @@ class Sheet:
         self.rule, self.reason, self.done = rule, reason, True
 
 
-def sheets(case: Case, resources: Mapping[str, Resource]) -> dict[str, Sheet]:
-    """Return a sheet for each candidate, sorted by kind; unfit ones are closed."""
+def sheets(case: Case, resources: Mapping[str, Resource]) -> dict[Kind, list[Sheet]]:
+    """Return a sheet for each candidate, by its kind, and kinds sorted; unfit ones are closed."""
     mris = frozenset(mri.uid for mri in case.mris)
-    found = sorted(_candidates(case, resources), key=lambda one: one.kind)
-    return {one.reference: _admitted(Sheet(one, mris), case) for one in found}
-
-
-def _candidates(case: Case, resources: Mapping[str, Resource]) -> Iterator[Candidate]:
+    found: dict[Kind, list[Sheet]] = {kind: [] for kind in sorted(Kind)}
     for name, resource in resources.items():
         kind = kind_of(resource)
         if kind is not None:
             broken = broken_rules(resource, kind)
-            yield Candidate(name, kind, resource, case.when(resource), broken)
+            sheet = Sheet(Candidate(name, kind, resource, case.when(resource), broken), mris)
+            _admit(sheet, case)
+            found[kind].append(sheet)
+    return found
 
 
-def _admitted(sheet: Sheet, case: Case) -> Sheet:
-    broken = sheet.one.waived
-    if broken and case.settings.conformance == "relaxed":
-        broken = tuple(rule for rule in broken if rule not in RELAXED)
-    if unfit := why_unfit(sheet.one, case):
+def _admit(sheet: Sheet, case: Case) -> None:
+    """Close the sheet of what may never be linked by a rule."""
+    unfit = why_unfit(sheet.one, case) or _unmet(sheet.one.waived, case.settings)
+    if unfit is not None:
         sheet.close(*unfit)
-    elif broken:
-        sheet.close("conformance", f"it breaks rules of its profile: {', '.join(broken)}")
-    sheet.gone = sheet.done
-    return sheet
+        sheet.gone = True
+
+
+def _unmet(broken: tuple[Rule, ...], settings: LinkSettings) -> tuple[str, str] | None:
+    """Return why the profile that a resource does not meet keeps it from being linked."""
+    if broken and settings.conformance == "relaxed":
+        broken = tuple(rule for rule in broken if rule not in RELAXED)
+    if not broken:
+        return None
+    return "conformance", f"it breaks rules of its profile: {', '.join(broken)}"
 
 
 def why_unfit(one: Candidate, case: Case) -> tuple[str, str] | None:
     """Return why a resource may never be linked, not even by a person: the rule, and in words."""
     element = "patient" if one.kind is Kind.FAMILY_HISTORY else "subject"
-    if case.local(one.resource.get(element)) not in case.patient_references:
+    if not case.is_his(one.resource.get(element)):
         return "patient", "it is of another patient, or does not say of whom"
     if not is_accepted(one.resource, preliminary=case.settings.preliminary):
         return "status", f"its status is {one.resource.get('status', 'absent')}"
