@@ -23,6 +23,7 @@ _DATE_TIME: Final = re.compile(
     r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01])"
     r"(T(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:\.\d+)?)?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)?)?)?)?"
 )
+_DAY_LENGTH: Final = len("2024-01-31")
 _DAYS_OF: Final = {"d": 1, "wk": 7}
 _MONTHS_OF: Final = {"a": 12, "mo": 1}
 _DAYS_A_MONTH: Final = Decimal("30.436875")
@@ -89,18 +90,30 @@ def date_time(value: object) -> Interval | None:
     FHIR wants a zone with every time. Where servers let one pass without, its day counts alone:
     as good as undated, it might be linked to what is years away.
     """
-    if not isinstance(value, str) or (found := _DATE_TIME.fullmatch(value)) is None:
+    if not isinstance(value, str):
+        return None
+    if len(value) == _DAY_LENGTH:
+        return _day(value)
+    found = _DATE_TIME.fullmatch(value)
+    if found is None:
         return None
     year, month, day, time, zone = found.groups()
+    if day is not None:
+        return _day(value[:_DAY_LENGTH], _instant(value, time) if zone else None)
     try:
-        if day is not None:
-            first = date.fromisoformat(value[:10])
-            return Interval(first, first, _instant(value, time) if zone else None)
         first = date(int(year), int(month or 1), 1)
     except ValueError:
         return None
     last = first.replace(month=int(month or 12))
     return Interval(first, last.replace(day=calendar.monthrange(last.year, last.month)[1]))
+
+
+def _day(value: str, instant: datetime | None = None) -> Interval | None:
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        return None
+    return None if value[5] == "W" else Interval(day, day, instant)  # "2024-W01-1" is not FHIR's
 
 
 def period(value: object) -> Interval | None:

@@ -124,7 +124,7 @@ class Candidate(NamedTuple):
     @property
     def day(self) -> Interval | None:
         """When it took place; None where that is not known."""
-        return self.span if self.is_dated else None
+        return self.span if self.span is not ALWAYS else None
 
     @property
     def is_age_dated(self) -> bool:
@@ -140,7 +140,8 @@ class Candidate(NamedTuple):
 
     def link(self, rule: str, verdict: Verdict, reason: str) -> Link:
         """Say what became of it."""
-        said = (self.reference, self.kind, rule, verdict, reason, self.waived, self.day)
+        when = self.span if self.span is not ALWAYS else None
+        said = (self.reference, self.kind, rule, verdict, reason, self.waived, when)
         # Each study has one for every candidate, and Link(...) takes several times as long.
         return tuple.__new__(Link, said)
 

@@ -273,10 +273,12 @@ class Judgement:
         linked: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
         refused: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
         for index, sheet in enumerate(self._sheets.values()):
-            for uid, link in sheet.links.items():
-                linked[uid][index] = link
-            for uid, link in sheet.refused.items():
-                refused[uid][index] = link
+            if sheet.links:
+                for uid, link in sheet.links.items():
+                    linked[uid][index] = link
+            if sheet.refused:
+                for uid, link in sheet.refused.items():
+                    refused[uid][index] = link
         shared: dict[str | None, list[Link]] = {}
         found = {}
         for uid, study in self._imaging.items():
