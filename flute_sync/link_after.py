@@ -86,7 +86,7 @@ def _chosen(
     follows: Follows,
 ) -> dict[str, Placed]:
     """Leave to an MRI one of those that surely follow it, before those that perhaps do."""
-    leader = _leader(group, follows.preferred)
+    leader = group[0] if len(group) == 1 else _leader(group, follows.preferred)
     if mri.uid in question.occupied:
         reason = f"{mri.words} has one that was stated to be its own"
         chosen = {one.reference: Placed(follows.rule, reason) for one in group}

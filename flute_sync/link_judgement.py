@@ -179,9 +179,7 @@ class Judgement:
         if mris and "time" in self._settings.rules:
             reason = "family history belongs to every MRI of the prostate"
             link = sheet.one.link(rule, _sureness(mris[0]), reason)
-            for mri in mris:
-                if mri.uid in sheet.only:
-                    sheet.links.setdefault(mri.uid, link)
+            sheet.links = dict.fromkeys(sheet.only, link) | sheet.links
         sheet.close(rule, "family history belongs to MRIs of the prostate")
 
     def _outcomes(self, question: Question) -> dict[str, Placed]:

@@ -8,9 +8,9 @@ FHIR R4 observation.html, procedure.html, familymemberhistory.html (status, subj
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flute_sync.fhir_dates import Verdict
+from flute_sync.fhir_dates import ALWAYS, Verdict, effective
 from flute_sync.fhir_elements import Resource
-from flute_sync.flute_profiles import RELAXED, Rule, broken_rules
+from flute_sync.flute_profiles import RELAXED, broken_rules
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import Candidate, Case, Link
 from flute_sync.link_settings import LinkSettings
@@ -38,7 +38,7 @@ class Sheet:
 
     one: Candidate
     only: frozenset[str]
-    barred: set[str] = field(default_factory=set)
+    barred: frozenset[str] = frozenset()
     links: dict[str, Link] = field(default_factory=dict)
     refused: dict[str, Link] = field(default_factory=dict)
     rule: str = "time"
@@ -67,25 +67,21 @@ def sheets(case: Case, resources: Mapping[str, Resource]) -> dict[Kind, list[She
     for name, resource in resources.items():
         kind = kind_of(resource)
         if kind is not None:
-            broken = broken_rules(resource, kind)
-            sheet = Sheet(Candidate(name, kind, resource, case.when(resource), broken), mris)
-            _admit(sheet, case)
+            span = effective(resource, case.birth) or ALWAYS
+            one = Candidate(name, kind, resource, span, broken_rules(resource, kind))
+            sheet = Sheet(one, mris)
+            unfit = why_unfit(one, case) or (_unmet(one, case.settings) if one.waived else None)
+            if unfit is not None:
+                sheet.close(*unfit)
+                sheet.gone = True
             found[kind].append(sheet)
     return found
 
 
-def _admit(sheet: Sheet, case: Case) -> None:
-    """Close the sheet of what may never be linked by a rule."""
-    unfit = why_unfit(sheet.one, case) or _unmet(sheet.one.waived, case.settings)
-    if unfit is not None:
-        sheet.close(*unfit)
-        sheet.gone = True
-
-
-def _unmet(broken: tuple[Rule, ...], settings: LinkSettings) -> tuple[str, str] | None:
-    """Return why the profile that a resource does not meet keeps it from being linked."""
-    if broken and settings.conformance == "relaxed":
-        broken = tuple(rule for rule in broken if rule not in RELAXED)
+def _unmet(one: Candidate, settings: LinkSettings) -> tuple[str, str] | None:
+    """Return why a resource that breaks rules of its profile may not be linked by a rule."""
+    waived = RELAXED if settings.conformance == "relaxed" else frozenset()
+    broken = [rule for rule in one.waived if rule not in waived]
     if not broken:
         return None
     return "conformance", f"it breaks rules of its profile: {', '.join(broken)}"
