@@ -276,12 +276,12 @@ class Judgement:
             reason = self._why_not(study)
             if reason not in shared:
                 shared[reason] = self._elsewhere(reason)
-            rest = shared[reason].copy()
+            rest: list[Link | None] = [*shared[reason]]
             for index, link in refused[uid].items():
                 rest[index] = link
-            for index in reversed(linked[uid]):
-                del rest[index]
-            found[uid] = StudyLinks(tuple(linked[uid].values()), tuple(rest))
+            for index in linked[uid]:
+                rest[index] = None
+            found[uid] = StudyLinks(tuple(linked[uid].values()), tuple(filter(None, rest)))
         return found
 
     def _by_study(self, said: Sequence[Mapping[str, Link]]) -> dict[str, dict[int, Link]]:
