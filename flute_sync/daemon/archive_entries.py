@@ -6,11 +6,11 @@ from zoneinfo import ZoneInfo
 from flute_sync.identity import PatientSettings
 from flute_sync.settings import Settings, TimeZone, Uri
 from flute_sync.sources.archive_settings import ArchiveSettings
-from flute_sync.sources.change_feed import ChangeFeedSettings
+from flute_sync.sources.change_feed_settings import ChangeFeedSettings
 from flute_sync.sources.find_settings import FindScuSettings
-from flute_sync.sources.orthanc_changes import OrthancChangesSettings
-from flute_sync.sources.qido_rs import QidoRsSettings
-from flute_sync.sources.sweep import SweepSettings
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
+from flute_sync.sources.poller_settings import QidoRsSettings
+from flute_sync.sources.sweep_settings import SweepSettings
 
 
 class ArchiveEntry(ArchiveSettings):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from flute_sync.settings import HttpUrl
-from flute_sync.sources.peer import PeerSettings
+from flute_sync.sources.peer_settings import PeerSettings
 
 
 class ArchiveSettings(PeerSettings):

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from flute_sync.settings import Bytes, PositiveDuration
 from flute_sync.sources.dimse_peer import AeTitle, DimsePeerSettings
-from flute_sync.sources.study_poller import StudyPollerSettings
+from flute_sync.sources.poller_settings import StudyPollerSettings
 
 
 class FindScuSettings(StudyPollerSettings, DimsePeerSettings):
