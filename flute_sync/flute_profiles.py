@@ -22,12 +22,14 @@ from flute_sync.terminology import LOINC, SNOMED_CT, UCUM
 
 _PROSTATE: Final = (SNOMED_CT, "41216001")
 _PROSTATE_DISPLAY: Final = "Prostatic structure (body structure)"
+_SITE: Final = {
+    "coding": [{"system": _PROSTATE[0], "code": _PROSTATE[1], "display": _PROSTATE_DISPLAY}]
+}
 _ROLE_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
 _GLEASON: Final = frozenset({"LA30794-4", "LA30795-1", "LA30796-9", "LA30797-7", "LA30798-5"})
 _BIOPSY_TYPES: Final = frozenset({"884001", "27582007"})
 _DRE_OUTCOMES: Final = frozenset({"17621005", "131196009"})
 _INFINITY: Final = float("inf")
-_NUMBERS: Final = (int, float, Decimal)
 _ONE_DECIMAL: Final = re.compile(r"(0|[1-9]\d*)(.\d?)?")
 _PATTERNS: Final = {kind: {"coding": [code._asdict()]} for kind, (_, code) in CODES.items()}
 _FAMILY: Final = frozenset(
@@ -100,8 +102,8 @@ without being wrong."""
 
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
-    found = {*_CHECKS[kind](resource), *_code_rules(resource.get("code"), kind)}
-    return tuple(sorted(found)) if found else ()
+    found = [*_CHECKS[kind](resource), *_code_rules(resource.get("code"), kind)]
+    return tuple(sorted(set(found))) if found else ()
 
 
 def _code_rules(concept: object, kind: Kind) -> list[Rule]:
@@ -194,15 +196,16 @@ def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
 
 
 def _is_positive(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
-        return False
     if isinstance(value, Decimal):
         return value.is_finite() and value >= 0
-    return 0 <= value < _INFINITY
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value < _INFINITY
 
 
 def _site_rules(site: Resource, *, only: bool = False) -> Iterator[Rule]:
     """Compare a body site with the pattern; ``only``: every coding of it, not one of them."""
+    if site == _SITE:
+        return
     stated = codings(site)
     matching = [one for one in stated if (one.get("system"), one.get("code")) == _PROSTATE]
     if not matching and (stated or not only):
