@@ -97,6 +97,8 @@ class StudyBrowser:
         if kind == "Patient" and _ID.fullmatch(name):
             return [said]
         system, bar, value = said.rpartition("|")
+        if not said.strip("| "):
+            raise SearchRefused("not an identifier")
         identifier = token(system.strip(), value.strip()) if bar else escaped(said)
         criteria = [("identifier", identifier), ("_count", str(_MOST_PATIENTS))]
         found = self._client.page("Patient", [*criteria, ("_elements", "identifier")])
