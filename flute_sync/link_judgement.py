@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import date
 from functools import cached_property
 from typing import Final
 
@@ -177,8 +178,8 @@ class Judgement:
             return set()
         return {
             biopsy.reference
-            for biopsy in self._biopsies
-            if biopsy.span.low <= one.span.high and self._stated.of_one_request(one, biopsy)
+            for biopsy in self._biopsies.of_days(date.min, one.span.high)
+            if self._stated.of_one_request(one, biopsy)
         }
 
     def _home(self, biopsy: Sheet) -> str | None:
@@ -285,12 +286,10 @@ class Judgement:
         linked: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
         refused: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
         for index, sheet in enumerate(self._sheets.values()):
-            if sheet.links:
-                for uid, link in sheet.links.items():
-                    linked[uid][index] = link
-            if sheet.refused:
-                for uid, link in sheet.refused.items():
-                    refused[uid][index] = link
+            for uid, link in sheet.links.items():
+                linked[uid][index] = link
+            for uid, link in sheet.refused.items():
+                refused[uid][index] = link
         shared: dict[str | None, list[Link]] = {}
         found = {}
         for uid, study in self._imaging.items():
