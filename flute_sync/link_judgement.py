@@ -176,9 +176,11 @@ class Judgement:
         if "request" not in self._settings.rules or "basedOn" not in one.resource:
             return set()
         return {
-            biopsy.reference
-            for biopsy in self._biopsies
-            if biopsy.span.low <= one.span.high and self._stated.of_one_request(one, biopsy)
+            sheet.one.reference
+            for sheet in self._of_kind[Kind.BIOPSY]
+            if (sheet.links or not sheet.gone)
+            and sheet.one.span.low <= one.span.high
+            and self._stated.of_one_request(one, sheet.one)
         }
 
     def _home(self, biopsy: Sheet) -> str | None:
