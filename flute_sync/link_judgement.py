@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import date
 from functools import cached_property
 from typing import Final
 
@@ -177,9 +176,11 @@ class Judgement:
         if "request" not in self._settings.rules or "basedOn" not in one.resource:
             return set()
         return {
-            biopsy.reference
-            for biopsy in self._biopsies.of_days(date.min, one.span.high)
-            if self._stated.of_one_request(one, biopsy)
+            sheet.one.reference
+            for sheet in self._of_kind[Kind.BIOPSY]
+            if (sheet.links or not sheet.gone)
+            and sheet.one.span.low <= one.span.high
+            and self._stated.of_one_request(one, sheet.one)
         }
 
     def _home(self, biopsy: Sheet) -> str | None:
