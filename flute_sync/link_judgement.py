@@ -143,16 +143,9 @@ class Judgement:
             sheet.close(rule, "it names several other MRIs")
 
     def _with_named_biopsy(self, sheet: Sheet) -> None:
-        """Put an ISUP grade where the biopsy is that it names."""
-        resource = sheet.one.resource
-        named = {
-            name
-            for element in _BIOPSY_OF
-            if element in resource
-            for name in self._case.locals(resource[element])
-            if name.startswith("Procedure/")
-        }
-        if not named or _NAMED not in self._settings.rules:
+        """Put an ISUP grade where the biopsy is that it names, or whose request it shares."""
+        named = self._named_procedures(sheet.one) or self._of_one_request(sheet.one)
+        if not named:
             return
         words = " and ".join(sorted(named))
         biopsies = [self._sheets[name] for name in sorted(named) if name in self._sheets]
@@ -166,6 +159,29 @@ class Judgement:
             reason = f"its biopsy {words} may belong to this MRI"
             sheet.refuse(uid, "biopsy", Verdict.POSSIBLE, reason)
         sheet.close("biopsy", f"the procedure that it names, {words}, belongs to no MRI")
+
+    def _named_procedures(self, one: Candidate) -> set[str]:
+        if _NAMED not in self._settings.rules:
+            return set()
+        return {
+            name
+            for element in _BIOPSY_OF
+            if element in one.resource
+            for name in self._case.locals(one.resource[element])
+            if name.startswith("Procedure/")
+        }
+
+    def _of_one_request(self, one: Candidate) -> set[str]:
+        """Return the biopsies of an ISUP grade's request: `basedOn` cannot name a Procedure."""
+        if "request" not in self._settings.rules or "basedOn" not in one.resource:
+            return set()
+        return {
+            sheet.one.reference
+            for sheet in self._of_kind[Kind.BIOPSY]
+            if (sheet.links or not sheet.gone)
+            and sheet.one.span.low <= one.span.high
+            and self._stated.of_one_request(one, sheet.one)
+        }
 
     def _home(self, biopsy: Sheet) -> str | None:
         """Return the MRI that a biopsy is linked to."""

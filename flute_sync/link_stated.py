@@ -87,6 +87,10 @@ class StatedLinks:
             if mri.span[:2] == day[:2] and encounter & self._encounter(mri.resource)
         }
 
+    def of_one_request(self, one: Candidate, other: Candidate) -> bool:
+        """Tell whether two variables are based on the same ServiceRequest."""
+        return bool(self._asked(one.resource).requests & self._asked(other.resource).requests)
+
     # -- explicit ----------------------------------------------------------------------------
 
     def _closure(self) -> dict[str, Named]:
