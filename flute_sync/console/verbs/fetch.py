@@ -1,6 +1,5 @@
 """``flute-sync fetch``: from ImagingStudies in FHIR to the images on disk."""
 
-import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -172,7 +171,6 @@ def _fetched(asked: _Asked, out: Path, *, verify: bool) -> Report:
             total = report.known if fetch.is_planned else None
             shown.show(report.done, total, fetch.patience.waiting_for)
 
-        gc.freeze()  # what was loaded stays: no collection need look at it again
         fetching = Fetch(asked.config, folder, asked.places, asked.choice, verify=verify, tell=tell)
         fetching.run(lambda: asked.studies(fetching.patience))
     return fetching.report
