@@ -84,7 +84,13 @@ class ArchiveEntry(ArchiveSettings):
     @property
     def is_read_by_find(self) -> bool:
         """Whether studies are read by C-FIND, not by DICOMweb."""
-        return self.metadata == "c-find"
+        return self.metadata == "c-find" or (self.metadata == "auto" and self._is_known_by_find)
+
+    @property
+    def _is_known_by_find(self) -> bool:
+        """Whether where it is was told for C-FIND alone."""
+        pollers = [name for name in POLLERS if getattr(getattr(self, name), "enabled", False)]
+        return pollers == ["find_scu"] and "dicomweb_url" not in self.model_fields_set
 
     @property
     def published_url(self) -> str | None:

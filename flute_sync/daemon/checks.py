@@ -14,7 +14,7 @@ from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.pseudonymity import ONE_KIND, read_pseudonyms
+from flute_sync.daemon.pseudonymity import ONE_KIND, Pseudonymity, read_pseudonyms
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
 from flute_sync.fhir.capability import Capabilities
@@ -23,7 +23,7 @@ from flute_sync.fhir.patients import PATIENT
 from flute_sync.fhir.queries import escaped
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
-from flute_sync.settings_errors import ListenerUnavailable
+from flute_sync.settings_errors import ListenerUnavailable, PseudonymKeyUnusable, SecretUnreadable
 from flute_sync.sources.change_feed import probe as probe_feed
 from flute_sync.sources.commitment_lookup import probe as probe_instances
 from flute_sync.sources.dicomweb import Archive
@@ -253,9 +253,12 @@ def _pseudonyms(config: Config) -> Verdict:
 
 def _ledger(config: Config) -> Verdict:
     try:
-        Ledger.open(config.ledger, config.study, create=False).close()
+        with closing(Ledger.open(config.ledger, config.study, create=False)) as ledger:
+            Pseudonymity.bind(config, ledger, only_look=True)
     except LedgerAbsent as error:
         return Verdict("ledger", "ok", f"{error.message()}; `flute-sync run` makes it.")
+    except (PseudonymKeyUnusable, SecretUnreadable):
+        pass  # that is told of the key itself
     return Verdict("ledger", "ok", "It is there, with the schema of this version.")
 
 

@@ -17,7 +17,8 @@ class FindScuSettings(StudyPollerSettings, DimsePeerSettings):
     """
 
     enabled: bool = False
-    """Whether the PACS is polled; with ``archive.metadata = "c-find"`` it is read in any case."""
+    """Whether the PACS is polled, and read where no ``archive.dicomweb_url`` is given; with
+    ``archive.metadata = "c-find"`` it is read in any case."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """The PACS's host name or address."""
