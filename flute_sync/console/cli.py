@@ -27,7 +27,7 @@ VERBS: Final = {
     "study": "study",
     "retry": "study",
     "link": "link",
-    "relink": "link",
+    "relink": "relink",
     "removals": "removals",
     "erase": "erase",
     "import": "import_studies",

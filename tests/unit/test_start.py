@@ -23,7 +23,14 @@ RARE = DIMSE | SIGN_IN | MIGRATION | CRITERIA
 
 @pytest.mark.parametrize(
     ("verb", "spared"),
-    [("status", RARE | TALK), ("study", RARE | TALK), ("removals", RARE | TALK), ("run", RARE)],
+    [
+        ("status", RARE | TALK),
+        ("study", RARE | TALK),
+        ("link", RARE | TALK),
+        ("removals", RARE | TALK),
+        ("check", RARE),
+        ("run", RARE),
+    ],
 )
 def test_a_verb_loads_only_what_it_uses(verb: str, spared: set[str]) -> None:
     done = subprocess.run(
