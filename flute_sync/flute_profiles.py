@@ -114,7 +114,7 @@ without being wrong."""
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
     found = [*_CHECKS[kind](resource), *_code_rules(resource.get("code"), kind)]
-    return tuple(sorted(set(found))) if found else ()
+    return tuple(sorted(set(found)) if len(found) > 1 else found)
 
 
 def _code_rules(concept: object, kind: Kind) -> list[Rule]:
@@ -237,7 +237,7 @@ def _list_rules(
 ) -> Iterator[Rule]:
     """Compare with a list that every coding must be of; beside one that is, others are local."""
     stated = codings(concept)
-    listed = [one for one in stated if one.get("system") == system and one["code"] in allowed]
+    listed = _of(stated, system, allowed)
     if stated and not listed:
         yield unlisted
     elif len(listed) < len(stated):
@@ -246,9 +246,7 @@ def _list_rules(
 
 def _bound(concept: object, system: str, allowed: frozenset[str], unlisted: Rule) -> Iterator[Rule]:
     """Compare with a list that one coding must be of; validators want no other beside it."""
-    listed = [
-        one for one in codings(concept) if one.get("system") == system and one["code"] in allowed
-    ]
+    listed = _of(codings(concept), system, allowed)
     if not listed:
         yield unlisted
     elif len(listed) < _count(concept):
@@ -258,6 +256,10 @@ def _bound(concept: object, system: str, allowed: frozenset[str], unlisted: Rule
 def _count(concept: object) -> int:
     """Return how many codings there are, those without a code among them."""
     return sum(len(members(one.get("coding"))) for one in members(concept))
+
+
+def _of(stated: list[Resource], system: str, allowed: frozenset[str]) -> list[Resource]:
+    return [one for one in stated if one["code"] in allowed and one.get("system") == system]
 
 
 _CHECKS: Final[Mapping[Kind, Callable[[Resource], Iterator[Rule]]]] = {

@@ -62,6 +62,7 @@ class _Shares:
         self._around = around
         self._values = Dated(question.candidates)
         self._mris = [mri for mri in question.mris if mri.uid not in question.occupied]
+        self._places = {mri.uid: place for place, mri in enumerate(self._mris)}
         self._settled: dict[str, Placed] = {}
         self._doubts: dict[str, set[str]] = {}
         self._served = set(question.occupied)
@@ -81,11 +82,7 @@ class _Shares:
     def _share(self, mri: Imaging, phase: _Phase) -> None:
         """Let an MRI take the closest of what is in its window, or note that it may take some."""
         window = phase.window(mri.span)
-        pool = [
-            one
-            for one in self._values.of_days(window.first, window.last)
-            if one.reference not in self._settled and self._allows(one, mri)
-        ]
+        pool = self._pool(window, mri)
         if not pool:
             if phase.name == "before":
                 self._unserved[mri.uid] = True
@@ -96,8 +93,12 @@ class _Shares:
             if other is not mri and other.uid not in self._served
         ]
         free = [
-            one for one in pool if window.holds(one.span) is _CERTAIN and self._is_free(one, rivals)
+            one
+            for one in pool
+            if one.reference not in self._doubts and window.holds(one.span) is _CERTAIN
         ]
+        if rivals:
+            free = [one for one in free if not self._is_contested(one, rivals)]
         first = _first(free, pool, phase.closer)
         if first is not None and self._unserved.get(mri.uid, True):
             self._settled[first.reference] = self._said(first, mri, phase.name)
@@ -109,15 +110,19 @@ class _Shares:
             if not any(phase.closer(other, one) for other in free):
                 self._doubts.setdefault(one.reference, set()).add(mri.uid)
 
+    def _pool(self, window: Window, mri: Imaging) -> list[Candidate]:
+        """Return what is in the window of an MRI and not taken yet."""
+        values = self._values.of_days(window.first, window.last)
+        pool = [one for one in values if one.reference not in self._settled]
+        return [one for one in pool if self._allows(one, mri)] if self._question.only else pool
+
     def _allows(self, one: Candidate, mri: Imaging) -> bool:
         only = self._question.only.get(one.reference)
         return only is None or mri.uid in only
 
-    def _is_free(self, one: Candidate, rivals: list[tuple[Imaging, Window]]) -> bool:
-        """Tell whether surely no other MRI takes a value first."""
-        if one.reference in self._doubts:
-            return False
-        return not any(
+    def _is_contested(self, one: Candidate, rivals: list[tuple[Imaging, Window]]) -> bool:
+        """Tell whether another MRI may take a value first."""
+        return any(
             window.holds(one.span) is not _CONTRADICTED and self._allows(one, other)
             for other, window in rivals
         )
@@ -144,13 +149,13 @@ class _Shares:
             if one.reference in self._settled:
                 continue
             if open_to := self._doubts.get(one.reference):
-                reason = undecided(one, [mri for mri in self._mris if mri.uid in open_to])
+                places = sorted(self._places[uid] for uid in open_to)
+                reason = undecided(one, [self._mris[place] for place in places])
                 found[one.reference] = Placed(rule, reason, None, frozenset(open_to))
-            elif near := mris.of_days(plus(one.span.low, -after), plus(one.span.high, before)):
-                reason = f"another value is taken for {near[-1].words}"
-                found[one.reference] = Placed(rule, reason)
-            else:
-                found[one.reference] = Placed(rule, far)
+                continue
+            near = mris.earliest(plus(one.span.low, -after), plus(one.span.high, before))
+            reason = far if near is None else f"another value is taken for {near.words}"
+            found[one.reference] = Placed(rule, reason)
         return found
 
 

@@ -1,7 +1,7 @@
 """The judgement of one patient: each rule in its turn, and what is said of every candidate."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -284,25 +284,29 @@ class Judgement:
 
     def _of_studies(self) -> dict[str, StudyLinks]:
         """Say for each study what is linked to it, and why every other candidate is not."""
-        linked: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
-        refused: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
-        for index, sheet in enumerate(self._sheets.values()):
-            for uid, link in sheet.links.items():
-                linked[uid][index] = link
-            for uid, link in sheet.refused.items():
-                refused[uid][index] = link
+        linked = self._by_study([sheet.links for sheet in self._sheets.values()])
+        refused = self._by_study([sheet.refused for sheet in self._sheets.values()])
         shared: dict[str | None, list[Link]] = {}
         found = {}
         for uid, study in self._imaging.items():
             reason = self._why_not(study)
             if reason not in shared:
                 shared[reason] = self._elsewhere(reason)
-            rest = shared[reason].copy()
+            rest: list[Link | None] = [*shared[reason]]
             for index, link in refused[uid].items():
                 rest[index] = link
-            for index in reversed(linked[uid]):
-                del rest[index]
-            found[uid] = StudyLinks(tuple(linked[uid].values()), tuple(rest))
+            for index in linked[uid]:
+                rest[index] = None
+            found[uid] = StudyLinks(tuple(linked[uid].values()), tuple(filter(None, rest)))
+        return found
+
+    def _by_study(self, said: Sequence[Mapping[str, Link]]) -> dict[str, dict[int, Link]]:
+        """Sort what is said of the candidates, one after the other, by the studies."""
+        found: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
+        for index, links in enumerate(said):
+            if links:
+                for uid, link in links.items():
+                    found[uid][index] = link
         return found
 
     def _elsewhere(self, why_never: str | None) -> list[Link]:

@@ -6,7 +6,7 @@ instead of choosing. What has no date at all takes no part, but an MRI without o
 any day.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -64,6 +64,12 @@ class Dated(Generic[_T]):
             if one.span.high >= first:
                 found.append(one)
         return found
+
+    def earliest(self, first: date, last: date) -> _T | None:
+        """Return which of those that may be of these days begins first, if there is one."""
+        index = bisect_left(self._ended, first)
+        is_one = index < len(self._things) and self._begins[index] <= last
+        return self._things[index] if is_one else None
 
     def latest(self, day: Interval, order: Callable[[Interval, Interval], Verdict]) -> list[_T]:
         """Return what may be the latest before a day.

@@ -54,13 +54,14 @@ class Prostate(StrEnum):
 
 def has_modality(study: Resource, code: str) -> bool:
     """Tell whether a series, or the study where no series says, is of a modality (DCM)."""
-    stated = [
-        modality
-        for series in members(study.get("series"))
-        for modality in members(series.get("modality"))
-        if "code" in modality  # of an unknown one there may be an extension that says why
-    ]
-    return _is_modality(stated or members(study.get("modality")), code)
+    is_stated = False
+    for series in members(study.get("series")):
+        stated = members(series.get("modality"))
+        if _is_modality(stated, code):
+            return True
+        # Of an unknown one there may be an extension that says why.
+        is_stated = is_stated or any("code" in one for one in stated)
+    return not is_stated and _is_modality(members(study.get("modality")), code)
 
 
 def _is_modality(stated: Iterable[Resource], code: str) -> bool:

@@ -1,6 +1,6 @@
 """One patient, judged: what each of his studies is linked to, given what stands on the server."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -128,7 +128,13 @@ class PatientCase:
         said, gained = self.judged[uid], self.gained(uid)
         elsewhere = {one.reference: _named(one) for one in held if one.reference in gained}
         links = [self._taken(uid, link, elsewhere, in_the_end=in_the_end) for link in said.links]
-        return (*links, *(_row(link) for link in said.refused))
+        return (*links, *(self._refused[link] for link in said.refused))
+
+    @cached_property
+    def _refused(self) -> Mapping[Link, LinkRow]:
+        """What is refused, as the ledger keeps it: most of it is said of many studies alike."""
+        links = {link for said in self.judged.values() for link in said.refused}
+        return {link: _row(link) for link in links}
 
     def _taken(self, uid: str, link: Link, held: Mapping[str, str], *, in_the_end: bool) -> LinkRow:
         if (uid, link.reference) in self.foreign:
@@ -142,14 +148,19 @@ class PatientCase:
         """Return the ImagingStudy that still bears a link which it is going to lose."""
         if link.kind is Kind.FAMILY_HISTORY:
             return None
-        for other, borne in self._borne.items():
-            said = self.judged[other].links if other in self.judged else ()
-            loses = link.reference in borne and link.reference not in {
-                one.reference for one in said
-            }
-            if other != uid and loses:
-                return own_reference(self.studies[other]) or "another study"
-        return None
+        losers = (other for other in self._losers.get(link.reference, ()) if other != uid)
+        loser = next(losers, None)
+        return loser and (own_reference(self.studies[loser]) or "another study")
+
+    @cached_property
+    def _losers(self) -> Mapping[str, list[str]]:
+        """Which studies still bear a link on the server that they are going to lose."""
+        found: dict[str, list[str]] = {}
+        for uid, borne in self._borne.items():
+            said = self.judged[uid].links if uid in self.judged else ()
+            for reference in borne - {one.reference for one in said}:
+                found.setdefault(reference, []).append(uid)
+        return found
 
     def standing(self, uid: StudyInstanceUID) -> tuple[LinkRow, ...]:
         """Return what was judged last of a study, without links that somebody took from it."""
@@ -161,7 +172,7 @@ class PatientCase:
         return tuple(row for row in known.rows if not row.ours or row.reference in there)
 
     @cached_property
-    def _borne(self) -> Mapping[str, Collection[str]]:
+    def _borne(self) -> Mapping[str, Set[str]]:
         """What each study is linked to on the server; the own one will say what is judged."""
         return {
             uid: links_of(resource, self.base_url).keys()
@@ -206,13 +217,17 @@ class PatientCase:
             and uid in self.judged
             and known.resource_id is not None
             and known.state is not State.CANCELLED
-            and set(self.rows(uid, held)) != set(known.rows)
+            and _by_reference(self.rows(uid, held)) != _by_reference(known.rows)
         ]
 
 
 def ours(study: LinkedStudy) -> frozenset[str]:
     """Return what we linked a study to."""
     return frozenset(row.reference for row in study.rows if row.ours)
+
+
+def _by_reference(rows: Iterable[LinkRow]) -> dict[str, LinkRow]:
+    return {row.reference: row for row in rows}
 
 
 def _named(held: HeldLink) -> str:

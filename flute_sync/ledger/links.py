@@ -8,6 +8,7 @@ once do not miss each other, nor clinical data that came meanwhile.
 import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
@@ -90,7 +91,7 @@ def rows_of(driver: Driver, studies: Sequence[int]) -> dict[int, list[LinkRow]]:
             _ROWS, [*part]
         ):
             low, high, taken, ours = rest
-            said = (reference, kind, rule, verdict, reason, tuple(json.loads(waived)), low, high)
+            said = (reference, kind, rule, verdict, reason, _waived(waived), low, high)
             found.setdefault(of, []).append(LinkRow(*said, taken=bool(taken), ours=bool(ours)))
     return found
 
@@ -178,6 +179,11 @@ def study_id_of(connection: Connection, uid: StudyInstanceUID) -> int | None:
         select(study.c.id).where(study.c.study_instance_uid == uid)
     )
     return found
+
+
+@lru_cache(maxsize=256)
+def _waived(stored: str) -> tuple[str, ...]:
+    return tuple(json.loads(stored))  # the same few rules of profiles, again and again
 
 
 def _as_values(study_id: int, row: LinkRow) -> tuple[object, ...]:

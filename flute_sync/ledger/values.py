@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from flute_sync.events import Event
 from flute_sync.intake import Received, Stated
@@ -97,8 +97,7 @@ class Missing:
     since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LinkRow:
+class LinkRow(NamedTuple):
     """What was judged of one resource for one study.
 
     ``low`` and ``high`` are the ISO dates between which it took place. ``taken``: the study is

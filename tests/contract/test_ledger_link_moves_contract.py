@@ -21,7 +21,7 @@ LINK = LinkRow(
     taken=True,
     ours=True,
 )
-REFUSED = replace(LINK, taken=False, ours=False)
+REFUSED = LINK._replace(taken=False, ours=False)
 HELD = HeldLink(LINK.reference, STUDY, "7")
 
 
@@ -154,7 +154,7 @@ def test_of_steps_that_take_a_link_at_once_one_has_it(site: Site) -> None:
     second = site.open()
     first, other = claim(site, STUDY), claim(site, OTHER)
     for number in range(10):
-        row = replace(LINK, reference=f"Observation/{number}")
+        row = LINK._replace(reference=f"Observation/{number}")
         together = Barrier(2)
 
         def take(

@@ -199,7 +199,7 @@ def test_what_is_left_of_a_study_out_of_scope_says_only_which_links_are_ours(sit
     site.deliver(received([2]))
     site.ledger.settle(site.claim(), left_out())
     (left,) = site.ledger.links.view(STUDY).rows
-    assert left == replace(TAKEN, reason="", low=None, high=None)
+    assert left == TAKEN._replace(reason="", low=None, high=None)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -306,7 +305,7 @@ def test_the_example_of_study_has_the_shape() -> None:
     assert shape(shown) == shape(as_dict(view, study_of(series_of(4, diffusion))))
     row = LinkRow("", "", "", "", "", ("display",), "2024-05-31", "2024-05-31")
     decision = LinkDecision(StudyInstanceUID("1.2.3"), "", "add", "", now)
-    links = LinkView(StudyInstanceUID("1.2.3"), (replace(row, taken=True), row), (decision,))
+    links = LinkView(StudyInstanceUID("1.2.3"), (row._replace(taken=True), row), (decision,))
     told = explain.as_dict(links)
     assert isinstance(explained, dict)
     assert explained["links"][0].keys() == told["refused"][0].keys()
