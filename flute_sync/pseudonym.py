@@ -23,6 +23,7 @@ practices" (2019).
 import base64
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -35,6 +36,7 @@ _FEWEST_VALUES: Final = 8
 _PSEUDONYM_BYTES: Final = 20  # 160 bits: 32 characters of Base32, without padding
 _KEY_ID_BYTES: Final = 8
 _DAYS_A_WEEK: Final = 7
+_PSEUDONYM: Final = re.compile(r"[A-Z2-7]{32}")
 
 
 class Kind(StrEnum):
@@ -98,6 +100,11 @@ class PseudonymKey:
         encoded = [one.encode("utf-8") for one in ("flute-sync", "1", *fields)]
         message = b"".join(len(one).to_bytes(4) + one for one in encoded)
         return hmac.new(self.secret, message, hashlib.sha256).digest()
+
+
+def is_pseudonym(text: str) -> bool:
+    """Tell whether a text has the shape of a pseudonym."""
+    return _PSEUDONYM.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

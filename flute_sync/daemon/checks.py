@@ -14,7 +14,7 @@ from flute_sync.daemon.archive_access import access
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.daemon.capabilities import required
 from flute_sync.daemon.config import Config
-from flute_sync.daemon.pseudonymity import ONE_KIND, read_pseudonyms
+from flute_sync.daemon.pseudonymity import ONE_KIND, Pseudonymity, read_pseudonyms
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.candidates import LINKED_TYPES
 from flute_sync.fhir.capability import Capabilities
@@ -23,13 +23,12 @@ from flute_sync.fhir.patients import PATIENT
 from flute_sync.fhir.queries import escaped
 from flute_sync.ledger import Ledger
 from flute_sync.ledger_errors import LedgerAbsent
-from flute_sync.settings_errors import ListenerUnavailable
+from flute_sync.settings_errors import ListenerUnavailable, PseudonymKeyUnusable, SecretUnreadable
 from flute_sync.sources.change_feed import probe as probe_feed
 from flute_sync.sources.commitment_lookup import probe as probe_instances
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.http_access import AddressSettings, is_loopback
 from flute_sync.sources.orthanc_changes import probe as probe_orthanc
-from flute_sync.sources.store_pacs import probe as probe_pacs
 from flute_sync.sources.store_settings import PacsSettings, StoreScpSettings
 from flute_sync.transport.openid_settings import OpenIdSettings
 from flute_sync.transport.secret import read_secret
@@ -124,6 +123,9 @@ def _associations(settings: StoreScpSettings) -> Verdict:
 
 
 def _pacs(settings: PacsSettings) -> Verdict:
+    # Few sites need DIMSE, and what it is made of takes a while to load.
+    from flute_sync.sources.store_pacs import probe as probe_pacs  # noqa: PLC0415
+
     probe_pacs(settings)
     return Verdict("store_scp.pacs", "ok", "It accepts an association.")
 
@@ -251,9 +253,12 @@ def _pseudonyms(config: Config) -> Verdict:
 
 def _ledger(config: Config) -> Verdict:
     try:
-        Ledger.open(config.ledger, config.study, create=False).close()
+        with closing(Ledger.open(config.ledger, config.study, create=False)) as ledger:
+            Pseudonymity.bind(config, ledger, only_look=True)
     except LedgerAbsent as error:
         return Verdict("ledger", "ok", f"{error.message()}; `flute-sync run` makes it.")
+    except (PseudonymKeyUnusable, SecretUnreadable):
+        pass  # that is told of the key itself
     return Verdict("ledger", "ok", "It is there, with the schema of this version.")
 
 

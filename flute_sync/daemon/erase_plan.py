@@ -109,7 +109,7 @@ class Planner:
             person = Person(found.references | {asked}, found.keys)
             is_there = bool(found.references)
         else:
-            system, _, value = asked.rpartition("|")
+            system, _, value = asked.partition("|")  # which no URI holds, but numbers may
             key = PatientKey(system, value)
             try:
                 known_as = self.persons.key(key)

@@ -3,7 +3,7 @@
 A pipeline cannot be built without it, so that nothing is written in another way than before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 from flute_sync.daemon.config import Config
 from flute_sync.identity import Identity, PatientKey
 from flute_sync.ledger import ANY_SOURCES, Ledger
-from flute_sync.pseudonym import Pseudonyms, ShiftRule
+from flute_sync.pseudonym import Pseudonyms, ShiftRule, is_pseudonym
 from flute_sync.pseudonym_settings import PseudonymSettings
 from flute_sync.pseudonymous import Pseudonymiser, Source, refuse_other, source_of
 from flute_sync.study import Study
 from flute_sync.transport.secret import read_pseudonym_key
+from flute_sync.valuerep import Unusable
 
 ONE_KIND: Final = "one-kind"
 
@@ -48,6 +49,34 @@ def pseudonymiser(config: Config) -> Pseudonymiser | None:
         return None
     settings = config.imaging_study.model_copy(update={"free_text": config.mapping.free_text})
     return Pseudonymiser(pseudonyms, settings, birth_year=config.pseudonyms.birth_date == "year")
+
+
+def known_as(config: Config) -> Callable[[str, str], tuple[PatientKey, ...]] | None:
+    """Return by what the FHIR server may be asked for a patient whom a person names.
+
+    It takes an identifier system, which may be empty, and an identifier. None: where identifiers
+    are not replaced.
+
+    Raises
+    ------
+    SecretUnreadable, PseudonymKeyUnusable
+    """
+    masked, systems = pseudonymiser(config), sorted(config.hospital_systems)
+    if masked is None:
+        return None
+    own = masked.pseudonyms.system
+
+    def keys(system: str, value: str) -> tuple[PatientKey, ...]:
+        if system == own or (not system and is_pseudonym(value)):
+            return (PatientKey(own, value),)
+        try:
+            return tuple(
+                masked.key(PatientKey(one, value)) for one in ([system] if system else systems)
+            )
+        except Unusable:
+            return ()
+
+    return keys
 
 
 def seal(pseudonyms: Pseudonyms | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ FHIR R4 search.html, imagingstudy.html#search
 """
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -15,6 +16,7 @@ from flute_sync.console_errors import PageAbsent, SearchRefused
 from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.queries import Page, Parameters, escaped, study_search, token
 from flute_sync.fhir_errors import FhirGone
+from flute_sync.identity import PatientKey
 from flute_sync.terminology import DCM
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
@@ -50,10 +52,18 @@ class StudyBrowser:
     ----------
     client
         One with short timeouts: a person waits.
+    known_as
+        By what the server may be asked for a patient, of an identifier's system, which may be
+        empty, and its value; None: by these.
     """
 
-    def __init__(self, client: FhirClient) -> None:
+    def __init__(
+        self,
+        client: FhirClient,
+        known_as: Callable[[str, str], Iterable[PatientKey]] | None = None,
+    ) -> None:
         self._client = client
+        self._known_as = known_as
 
     def find(self, criteria: StudyCriteria, next_url: str | None = None) -> Page:
         """Return one page, the latest studies first.
@@ -96,11 +106,21 @@ class StudyBrowser:
         kind, _, name = said.partition("/")
         if kind == "Patient" and _ID.fullmatch(name):
             return [said]
-        system, bar, value = said.rpartition("|")
-        identifier = token(system.strip(), value.strip()) if bar else escaped(said)
+        identifier = self._identifier(said)
+        if not identifier:
+            return []
         criteria = [("identifier", identifier), ("_count", str(_MOST_PATIENTS))]
         found = self._client.page("Patient", [*criteria, ("_elements", "identifier")])
         return [f"Patient/{one['id']}" for one in found.matches[:_MOST_PATIENTS]]
+
+    def _identifier(self, said: str) -> str:
+        """Return the search by an identifier; empty where nobody can have it."""
+        system, bar, value = (one.strip() for one in said.rpartition("|"))
+        if not (system or value):
+            raise SearchRefused("not an identifier")
+        if self._known_as is not None:
+            return ",".join(token(one.system, one.value) for one in self._known_as(system, value))
+        return token(system, value) if bar else escaped(value)
 
 
 def _plain(criteria: StudyCriteria) -> Parameters:

@@ -5,12 +5,14 @@ import io
 import itertools
 import json
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from pydicom import dcmread
 from pydicom._dicom_dict import DicomDictionary
@@ -24,6 +26,7 @@ from flute_sync.sandbox.studies import part10
 from tests.acceptance.clinic import Clinic
 from tests.acceptance.conftest import SYSTEM, Upload, imaging_studies
 from tests.acceptance.site import Site, eventually, running, store
+from tests.services.hapi import Hapi
 from tests.tap import Tap
 
 MARKER = "GEHEIM"
@@ -80,14 +83,14 @@ def _code(value: str, scheme: str) -> Dataset:
     return _item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=marker())
 
 
-def marked(upload: Upload) -> list[bytes]:
+def marked(upload: Upload, patient_id: str = f"{MARKER} 0042") -> list[bytes]:
     """Return the files of an upload, each alike marked."""
     template, files = Dataset(), []
     mark(template)
     for file in upload.files:
         dataset = dcmread(io.BytesIO(file))
         dataset.update(template)
-        dataset.PatientID = f"{MARKER} 0042"
+        dataset.PatientID = patient_id
         dataset.IssuerOfPatientID = f"{MARKER} HOSPITAL"
         files.append(part10(dataset))
     return files
@@ -109,25 +112,30 @@ def tap(sandbox: Sandbox) -> Iterator[Tap]:
 
 
 @pytest.fixture
-def site(sandbox_site: Site, sandbox: Sandbox, tap: Tap) -> Site:
-    key = sandbox_site.folder / "pseudonym.key"
+def site(sandbox_site: Site, tap: Tap) -> Site:
+    return pseudonymous(sandbox_site, tap)
+
+
+def pseudonymous(site: Site, tap: Tap) -> Site:
+    """Let a site know patients by pseudonyms alone, and whatever it says to FHIR be kept."""
+    key = site.folder / "pseudonym.key"
     key.write_text(f"{KEY}\n")
     key.chmod(0o400)
-    path = urlsplit(sandbox.fhir_url).path
-    sandbox_site.settings["fhir"] |= {
+    path = urlsplit(site.settings["fhir"]["base_url"]).path
+    site.settings["fhir"] |= {
         "base_url": f"http://127.0.0.1:{tap.port}{path}",
         "provenance": True,
     }
-    sandbox_site.settings["patient"] |= {"systems": {f"{MARKER} HOSPITAL": SYSTEM}}
-    sandbox_site.settings["imaging_study"] = {"accession_identifier": True, "encounter": True}
-    sandbox_site.settings["imaging_study"] |= {"study_id_system": "urn:test:study-ids"}
-    sandbox_site.settings["pseudonyms"] = {
+    site.settings["patient"] |= {"systems": {f"{MARKER} HOSPITAL": SYSTEM}}
+    site.settings["imaging_study"] = {"accession_identifier": True, "encounter": True}
+    site.settings["imaging_study"] |= {"study_id_system": "urn:test:study-ids"}
+    site.settings["pseudonyms"] = {
         "mode": "hmac",
         "key_file": str(key),
         "system": PSEUDONYMS,
         "dates": "shifted-here",
     }
-    return sandbox_site
+    return site
 
 
 def pseudonym(site: Site, value: str, kind: str = "patient") -> dict[str, str]:
@@ -193,6 +201,54 @@ def test_nothing_that_identifies_reaches_the_fhir_server(
 def _resource(text: str) -> dict[str, Any] | None:
     found = json.loads(text) if text.startswith("{") else {}
     return found if found.get("resourceType") == "Patient" else None
+
+
+def test_a_real_server_holds_pseudonyms_alone_and_forgets_them(real_site: Site, hapi: Hapi) -> None:
+    """Nothing of it is in any version; the hospital's own number is enough to erase all of it."""
+    upload, patient_id = Upload(slices=1), f"{MARKER} {uuid.uuid4().hex[:8]}"
+    who = PseudonymKey(KEY.encode()).pseudonym(PseudonymKind.PATIENT, SYSTEM, patient_id)
+    shift = timedelta(days=ShiftRule(364).days(PseudonymKey(KEY.encode()), who))
+    clinic = Clinic(hapi.base_url)
+    identifier = {"system": PSEUDONYMS, "value": who}
+    patient = clinic.create({"resourceType": "Patient", "identifier": [identifier]})
+    psa = clinic.psa(patient, STUDY_DATE + shift - timedelta(days=10))
+    audit = real_site.folder / "audit.jsonl"
+    real_site.settings["erase"] = {"audit_file": str(audit)}
+    with Tap(hapi.port) as tap, running(pseudonymous(real_site, tap)) as site:
+        files = marked(upload, patient_id)
+        assert store(site.stow_url, files).status_code == 200
+        eventually(lambda: site.state(upload.uid) == "completed", what="the study")
+        study, witnesses = clinic.study(upload.uid), clinic.provenances(upload.uid)
+        assert [*clinic.links(upload.uid)] == [psa]
+        assert study["subject"]["reference"] == patient
+        assert study["started"].startswith(str(STUDY_DATE + shift))
+        assert [clinic.faults(one) for one in (study, *witnesses)] == [[]] * (1 + len(witnesses))
+        made = [f"{one['resourceType']}/{one['id']}" for one in (study, *witnesses)]
+        said = [tap.said.decode(), *(past(hapi, one).text for one in made)]
+        for text in (*said, *site.lines):
+            assert MARKER not in text
+            assert not [one for one in (STUDY_DATE, BIRTH_DATE) if str(one) in text]
+        named = f"{SYSTEM}|{patient_id}\n"
+        done = site.run("erase", "--patient", "-", "--yes", "--why", "withdrawal", text=named)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {past(hapi, one).status_code for one in made} == {404}
+        kept = b"".join(one.read_bytes() for one in site.folder.glob("ledger.db*"))
+        for one in (patient_id, who, patient, upload.uid):
+            assert one.encode() not in kept
+            assert one not in audit.read_text()
+        assert store(site.stow_url, files).status_code == 200  # the archive has it
+        eventually(lambda: site.logged("study.erased"), what="refused")
+        assert site.states() == {}
+        assert not imaging_studies(hapi.base_url, upload.uid)
+
+
+def past(hapi: Hapi, reference: str) -> httpx.Response:
+    """Return all versions of a resource, whatever the server cached."""
+    return httpx.get(
+        f"{hapi.base_url}/{reference}/_history",
+        params={"_since": "1970-01-01T00:00:00Z"},
+        timeout=60,
+    )
 
 
 def test_identified_and_pseudonymised_studies_do_not_meet(

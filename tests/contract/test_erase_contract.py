@@ -276,14 +276,15 @@ def test_a_patient_is_named_by_an_identifier_and_by_whom_he_was_merged_with(
     assert site.deliver(uid) == site.deliver(uid, "p3") == {uid}
 
 
-def test_whom_the_server_does_not_have_is_erased_by_his_number(site: Site) -> None:
+@pytest.mark.parametrize("number", ["p9", "p|9", "p,9$\\"])
+def test_whom_the_server_does_not_have_is_erased_by_his_number(site: Site, number: str) -> None:
     uid = StudyInstanceUID(new_uid())
-    site.deliver(uid, "p9")
+    site.deliver(uid, number)
     site.work()
     assert site.ledger.study_view(uid).code == "PATIENT-ABSENT"
-    result = site.erase(f"{site.system}|p9")
+    result = site.erase(f"{site.system}|{number}")
     assert (result.studies, result.remains) == (1, [])
-    assert site.deliver(uid, "p9") == {uid}
+    assert site.deliver(uid, number) == {uid}
 
 
 def test_a_study_that_is_his_only_by_what_its_issuer_means_is_not_kept(

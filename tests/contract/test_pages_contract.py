@@ -75,6 +75,7 @@ def test_pages_lead_through_all_studies_the_latest_first(
         {"modality": "MR,US"},
         {"since": "yesterday"},
         {"until": "2025-02-30"},
+        {"patient": " | "},
     ],
 )
 def test_what_cannot_be_searched_for_is_said(

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ import pytest
 
 from flute_sync.daemon.checks import Verdict, every_check
 from flute_sync.daemon.config import Config
+from flute_sync.daemon.pseudonymity import Pseudonymity
+from flute_sync.intake import Delivery
+from flute_sync.ledger import Ledger
 from flute_sync.sandbox.fhir_server.capability import capability_statement
 from flute_sync.sandbox.server import Sandbox
 from tests.acceptance.site import free_port
 from tests.contract.fhir_rest import create, new_patient
+from tests.contract.ledger_site import received
 from tests.integration.tls import Authority
 
 
@@ -128,6 +133,29 @@ def test_that_the_first_study_decides_for_good_is_told(tmp_path: Path) -> None:
     found = checked(tmp_path)["pseudonyms.sources"]
     assert (found.level, found.exit_code) == ("warning", 0)
     assert "pseudonyms.sources" not in checked(tmp_path, pseudonyms={"sources": "identified"})
+
+
+def test_a_ledger_that_was_filled_in_another_way_is_told(tmp_path: Path) -> None:
+    """The service would not start: who checks his settings learns it before it stops."""
+    settings = Config.model_validate(
+        {"fhir": {"base_url": "http://a.example"}, "ledger": {"url": f"sqlite:///{tmp_path}/l.db"}}
+    )
+    key = tmp_path / "pseudonym.key"
+    key.write_text("a key of the site's own, long enough to be one")
+    key.chmod(0o400)
+    said = {"mode": "hmac", "key_file": str(key), "system": "urn:test:pseudonyms"}
+    ledger = {"url": settings.ledger.url}
+    assert checked(tmp_path, ledger=ledger, pseudonyms=said)["ledger"].level == "ok"
+    with closing(Ledger.open(settings.ledger, settings.study, create=True)) as there:
+        Pseudonymity.bind(settings, there)
+        there.deliver(Delivery("test", "a", datetime.now(UTC), received([1])))
+    assert checked(tmp_path, ledger=ledger)["ledger"].level == "ok"
+    found = checked(tmp_path, ledger=ledger, pseudonyms=said)["ledger"]
+    assert (found.level, found.code, found.exit_code) == ("error", "LEDGER-PSEUDONYMS", 78)
+    assert "with pseudonyms now, unlike before" in found.sentence
+    key.chmod(0o444)
+    both = checked(tmp_path, ledger=ledger, pseudonyms=said)
+    assert (both["ledger"].level, both["pseudonyms"].level) == ("ok", "error")
 
 
 def test_a_server_that_must_hold_pseudonyms_alone_is_looked_at(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from flute_sync.console.pages.sign_in import Bounds, PasswordSignIn, sign_out
 from flute_sync.console.pages.study import StudyPage, StudyReader
 from flute_sync.console.pages.users import Users
 from flute_sync.daemon.config import Config
+from flute_sync.daemon.pseudonymity import known_as
 from flute_sync.errors import FluteSyncError
 from flute_sync.fhir.browsing import StudyBrowser
 from flute_sync.fhir.client import FhirClient
@@ -54,7 +55,7 @@ class Site:
     Raises
     ------
     SecretUnreadable, UsersUnusable
-        When people could not sign in.
+        When people could not sign in, or patients could not be named.
     """
 
     def __init__(self, config: Config, ledger: Ledger, count: RequestCounter) -> None:
@@ -69,7 +70,8 @@ class Site:
             Audit(key_of(config)),
             secrets.token_bytes(32),
         )
-        browser = StudyBrowser(self._open.enter_context(_client(config, count)))
+        client = self._open.enter_context(_client(config, count))
+        browser = StudyBrowser(client, known_as(config))
         at_once = CapacityLimiter(_AT_ONCE)
         self._listing = Listing(self._shell, browser, config.fhir.base_url.rstrip("/"), at_once)
         reader = StudyReader(config, ledger, browser)

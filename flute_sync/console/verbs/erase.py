@@ -21,7 +21,7 @@ from flute_sync.fhir.client import FhirClient
 from flute_sync.fhir.traces import Person
 
 _PATIENT: Final = re.compile(r"Patient/[A-Za-z0-9\-.]{1,64}")
-_IDENTIFIER: Final = re.compile(r"[^\s|]+\|[^|\r\n]*\S")
+_IDENTIFIER: Final = re.compile(r"[^\s|]+\|[^\r\n]*\S")
 STAYS: Final = (
     "the hospital's Patient and clinical data, which are not ours",
     "the images, which go by the archive's own means (with Orthanc: DELETE /patients/ID)",
