@@ -137,6 +137,7 @@ class Judging:
             wanted = question.group is not None
             found = load(question.source, self._spool, tell, groups=wanted, whole=question.whole)
             self.tally.without_patient = found.without_patient
+            self.tally.files_not_read = found.files_not_read
             names = question.listed
             if question.group is not None:
                 groups = {name: one.members for name, one in found.groups.items()}

@@ -63,6 +63,7 @@ class Batch:
     deleted: list[tuple[str, str]] = field(default_factory=list)
     aliases: list[tuple[str, str]] = field(default_factory=list)
     without_patient: int = 0
+    files_not_read: int = 0
     groups: dict[str, Group] = field(default_factory=dict)
 
     def add(self, named: Named, wanted: Wanted) -> None:
@@ -176,9 +177,10 @@ def load(
     InputUnreadable, InputMalformed, InputTooLarge, SpoolFailed
         Nothing of the export can be judged then.
     """
-    work = list(cuts(files(path)))
+    there = files(path)
+    work = list(cuts(there.read))
     total, done = sum(one.bytes for one in work), 0
-    found = Batch()
+    found = Batch(files_not_read=there.others)
     for cut, batch in _read_all(work, total, Wanted(groups, whole)):
         spool.add(batch.rows, batch.aliases, batch.deleted)
         found.without_patient += batch.without_patient

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 from datetime import date
 from pathlib import Path
@@ -339,6 +340,7 @@ HOSTILE = {
     "a type that is none": b'{"resourceType": 5, "id": "Rossi"}',
     "too deep": b'{"resourceType": "Patient", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "an entry that is none": b'{"resourceType": "Bundle", "entry": ["Rossi"]}',
+    "entries that are none": b'{"resourceType": "Bundle", "entry": {"resource": "Rossi"}}',
     "a resource that is none": b'{"resourceType": "Bundle", "entry": [{"resource": "Rossi"}]}',
     "an id to break the terminal": b'{"resourceType": "Patient", "id": "Rossi\\u001b[2J"}',
     "half a character": b'{"resourceType": "Patient", "id": "Ros\\ud800si"}',
@@ -373,11 +375,35 @@ def test_odd_values_are_no_damage(tmp_path: Path) -> None:
         assert judged(file)[0] == {"Procedure/o": ("unknown", "ImagingStudy/m")}
 
 
-@pytest.mark.parametrize("name", ["absent", "empty"])
+@pytest.mark.parametrize("name", ["absent", "empty", "pipe", "link", "pipe/pipe.json"])
 def test_nothing_to_read(name: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "link"):
+        (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link" / "x.ndjson").symlink_to(tmp_path / "absent")
     with pytest.raises(InputUnreadable):
         judged(tmp_path / name)
+
+
+def test_what_else_lies_in_a_folder_is_counted(tmp_path: Path) -> None:
+    deep = tmp_path / "export.d" / "1"
+    deep.mkdir(parents=True)
+    ndjson(deep / "ImagingStudy.000.NDJSON", study("m", "2023-12-01"))
+    ndjson(tmp_path / "Procedure.jsonl", biopsy("b", "2024-01-01"))
+    manifest = {"transactionTime": "2024-01-01T00:00:00Z", "output": [], "error": []}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    found, judging = judged(tmp_path)
+    assert (found, judging.tally.files_not_read) == (INCLUDED, 0)
+    (deep / "ImagingStudy").touch()
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "more").symlink_to(deep)
+    found, judging = judged(tmp_path)
+    assert (found, judging.tally.files_not_read) == (INCLUDED, 2)
+    (tmp_path / "manifest.json").write_text(json.dumps(patient()))
+    assert judged(tmp_path)[1].tally.patients == 1
+    (tmp_path / "manifest.json").write_text(json.dumps({"output": []}))
+    with pytest.raises(InputMalformed, match=r"manifest\.json"):
+        judged(tmp_path)
 
 
 def test_an_empty_file_has_nobody(tmp_path: Path) -> None:
