@@ -96,9 +96,7 @@ class _Shares:
             if other is not mri and other.uid not in self._served
         ]
         free = [
-            one
-            for one in pool
-            if window.holds(one.span) is _CERTAIN and self._is_free(one, rivals)
+            one for one in pool if window.holds(one.span) is _CERTAIN and self._is_free(one, rivals)
         ]
         first = _first(free, pool, phase.closer)
         if first is not None and self._unserved.get(mri.uid, True):

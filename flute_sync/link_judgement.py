@@ -176,9 +176,11 @@ class Judgement:
         if "request" not in self._settings.rules or "basedOn" not in one.resource:
             return set()
         return {
-            biopsy.reference
-            for biopsy in self._biopsies
-            if biopsy.span.low <= one.span.high and self._stated.of_one_request(one, biopsy)
+            sheet.one.reference
+            for sheet in self._of_kind[Kind.BIOPSY]
+            if (sheet.links or not sheet.gone)
+            and sheet.one.span.low <= one.span.high
+            and self._stated.of_one_request(one, sheet.one)
         }
 
     def _home(self, biopsy: Sheet) -> str | None:
@@ -285,12 +287,10 @@ class Judgement:
         linked: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
         refused: dict[str, dict[int, Link]] = {uid: {} for uid in self._imaging}
         for index, sheet in enumerate(self._sheets.values()):
-            if sheet.links:
-                for uid, link in sheet.links.items():
-                    linked[uid][index] = link
-            if sheet.refused:
-                for uid, link in sheet.refused.items():
-                    refused[uid][index] = link
+            for uid, link in sheet.links.items():
+                linked[uid][index] = link
+            for uid, link in sheet.refused.items():
+                refused[uid][index] = link
         shared: dict[str | None, list[Link]] = {}
         found = {}
         for uid, study in self._imaging.items():

@@ -281,6 +281,13 @@ def test_a_grade_goes_with_the_biopsy_of_its_request() -> None:
     assert "g" not in links(case([A, B], [*found, before]))
     unused = LinkSettings(rules=("explicit", "time"))
     assert "g" not in links(case([A, B], [*found, undated], unused))
+    withdrawn = biopsy("z", "2024-02-10", basedOn=order, status="entered-in-error")
+    assert links(case([A, B], [withdrawn, undated])) == {}
+    unsure = biopsy("x", None, basedOn=order)
+    assert links(case([MRI], [unsure, undated])) == {
+        "x": ("sole-candidate", POSSIBLE),
+        "g": ("biopsy", POSSIBLE),
+    }
 
 
 @pytest.mark.parametrize(
