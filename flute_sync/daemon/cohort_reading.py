@@ -33,6 +33,7 @@ _ATTEMPTS: Final = 5
 _FIRST_WAIT: Final = timedelta(seconds=1)
 _LONGEST_WAIT: Final = timedelta(minutes=1)
 _MOST_ROUNDS: Final = 8
+_JUDGED: Final = frozenset({"ImagingStudy", "Procedure"})
 
 Tell = Callable[[int, int | None], None]
 """Called with how many patients were read, and of how many."""
@@ -73,7 +74,7 @@ class CohortReader:
     ) -> None:
         self._client = client
         self._workers = workers
-        self._whole = whole
+        self._whole = frozenset(whole)
         self._wait = wait
 
     def load(self, spool: Spool, tell: Tell, chosen: Sequence[str] | None) -> None:
@@ -98,6 +99,8 @@ class CohortReader:
             done += patients
             tell(done, total)
         for kind, parameters in self._questions(("patient:missing", "true")):
+            if kind not in _JUDGED | self._whole:  # such a search may be slow, for counts of links
+                continue
             ask = partial(self._logical, kind, parameters, all_are_known=chosen is None)
             spool.add(*self._patiently(ask))
 
