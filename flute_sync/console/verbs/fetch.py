@@ -124,7 +124,7 @@ def fetch(
     log.configure(config.log.model_copy(update={"level": "error"}))
     filters = (by_b_value(frozenset(b_values)),) if b_values else ()
     choice = Choice(
-        modalities=frozenset(modalities),
+        modalities=frozenset(one.upper() for one in modalities),
         series_roles=frozenset(map(Role, series_roles)),
         filters=filters,
         picture=_PICTURES[picture] if rendered else None,
