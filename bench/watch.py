@@ -27,13 +27,17 @@ from flute_sync.completeness import StudySettings
 from flute_sync.intake import Delivery, Received
 from flute_sync.ledger import Ledger, LedgerSettings
 from flute_sync.sources.archive_settings import ArchiveSettings
-from flute_sync.sources.change_feed import ChangeFeedPoller, ChangeFeedSettings
+from flute_sync.sources.change_feed import ChangeFeedPoller
+from flute_sync.sources.change_feed_settings import ChangeFeedSettings
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
 from flute_sync.sources.poller import Poller, batches
+from flute_sync.sources.poller_settings import QidoRsSettings
 from flute_sync.sources.qido_listing import QidoListing
-from flute_sync.sources.qido_rs import QidoRsPoller, QidoRsSettings
-from flute_sync.sources.sweep import Sweep, SweepSettings
+from flute_sync.sources.qido_rs import QidoRsPoller
+from flute_sync.sources.sweep import Sweep
+from flute_sync.sources.sweep_settings import SweepSettings
 from flute_sync.study import Header, Instance, SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
 from tests.acceptance.site import eventually, free_port
 

@@ -23,6 +23,7 @@ _DATE_TIME: Final = re.compile(
     r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01])"
     r"(T(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:\.\d+)?)?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)?)?)?)?"
 )
+_DAY_LENGTH: Final = len("2024-01-31")
 _DAYS_OF: Final = {"d": 1, "wk": 7}
 _MONTHS_OF: Final = {"a": 12, "mo": 1}
 _DAYS_A_MONTH: Final = Decimal("30.436875")
@@ -57,8 +58,8 @@ class Interval(NamedTuple):
 
     def shifted(self, days: int) -> "Interval":
         """Return the interval so many days later, without its time."""
-        low = _plus(self.low, days)
-        return Interval(low, low if self.high == self.low else _plus(self.high, days))
+        low = plus(self.low, days)
+        return Interval(low, low if self.high == self.low else plus(self.high, days))
 
     def within(self, earliest: "Interval", latest: "Interval") -> Verdict:
         """Tell whether this lies from ``earliest`` to ``latest``, both included."""
@@ -89,18 +90,30 @@ def date_time(value: object) -> Interval | None:
     FHIR wants a zone with every time. Where servers let one pass without, its day counts alone:
     as good as undated, it might be linked to what is years away.
     """
-    if not isinstance(value, str) or (found := _DATE_TIME.fullmatch(value)) is None:
+    if not isinstance(value, str):
+        return None
+    if len(value) == _DAY_LENGTH:
+        return _day(value)
+    found = _DATE_TIME.fullmatch(value)
+    if found is None:
         return None
     year, month, day, time, zone = found.groups()
+    if day is not None:
+        return _day(value[:_DAY_LENGTH], _instant(value, time) if zone else None)
     try:
-        if day is not None:
-            first = date.fromisoformat(value[:10])
-            return Interval(first, first, _instant(value, time) if zone else None)
         first = date(int(year), int(month or 1), 1)
     except ValueError:
         return None
     last = first.replace(month=int(month or 12))
     return Interval(first, last.replace(day=calendar.monthrange(last.year, last.month)[1]))
+
+
+def _day(value: str, instant: datetime | None = None) -> Interval | None:
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        return None
+    return None if value[5] == "W" else Interval(day, day, instant)  # "2024-W01-1" is not FHIR's
 
 
 def period(value: object) -> Interval | None:
@@ -168,17 +181,17 @@ def _number(value: object) -> Decimal | None:
 def _days_after(birth: Interval, low: Decimal, high: Decimal, *, whole: bool) -> Interval:
     last = int(high.to_integral_value(ROUND_CEILING)) - (1 if whole else 0)
     first = int(low.to_integral_value(ROUND_FLOOR))
-    return Interval(_plus(birth.low, first), _plus(birth.high, last))
+    return Interval(plus(birth.low, first), plus(birth.high, last))
 
 
 def _months_after(birth: Interval, low: Decimal, high: Decimal, *, whole: bool) -> Interval:
     first, last = int(low), int(high)
     early = int(((low - first) * _DAYS_A_MONTH).to_integral_value(ROUND_FLOOR))
     late = int(((high - last) * _DAYS_A_MONTH).to_integral_value(ROUND_CEILING))
-    begin = _plus(add_months(birth.low, first), early)
+    begin = plus(add_months(birth.low, first), early)
     # Who is born on the 29th of February may turn older on the 1st of March.
-    end = _plus(add_months(birth.high, last, late=True), late)
-    return Interval(begin, _plus(end, -1) if whole else end)
+    end = plus(add_months(birth.high, last, late=True), late)
+    return Interval(begin, plus(end, -1) if whole else end)
 
 
 def add_months(day: date, months: int, *, late: bool = False) -> date:
@@ -197,10 +210,11 @@ def add_months(day: date, months: int, *, late: bool = False) -> date:
         return date(year, month, day.day)
     except ValueError:
         last = calendar.monthrange(year, month)[1]
-    return _plus(date(year, month, last), 1 if late else 0)
+    return plus(date(year, month, last), 1 if late else 0)
 
 
-def _plus(day: date, days: int) -> date:
+def plus(day: date, days: int) -> date:
+    """Return the day so many days later, within the calendar; what is not known stays so."""
     if day in _UNKNOWN:
         return day
     try:

@@ -92,8 +92,7 @@ def _type_named(reference: Resource) -> str | None:
 
 def study_uid(study: Resource) -> str | None:
     """Return the Study Instance UID of an ImagingStudy, in any of the forms it is found in."""
-    found = list(_uids(study.get("identifier")))
-    return found[0] if found else None
+    return next(_uids(study.get("identifier")), None)
 
 
 def _uids(identifiers: object) -> Iterator[str]:

@@ -22,12 +22,14 @@ from flute_sync.terminology import LOINC, SNOMED_CT, UCUM
 
 _PROSTATE: Final = (SNOMED_CT, "41216001")
 _PROSTATE_DISPLAY: Final = "Prostatic structure (body structure)"
+_SITE: Final = {
+    "coding": [{"system": _PROSTATE[0], "code": _PROSTATE[1], "display": _PROSTATE_DISPLAY}]
+}
 _ROLE_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
 _GLEASON: Final = frozenset({"LA30794-4", "LA30795-1", "LA30796-9", "LA30797-7", "LA30798-5"})
 _BIOPSY_TYPES: Final = frozenset({"884001", "27582007"})
 _DRE_OUTCOMES: Final = frozenset({"17621005", "131196009"})
 _INFINITY: Final = float("inf")
-_NUMBERS: Final = (int, float, Decimal)
 _ONE_DECIMAL: Final = re.compile(r"(0|[1-9]\d*)(.\d?)?")
 _PATTERNS: Final = {kind: {"coding": [code._asdict()]} for kind, (_, code) in CODES.items()}
 _FAMILY: Final = frozenset(
@@ -61,7 +63,8 @@ class Rule(StrEnum):
     """The value has more than one decimal."""
 
     PERFORMED = "performed"
-    """The biopsy is not dated by an Age, or by one without a code of UCUM."""
+    """The biopsy is not dated by an Age, or by one that FHIR does not allow; or an examination is
+    dated so."""
 
     VALUE_TYPE = "value-type"
     """The PI-RADS score is coded or text, not an integer."""
@@ -71,6 +74,9 @@ class Rule(StrEnum):
 
     UNIT = "unit"
     """The unit is another."""
+
+    UNIT_SYSTEM = "unit-system"
+    """The unit has a code, but it is not said of which system."""
 
     BODY_SITE = "body-site"
     """The body site is not the prostate."""
@@ -92,7 +98,14 @@ class Rule(StrEnum):
 
 
 RELAXED: Final = frozenset(
-    {Rule.DISPLAY, Rule.LOCAL_CODING, Rule.DECIMALS, Rule.PERFORMED, Rule.VALUE_TYPE}
+    {
+        Rule.DISPLAY,
+        Rule.LOCAL_CODING,
+        Rule.DECIMALS,
+        Rule.PERFORMED,
+        Rule.VALUE_TYPE,
+        Rule.UNIT_SYSTEM,
+    }
 )
 """Rules that ``links.conformance = "relaxed"`` waives: real laboratories and registries break them
 without being wrong."""
@@ -100,8 +113,8 @@ without being wrong."""
 
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
-    found = {*_CHECKS[kind](resource), *_code_rules(resource.get("code"), kind)}
-    return tuple(sorted(found)) if found else ()
+    found = [*_CHECKS[kind](resource), *_code_rules(resource.get("code"), kind)]
+    return tuple(sorted(set(found))) if found else ()
 
 
 def _code_rules(concept: object, kind: Kind) -> list[Rule]:
@@ -117,7 +130,7 @@ def _code_rules(concept: object, kind: Kind) -> list[Rule]:
     # The PSA profile has its pattern on every coding, the others on the concept.
     only = kind is Kind.PSA
     found = [] if (all(worded) if only else any(worded)) else [Rule.DISPLAY]
-    if only and len(worded) < len(stated):
+    if only and len(worded) < _count(concept):
         found.append(Rule.LOCAL_CODING)
     return found
 
@@ -126,30 +139,30 @@ def _biopsy(resource: Resource) -> Iterator[Rule]:
     # Here the pattern is on every coding.
     for site in members(resource.get("bodySite")):
         yield from _site_rules(site, only=True)
-    if not _is_of(resource.get("category"), SNOMED_CT, _BIOPSY_TYPES):
-        yield Rule.CATEGORY
+    yield from _bound(resource.get("category"), SNOMED_CT, _BIOPSY_TYPES, Rule.CATEGORY)
     if not _is_age(resource.get("performedAge")):
         yield Rule.PERFORMED
 
 
 def _is_age(age: object) -> bool:
-    """Tell whether this is an Age as FHIR wants it (FHIR R4 datatypes.html#Age, age-1)."""
-    if not isinstance(age, dict) or "code" not in age or age.get("system", UCUM) != UCUM:
+    """Tell whether this is an Age as FHIR wants it (R4 datatypes.html#Age, age-1 and qty-3)."""
+    if not isinstance(age, dict) or age.get("system", UCUM) != UCUM:
         return False
-    value = age.get("value")
-    return _is_positive(value) and bool(value)
+    if "value" not in age:
+        return "code" not in age or "system" in age
+    return "code" in age and "system" in age and _is_positive(age["value"]) and bool(age["value"])
 
 
 def _dre(resource: Resource) -> Iterator[Rule]:
     for site in members(resource.get("bodySite")):
         yield from _site_rules(site)
-    if not _is_of(resource.get("outcome"), SNOMED_CT, _DRE_OUTCOMES):
-        yield Rule.OUTCOME
+    yield from _bound(resource.get("outcome"), SNOMED_CT, _DRE_OUTCOMES, Rule.OUTCOME)
+    if "performedAge" in resource and not _is_age(resource["performedAge"]):
+        yield Rule.PERFORMED
 
 
 def _outcome(resource: Resource) -> Iterator[Rule]:
-    if not _is_of(resource.get("valueCodeableConcept"), LOINC, _GLEASON):
-        yield Rule.VALUE
+    yield from _bound(resource.get("valueCodeableConcept"), LOINC, _GLEASON, Rule.VALUE)
     if resource.get("component"):
         yield Rule.COMPONENT
 
@@ -191,18 +204,22 @@ def _quantity(quantity: object, unit: str, code: str) -> Iterator[Rule]:
         or quantity.get("system", UCUM) != UCUM
     ):
         yield Rule.UNIT
+    elif "code" in quantity and "system" not in quantity:
+        # R4 datatypes.html#Quantity, qty-3
+        yield Rule.UNIT_SYSTEM
 
 
 def _is_positive(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
-        return False
     if isinstance(value, Decimal):
         return value.is_finite() and value >= 0
-    return 0 <= value < _INFINITY
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value < _INFINITY
 
 
 def _site_rules(site: Resource, *, only: bool = False) -> Iterator[Rule]:
     """Compare a body site with the pattern; ``only``: every coding of it, not one of them."""
+    if site == _SITE:
+        return
     stated = codings(site)
     matching = [one for one in stated if (one.get("system"), one.get("code")) == _PROSTATE]
     if not matching and (stated or not only):
@@ -211,7 +228,7 @@ def _site_rules(site: Resource, *, only: bool = False) -> Iterator[Rule]:
         worded = [one.get("display") == _PROSTATE_DISPLAY for one in matching]
         if not (all(worded) if only else any(worded)):
             yield Rule.DISPLAY
-        if only and len(matching) < len(stated):
+        if only and len(matching) < _count(site):
             yield Rule.LOCAL_CODING
 
 
@@ -227,10 +244,20 @@ def _list_rules(
         yield Rule.LOCAL_CODING
 
 
-def _is_of(concept: object, system: str, allowed: frozenset[str]) -> bool:
-    return any(
-        one.get("system") == system and one.get("code") in allowed for one in codings(concept)
-    )
+def _bound(concept: object, system: str, allowed: frozenset[str], unlisted: Rule) -> Iterator[Rule]:
+    """Compare with a list that one coding must be of; validators want no other beside it."""
+    listed = [
+        one for one in codings(concept) if one.get("system") == system and one["code"] in allowed
+    ]
+    if not listed:
+        yield unlisted
+    elif len(listed) < _count(concept):
+        yield Rule.LOCAL_CODING
+
+
+def _count(concept: object) -> int:
+    """Return how many codings there are, those without a code among them."""
+    return sum(len(members(one.get("coding"))) for one in members(concept))
 
 
 _CHECKS: Final[Mapping[Kind, Callable[[Resource], Iterator[Rule]]]] = {

@@ -5,7 +5,7 @@ of each kind. An ISUP grade belongs where its biopsy does.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import NamedTuple
 
 from flute_sync.fhir_dates import Interval, Verdict, add_months
@@ -50,9 +50,11 @@ def of_biopsy(months: int) -> Follows:
 
     def window(mri: Interval, day: Interval) -> Verdict:
         order = mri.before(day)
-        if order is _CONTRADICTED or mri.high < add_months(day.low, -months):
+        early = add_months(day.low, -months)
+        if order is _CONTRADICTED or mri.high < early:
             return _CONTRADICTED
-        return order if mri.low >= add_months(day.high, -months) else _POSSIBLE
+        late = early if day.high == day.low else add_months(day.high, -months)
+        return order if mri.low >= late else _POSSIBLE
 
     words = "1 year" if months == 12 else f"{months} months"
     return Follows("time/biopsy", words, Interval.before, window, _first)
@@ -64,12 +66,11 @@ def place_after(question: Question, follows: Follows) -> dict[str, Placed]:
     sure: dict[str, list[Candidate]] = {}
     maybe: dict[str, list[Candidate]] = {}
     for one in question.candidates:
-        if one.day is not None:
-            placed = found[one.reference] = _latest(one, one.day, question, follows)
-            if placed.study is not None:
-                sure.setdefault(placed.study, []).append(one)
-            for uid in placed.possible:
-                maybe.setdefault(uid, []).append(one)
+        placed = found[one.reference] = _latest(one, question, follows)
+        if placed.study is not None:
+            sure.setdefault(placed.study, []).append(one)
+        for uid in placed.possible:
+            maybe.setdefault(uid, []).append(one)
     mris = {mri.uid: mri for mri in question.mris}
     for uid, group in sure.items():
         found |= _chosen(mris[uid], group, maybe.get(uid, []), found, question, follows)
@@ -85,7 +86,7 @@ def _chosen(
     follows: Follows,
 ) -> dict[str, Placed]:
     """Leave to an MRI one of those that surely follow it, before those that perhaps do."""
-    leader = _leader(group, follows.preferred)
+    leader = group[0] if len(group) == 1 else _leader(group, follows.preferred)
     if mri.uid in question.occupied:
         reason = f"{mri.words} has one that was stated to be its own"
         chosen = {one.reference: Placed(follows.rule, reason) for one in group}
@@ -98,8 +99,9 @@ def _chosen(
     return chosen
 
 
-def _latest(one: Candidate, day: Interval, question: Question, follows: Follows) -> Placed:
+def _latest(one: Candidate, question: Question, follows: Follows) -> Placed:
     # Of several that may be the latest, none surely is.
+    day = one.span
     rivals = question.mris_for(one).latest(day, follows.order)
     if not rivals:
         return Placed(follows.rule, f"no MRI of the prostate precedes {day}")
@@ -121,9 +123,8 @@ def _distance(mri: Imaging, day: Interval) -> str:
 
 def _leader(group: Iterable[Candidate], preferred: _Preferred) -> Candidate:
     """Return whom nobody is preferred to; whoever another is preferred to, he is too."""
-    by_end = sorted(group, key=_end)
-    leader = by_end[0]
-    for one in by_end:
+    leader, *others = sorted(group, key=_end)
+    for one in others:
         if preferred(one, leader):
             leader = one
     return leader
@@ -144,7 +145,9 @@ def _contest(
     follows: Follows,
 ) -> dict[str, Placed]:
     """Say of each of those that follow an MRI whether it is the one that the MRI takes."""
-    before = f"{mri.words} has {leader.reference} of {leader.day}, which comes before this"
+    if len(group) == 1 and not perhaps:
+        return {leader.reference: placed}
+    before = f"{mri.words} has {leader.reference} of {leader.span}, which comes before this"
     doubt = f"{mri.words} may have another one that comes before this"
     undecided_one = Placed(follows.rule, doubt, None, frozenset({mri.uid}))
     beaten = Placed(follows.rule, before)
@@ -192,12 +195,12 @@ def _is_amended(one: Candidate) -> bool:
 
 def place_outcomes(
     outcomes: Iterable[Candidate],
-    biopsies: Iterable[Candidate],
+    biopsies: Dated[Candidate],
     homes: Mapping[str, str],
     open_to: Mapping[str, frozenset[str]],
     limit: timedelta,
 ) -> dict[str, Placed]:
-    """Place ISUP grades with the latest biopsy before them, on its day or within ``limit``.
+    """Place ISUP grades, each of some day, with the latest biopsy before it, within ``limit``.
 
     Parameters
     ----------
@@ -206,16 +209,14 @@ def place_outcomes(
     open_to
         Reference of a biopsy -> studies that it may belong to.
     """
-    dated = Dated((biopsy, biopsy.day) for biopsy in biopsies if biopsy.day is not None)
     follows = of_report(limit)
     found: dict[str, Placed] = {}
-    of_day: dict[Interval, Placed] = {}
+    of_day: dict[tuple[date, date], Placed] = {}
     for one in outcomes:
-        if one.day is not None:
-            day = Interval(one.day.low, one.day.high)
-            if day not in of_day:
-                of_day[day] = _with_biopsy(day, dated, follows, homes, open_to)
-            found[one.reference] = of_day[day]
+        day = (one.span.low, one.span.high)
+        if day not in of_day:
+            of_day[day] = _with_biopsy(one.span, biopsies, follows, homes, open_to)
+        found[one.reference] = of_day[day]
     return found
 
 

@@ -5,11 +5,11 @@ up to its next biopsy. A value belongs to one MRI: the closest one takes it, and
 MRI is given away before anything is taken from after another.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from flute_sync.fhir_dates import Interval, Verdict
+from flute_sync.fhir_dates import Interval, Verdict, plus
 from flute_sync.link_case import Candidate, Imaging
 from flute_sync.link_place import Dated, Placed, Question, days, undecided
 
@@ -41,78 +41,85 @@ class Around(NamedTuple):
     after: timedelta
 
 
+class _Phase(NamedTuple):
+    """What an MRI may take, and what it takes first: of values before it, or after it."""
+
+    name: str
+    window: Callable[[Interval], Window]
+    closer: _Closer
+
+
 def place_around(
-    question: Question, around: Around, biopsies: Iterable[Candidate]
+    question: Question, around: Around, biopsies: Dated[Candidate]
 ) -> dict[str, Placed]:
     """Give each MRI a value of its own, as far as the dates let it."""
-    return _Shares(question, around).placed(Dated((one, one.day) for one in biopsies if one.day))
+    return _Shares(question, around).placed(biopsies)
 
 
 class _Shares:
     def __init__(self, question: Question, around: Around) -> None:
         self._question = question
         self._around = around
-        self._values = Dated((one, one.day) for one in question.candidates if one.day)
+        self._values = Dated(question.candidates)
         self._mris = [mri for mri in question.mris if mri.uid not in question.occupied]
-        self._dated_mris = Dated((mri, mri.span) for mri in self._mris)
         self._settled: dict[str, Placed] = {}
         self._doubts: dict[str, set[str]] = {}
-        self._served: set[str] = set()
+        self._served = set(question.occupied)
         self._unserved: dict[str, bool] = {}  # false: perhaps served, by a value before it
 
     def placed(self, biopsies: Dated[Candidate]) -> dict[str, Placed]:
-        before = {mri.uid: _before(mri.span, self._around.before.days) for mri in self._mris}
+        days_before, days_after = self._around.before.days, self._around.after.days
+        before = _Phase("before", lambda mri: _before(mri, days_before), _closer_before)
         for mri in self._mris:
-            self._share(mri, before, "before", _closer_before)
-        if self._unserved:
-            days_after = self._around.after.days
-            after = {mri.uid: _after(mri.span, days_after, biopsies) for mri in self._mris}
-            for mri in reversed(self._mris):
-                if mri.uid in self._unserved:
-                    self._share(mri, after, "after", _closer_after)
+            self._share(mri, before)
+        after = _Phase("after", lambda mri: _after(mri, days_after, biopsies), _closer_after)
+        for mri in reversed(self._mris):
+            if mri.uid in self._unserved:
+                self._share(mri, after)
         return self._settled | self._left_over()
 
-    def _share(self, mri: Imaging, windows: dict[str, Window], phase: str, closer: _Closer) -> None:
+    def _share(self, mri: Imaging, phase: _Phase) -> None:
         """Let an MRI take the closest of what is in its window, or note that it may take some."""
-        window = windows[mri.uid]
+        window = phase.window(mri.span)
         pool = [
             one
             for one in self._values.of_days(window.first, window.last)
             if one.reference not in self._settled and self._allows(one, mri)
         ]
         if not pool:
-            if phase == "before":
+            if phase.name == "before":
                 self._unserved[mri.uid] = True
             return
-        of_its_days = self._dated_mris.of_days(mri.span.low, mri.span.high)
         rivals = [
-            other for other in of_its_days if other is not mri and other.uid not in self._served
+            (other, phase.window(other.span))
+            for other in self._question.dated_mris.of_days(mri.span.low, mri.span.high)
+            if other is not mri and other.uid not in self._served
         ]
         free = [
-            one
-            for one in pool
-            if window.holds(one.span) is _CERTAIN and self._is_free(one, rivals, windows)
+            one for one in pool if window.holds(one.span) is _CERTAIN and self._is_free(one, rivals)
         ]
-        first = _first(free, pool, closer)
+        first = _first(free, pool, phase.closer)
         if first is not None and self._unserved.get(mri.uid, True):
-            self._settled[first.reference] = self._said(first, mri, phase)
+            self._settled[first.reference] = self._said(first, mri, phase.name)
             self._served.add(mri.uid)
             return
-        if not free and phase == "before":
+        if not free and phase.name == "before":
             self._unserved[mri.uid] = False
         for one in pool:
-            if not any(closer(other, one) for other in free):
+            if not any(phase.closer(other, one) for other in free):
                 self._doubts.setdefault(one.reference, set()).add(mri.uid)
 
     def _allows(self, one: Candidate, mri: Imaging) -> bool:
         only = self._question.only.get(one.reference)
         return only is None or mri.uid in only
 
-    def _is_free(self, one: Candidate, rivals: list[Imaging], windows: dict[str, Window]) -> bool:
+    def _is_free(self, one: Candidate, rivals: list[tuple[Imaging, Window]]) -> bool:
         """Tell whether surely no other MRI takes a value first."""
-        return one.reference not in self._doubts and not any(
-            windows[other.uid].holds(one.span) is not _CONTRADICTED and self._allows(one, other)
-            for other in rivals
+        if one.reference in self._doubts:
+            return False
+        return not any(
+            window.holds(one.span) is not _CONTRADICTED and self._allows(one, other)
+            for other, window in rivals
         )
 
     def _said(self, one: Candidate, mri: Imaging, phase: str) -> Placed:
@@ -129,20 +136,17 @@ class _Shares:
     def _left_over(self) -> dict[str, Placed]:
         """Say of each value that no MRI surely takes why that is so."""
         before, after = self._around.before.days, self._around.after.days
-        reach = Dated(
-            (mri, Interval(mri.span.shifted(-before).low, mri.span.shifted(after).high))
-            for mri in self._question.mris
-        )
+        mris = self._question.dated_mris
         far = f"no MRI of the prostate in the {days(before)} after, or {days(after)} before, it"
         rule = f"time/{self._around.name}"
         found = {}
         for one in self._question.candidates:
-            if one.day is None or one.reference in self._settled:
+            if one.reference in self._settled:
                 continue
             if open_to := self._doubts.get(one.reference):
                 reason = undecided(one, [mri for mri in self._mris if mri.uid in open_to])
                 found[one.reference] = Placed(rule, reason, None, frozenset(open_to))
-            elif near := reach.of_days(one.day.low, one.day.high):
+            elif near := mris.of_days(plus(one.span.low, -after), plus(one.span.high, before)):
                 reason = f"another value is taken for {near[-1].words}"
                 found[one.reference] = Placed(rule, reason)
             else:
@@ -155,7 +159,7 @@ def _first(free: list[Candidate], pool: list[Candidate], closer: _Closer) -> Can
     if not free:
         return None
     first = pool[0]
-    for one in pool:  # if one is closer than every other, it is found so
+    for one in pool[1:]:  # if one is closer than every other, it is found so
         if closer(one, first):
             first = one
     found = first in free and all(other is first or closer(first, other) for other in pool)

@@ -9,10 +9,10 @@ FLUTE guide 0.1.0, resource-supportingInfo.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Literal, NamedTuple
 
-from flute_sync.fhir_dates import ALWAYS, Interval, Verdict, date_time, effective
+from flute_sync.fhir_dates import ALWAYS, Interval, Verdict, date_time
 from flute_sync.fhir_elements import Resource, local_reference, members, own_reference, study_uid
 from flute_sync.flute_profiles import Rule
 from flute_sync.flute_variables import Kind
@@ -53,6 +53,10 @@ class Link(NamedTuple):
     when: Interval | None = None
 
 
+# Each study has one for every candidate, and Link(...) takes several times as long.
+_AS_LINK: Final = partial(tuple.__new__, Link)
+
+
 class StudyLinks(NamedTuple):
     """What was judged for one study: every candidate is in one of the two, sorted by kind."""
 
@@ -62,18 +66,21 @@ class StudyLinks(NamedTuple):
 
 @dataclass(frozen=True)
 class Imaging:
-    """One ImagingStudy of the patient; ``names`` are its references, several where it is double."""
+    """One ImagingStudy of the patient; ``names`` are its references, several where it is double.
+
+    ``span`` is when it began, `ALWAYS` itself where that is not known.
+    """
 
     uid: str
     resource: Resource
     part: Prostate
     names: frozenset[str]
-    day: Interval | None
+    span: Interval
 
-    @cached_property
-    def span(self) -> Interval:
-        """When it began; any day where that is not known."""
-        return self.day or ALWAYS
+    @property
+    def day(self) -> Interval | None:
+        """When it began; None where that is not known."""
+        return self.span if self.span is not ALWAYS else None
 
     @cached_property
     def took_place(self) -> bool:
@@ -88,11 +95,8 @@ class Imaging:
     @cached_property
     def words(self) -> str:
         """What people call it."""
-        return f"the {self._modality} of {self.day}" if self.day else f"an undated {self._modality}"
-
-    @property
-    def _modality(self) -> str:
-        return "MRI" if self.is_mr else "study"
+        modality = "MRI" if self.is_mr else "study"
+        return f"the {modality} of {self.span}" if self.day else f"an undated {modality}"
 
     @property
     def why_never(self) -> str | None:
@@ -105,23 +109,31 @@ class Imaging:
 
 
 class Candidate(NamedTuple):
-    """One resource that may be linked, with the rules of its profile that it breaks."""
+    """One resource that may be linked, with the rules of its profile that it breaks.
+
+    ``span`` is when it took place, `ALWAYS` itself where that is not known.
+    """
 
     reference: str
     kind: Kind
     resource: Resource
-    day: Interval | None
+    span: Interval
     waived: tuple[Rule, ...] = ()
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether anything is known of when it took place."""
+        return self.span is not ALWAYS
+
+    @property
+    def day(self) -> Interval | None:
+        """When it took place; None where that is not known."""
+        return self.span if self.span is not ALWAYS else None
 
     @property
     def is_age_dated(self) -> bool:
         """Whether its date follows from an age, a year wide."""
         return "performedAge" in self.resource
-
-    @property
-    def span(self) -> Interval:
-        """When it took place; any day where that is not known."""
-        return self.day or ALWAYS
 
     @property
     def tie(self) -> tuple[float, tuple[int, str], str]:
@@ -132,9 +144,8 @@ class Candidate(NamedTuple):
 
     def link(self, rule: str, verdict: Verdict, reason: str) -> Link:
         """Say what became of it."""
-        said = (self.reference, self.kind, rule, verdict, reason, self.waived, self.day)
-        # Each study has one for every candidate, and Link(...) takes several times as long.
-        return tuple.__new__(Link, said)
+        when = self.span if self.span is not ALWAYS else None
+        return _AS_LINK((self.reference, self.kind, rule, verdict, reason, self.waived, when))
 
 
 @dataclass(frozen=True)
@@ -195,7 +206,7 @@ class Case:
             known.sort(key=lambda one: str(one.get("status")) not in TOOK_PLACE)
         part = prostate(known[0], self._procedures, self.settings.prostate_description)
         names = frozenset(name for one in known if (name := own_reference(one)) is not None)
-        return Imaging(uid, known[0], part, names, self._started(known[0]))
+        return Imaging(uid, known[0], part, names, self._started(known[0]) or ALWAYS)
 
     @cached_property
     def _procedures(self) -> frozenset[tuple[str, str]]:
@@ -221,9 +232,12 @@ class Case:
         ]
         return tuple(sorted(mris, key=lambda one: (one.span.low, one.span.high, one.uid)))
 
-    def when(self, resource: Resource) -> Interval | None:
-        """Return when a resource took place."""
-        return effective(resource, self.birth)
+    def is_his(self, reference: object) -> bool:
+        """Tell whether a reference leads to the patient, or to whom he replaced."""
+        stated = reference.get("reference") if isinstance(reference, dict) else None
+        if isinstance(stated, str) and stated in self.patient_references:
+            return True
+        return self.local(reference) in self.patient_references
 
     def local(self, reference: object) -> str | None:
         """Return ``Type/id`` of a reference to a resource of this server."""
@@ -270,4 +284,4 @@ def newest_of(resources: Iterable[Resource]) -> dict[str, Resource]:
         other = found.get(name)
         if other is None or (newest(one), str(one)) > (newest(other), str(other)):
             found[name] = one
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in sorted(found)}

@@ -53,7 +53,7 @@ def _remove(sheet: Sheet, uid: str, why: str) -> None:
         sheet.link(uid, FOREIGN, Verdict.CONTRADICTED, reason)
         return
     sheet.only -= {uid}
-    sheet.barred.add(uid)
+    sheet.barred |= {uid}
     sheet.refuse(uid, PERSON, Verdict.CONTRADICTED, f"a person decided: {why}")
 
 

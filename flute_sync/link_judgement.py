@@ -12,7 +12,7 @@ from flute_sync.link_after import of_biopsy, of_report, place_after, place_outco
 from flute_sync.link_around import Around, place_around
 from flute_sync.link_case import Candidate, Case, Imaging, Link, StudyLinks, newest_of
 from flute_sync.link_decided import keep_foreign, obey
-from flute_sync.link_place import Placed, Question
+from flute_sync.link_place import Dated, Placed, Question
 from flute_sync.link_settings import RuleName
 from flute_sync.link_sheet import Sheet, sheets
 from flute_sync.link_stated import WITH_ITS_STUDY, Named, StatedLinks, contradiction
@@ -31,7 +31,10 @@ class Judgement:
         self._imaging = case.imaging
         self._mris = {mri.uid: mri for mri in case.mris}
         resources = newest_of(case.candidates)
-        self._sheets = sheets(case, resources)
+        self._of_kind = sheets(case, resources)
+        self._sheets = {
+            sheet.one.reference: sheet for of_kind in self._of_kind.values() for sheet in of_kind
+        }
         self._stated = StatedLinks(case, resources)
         finders: tuple[tuple[RuleName, Callable[[Candidate], Named]], ...] = (
             (_NAMED, self._stated.explicit),
@@ -39,17 +42,15 @@ class Judgement:
             ("encounter", self._stated.by_encounter),
         )
         self._finders = [one for one in finders if one[0] in case.settings.rules]
-        self._of_kind: dict[Kind, list[Sheet]] = {kind: [] for kind in Kind}
-        for sheet in self._sheets.values():
-            self._of_kind[sheet.one.kind].append(sheet)
-        self._fit = Counter(one.one.kind for one in self._sheets.values() if not one.gone)
+        self._dated_mris = Dated(case.mris)
         # A biopsy took place, and limits what follows, whether or not it meets its profile.
-        self._biopsies = [
+        self._biopsies = Dated(
             sheet.one
             for sheet in self._of_kind[Kind.BIOPSY]
-            if (not sheet.gone or sheet.rule == "conformance")
+            if sheet.one.is_dated
+            and (not sheet.gone or sheet.rule == "conformance")
             and Rule.BODY_SITE not in sheet.one.waived
-        ]
+        )
 
     def result(self) -> dict[str, StudyLinks]:
         """Judge, and say it for each study."""
@@ -142,16 +143,9 @@ class Judgement:
             sheet.close(rule, "it names several other MRIs")
 
     def _with_named_biopsy(self, sheet: Sheet) -> None:
-        """Put an ISUP grade where the biopsy is that it names."""
-        resource = sheet.one.resource
-        named = {
-            name
-            for element in _BIOPSY_OF
-            if element in resource
-            for name in self._case.locals(resource[element])
-            if name.startswith("Procedure/")
-        }
-        if not named or _NAMED not in self._settings.rules:
+        """Put an ISUP grade where the biopsy is that it names, or whose request it shares."""
+        named = self._named_procedures(sheet.one) or self._of_one_request(sheet.one)
+        if not named:
             return
         words = " and ".join(sorted(named))
         biopsies = [self._sheets[name] for name in sorted(named) if name in self._sheets]
@@ -166,6 +160,29 @@ class Judgement:
             sheet.refuse(uid, "biopsy", Verdict.POSSIBLE, reason)
         sheet.close("biopsy", f"the procedure that it names, {words}, belongs to no MRI")
 
+    def _named_procedures(self, one: Candidate) -> set[str]:
+        if _NAMED not in self._settings.rules:
+            return set()
+        return {
+            name
+            for element in _BIOPSY_OF
+            if element in one.resource
+            for name in self._case.locals(one.resource[element])
+            if name.startswith("Procedure/")
+        }
+
+    def _of_one_request(self, one: Candidate) -> set[str]:
+        """Return the biopsies of an ISUP grade's request: `basedOn` cannot name a Procedure."""
+        if "request" not in self._settings.rules or "basedOn" not in one.resource:
+            return set()
+        return {
+            sheet.one.reference
+            for sheet in self._of_kind[Kind.BIOPSY]
+            if (sheet.links or not sheet.gone)
+            and sheet.one.span.low <= one.span.high
+            and self._stated.of_one_request(one, sheet.one)
+        }
+
     def _home(self, biopsy: Sheet) -> str | None:
         """Return the MRI that a biopsy is linked to."""
         homes = [uid for uid in biopsy.links if self._imaging[uid].is_mr]
@@ -178,9 +195,7 @@ class Judgement:
         if mris and "time" in self._settings.rules:
             reason = "family history belongs to every MRI of the prostate"
             link = sheet.one.link(rule, _sureness(mris[0]), reason)
-            for mri in mris:
-                if mri.uid in sheet.only:
-                    sheet.links.setdefault(mri.uid, link)
+            sheet.links = dict.fromkeys(sheet.only, link) | sheet.links
         sheet.close(rule, "family history belongs to MRIs of the prostate")
 
     def _outcomes(self, question: Question) -> dict[str, Placed]:
@@ -199,13 +214,10 @@ class Judgement:
         if not waiting:
             return
         occupied = frozenset(uid for sheet in self._of_kind[kind] for uid in sheet.links)
-        narrowed = {
-            sheet.one.reference: sheet.only
-            for sheet in waiting
-            if len(sheet.only) < len(self._mris)
-        }
-        candidates = tuple(sheet.one for sheet in waiting)
-        placed = rule(Question(candidates, self._case.mris, occupied, narrowed))
+        count = len(self._mris)
+        narrowed = {one.one.reference: one.only for one in waiting if len(one.only) < count}
+        dated = tuple(sheet.one for sheet in waiting if sheet.one.is_dated)
+        placed = rule(Question(dated, self._case.mris, self._dated_mris, occupied, narrowed))
         for sheet in waiting:
             place = placed.get(sheet.one.reference)
             if place is None:
@@ -231,8 +243,8 @@ class Judgement:
         for uid in open_to:
             if uid not in sheet.barred:
                 sheet.refuse(uid, place.rule, Verdict.POSSIBLE, place.reason)
-        if open_to and sheet.one.day is not None:
-            sheet.close(place.rule, f"its date {sheet.one.day} does not fit this MRI")
+        if open_to and sheet.one.is_dated:
+            sheet.close(place.rule, f"its date {sheet.one.span} does not fit this MRI")
         else:
             sheet.close(place.rule, place.reason)
 
@@ -258,11 +270,15 @@ class Judgement:
             return False
         if "sole-candidate" not in self._settings.rules:
             return False
-        dated = sheet.one.day is not None and not sheet.one.is_age_dated
-        if dated and wanted == "undated":
+        if wanted == "undated" and sheet.one.is_dated and not sheet.one.is_age_dated:
             return False
         open_to = place.possible | {place.study}
         return self._fit[sheet.one.kind] == 1 and self._case.mris[0].uid in open_to
+
+    @cached_property
+    def _fit(self) -> Counter[Kind]:
+        """How many of each kind may be linked."""
+        return Counter(sheet.one.kind for sheet in self._sheets.values() if not sheet.gone)
 
     # -- writing down ---------------------------------------------------------------------------
 

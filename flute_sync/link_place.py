@@ -10,15 +10,27 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
 from itertools import accumulate
-from typing import Final, Generic, NamedTuple, TypeVar
+from operator import attrgetter
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from flute_sync.fhir_dates import Interval, Verdict
 from flute_sync.link_case import Candidate, Imaging
 
-_T = TypeVar("_T")
 _MOST_NAMED: Final = 5
+
+
+class Spanned(Protocol):
+    """What took place on some day, or on one of several."""
+
+    @property
+    def span(self) -> Interval:
+        """The days."""
+        ...
+
+
+_T = TypeVar("_T", bound=Spanned)
+_BEGIN: Final = attrgetter("span.low")
 
 
 class Placed(NamedTuple):
@@ -37,10 +49,10 @@ class Placed(NamedTuple):
 class Dated(Generic[_T]):
     """Things in the order of their dates, of which few are of the days asked for."""
 
-    def __init__(self, things: Iterable[tuple[_T, Interval]]) -> None:
-        self._things = sorted(things, key=lambda one: one[1].low)
-        self._begins = [span.low for _, span in self._things]
-        self._ended = list(accumulate((span.high for _, span in self._things), max))
+    def __init__(self, things: Iterable[_T]) -> None:
+        self._things = sorted(things, key=_BEGIN)
+        self._begins = [one.span.low for one in self._things]
+        self._ended = list(accumulate((one.span.high for one in self._things), max))
 
     def of_days(self, first: date, last: date) -> list[_T]:
         """Return what may be of these days, the latest first."""
@@ -48,8 +60,8 @@ class Dated(Generic[_T]):
         index = bisect_right(self._begins, last)
         while index and self._ended[index - 1] >= first:
             index -= 1
-            one, span = self._things[index]
-            if span.high >= first:
+            one = self._things[index]
+            if one.span.high >= first:
                 found.append(one)
         return found
 
@@ -63,7 +75,8 @@ class Dated(Generic[_T]):
         index = bisect_right(self._begins, day.high)
         while index and self._ended[index - 1] >= newest:
             index -= 1
-            one, span = self._things[index]
+            one = self._things[index]
+            span = one.span
             if span.high < newest:
                 continue
             verdict = order(span, day)
@@ -76,12 +89,14 @@ class Dated(Generic[_T]):
 
 @dataclass(frozen=True)
 class Question:
-    """Variables of one kind that are placed by their dates.
+    """Variables of one kind that are placed by their dates: each has one.
 
     Parameters
     ----------
     mris
         The MRIs of the prostate, the earliest first.
+    dated_mris
+        The same, by their dates.
     occupied
         MRIs that have a variable of this kind by a better rule.
     only
@@ -90,20 +105,16 @@ class Question:
 
     candidates: tuple[Candidate, ...]
     mris: tuple[Imaging, ...]
+    dated_mris: Dated[Imaging]
     occupied: frozenset[str] = frozenset()
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-    @cached_property
-    def dated_mris(self) -> Dated[Imaging]:
-        """The MRIs by their dates."""
-        return Dated((mri, mri.span) for mri in self.mris)
 
     def mris_for(self, one: Candidate) -> Dated[Imaging]:
         """Return the MRIs that a variable may belong to."""
         if one.reference not in self.only:
             return self.dated_mris
         allowed = self.only[one.reference]
-        return Dated((mri, mri.span) for mri in self.mris if mri.uid in allowed)
+        return Dated(mri for mri in self.mris if mri.uid in allowed)
 
 
 def undecided(one: Candidate, mris: Iterable[Imaging]) -> str:
@@ -111,7 +122,7 @@ def undecided(one: Candidate, mris: Iterable[Imaging]) -> str:
     words = list(dict.fromkeys(mri.words for mri in mris))
     named = " and ".join(words[:_MOST_NAMED])
     more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
-    return f"its date {one.day} and {named}{more} do not settle it"
+    return f"its date {one.span} and {named}{more} do not settle it"
 
 
 def days(count: int) -> str:

@@ -51,8 +51,8 @@ class LinkSettings(Settings):
 
     conformance: Literal["relaxed", "strict"] = "relaxed"
     """strict: only what meets every rule of its FLUTE profile; relaxed: other displays, further
-    local codings, more decimals, a PI-RADS score that is coded or text and another performed[x]
-    than an Age are waived, and said."""
+    local codings, more decimals, a unit's code without its system, a PI-RADS score that is coded or
+    text and another performed[x] than an Age are waived, and said."""
 
     rules: tuple[RuleName, ...] = ("explicit", "request", "encounter", "time", "sole-candidate")
     """The rules in use; their order is fixed, explicit references come first."""

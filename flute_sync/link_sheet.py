@@ -5,14 +5,15 @@ References
 FHIR R4 observation.html, procedure.html, familymemberhistory.html (status, subject, patient).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flute_sync.fhir_dates import Verdict
+from flute_sync.fhir_dates import ALWAYS, Verdict, effective
 from flute_sync.fhir_elements import Resource
 from flute_sync.flute_profiles import RELAXED, broken_rules
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import Candidate, Case, Link
+from flute_sync.link_settings import LinkSettings
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Sheet:
 
     one: Candidate
     only: frozenset[str]
-    barred: set[str] = field(default_factory=set)
+    barred: frozenset[str] = frozenset()
     links: dict[str, Link] = field(default_factory=dict)
     refused: dict[str, Link] = field(default_factory=dict)
     rule: str = "time"
@@ -59,37 +60,37 @@ class Sheet:
         self.rule, self.reason, self.done = rule, reason, True
 
 
-def sheets(case: Case, resources: Mapping[str, Resource]) -> dict[str, Sheet]:
-    """Return a sheet for each candidate, sorted by kind; unfit ones are closed."""
+def sheets(case: Case, resources: Mapping[str, Resource]) -> dict[Kind, list[Sheet]]:
+    """Return a sheet for each candidate, by its kind, and kinds sorted; unfit ones are closed."""
     mris = frozenset(mri.uid for mri in case.mris)
-    found = sorted(_candidates(case, resources), key=lambda one: one.kind)
-    return {one.reference: _admitted(Sheet(one, mris), case) for one in found}
-
-
-def _candidates(case: Case, resources: Mapping[str, Resource]) -> Iterator[Candidate]:
+    found: dict[Kind, list[Sheet]] = {kind: [] for kind in sorted(Kind)}
     for name, resource in resources.items():
         kind = kind_of(resource)
         if kind is not None:
-            broken = broken_rules(resource, kind)
-            yield Candidate(name, kind, resource, case.when(resource), broken)
+            span = effective(resource, case.birth) or ALWAYS
+            one = Candidate(name, kind, resource, span, broken_rules(resource, kind))
+            sheet = Sheet(one, mris)
+            unfit = why_unfit(one, case) or (_unmet(one, case.settings) if one.waived else None)
+            if unfit is not None:
+                sheet.close(*unfit)
+                sheet.gone = True
+            found[kind].append(sheet)
+    return found
 
 
-def _admitted(sheet: Sheet, case: Case) -> Sheet:
-    broken = sheet.one.waived
-    if broken and case.settings.conformance == "relaxed":
-        broken = tuple(rule for rule in broken if rule not in RELAXED)
-    if unfit := why_unfit(sheet.one, case):
-        sheet.close(*unfit)
-    elif broken:
-        sheet.close("conformance", f"it breaks rules of its profile: {', '.join(broken)}")
-    sheet.gone = sheet.done
-    return sheet
+def _unmet(one: Candidate, settings: LinkSettings) -> tuple[str, str] | None:
+    """Return why a resource that breaks rules of its profile may not be linked by a rule."""
+    waived = RELAXED if settings.conformance == "relaxed" else frozenset()
+    broken = [rule for rule in one.waived if rule not in waived]
+    if not broken:
+        return None
+    return "conformance", f"it breaks rules of its profile: {', '.join(broken)}"
 
 
 def why_unfit(one: Candidate, case: Case) -> tuple[str, str] | None:
     """Return why a resource may never be linked, not even by a person: the rule, and in words."""
     element = "patient" if one.kind is Kind.FAMILY_HISTORY else "subject"
-    if case.local(one.resource.get(element)) not in case.patient_references:
+    if not case.is_his(one.resource.get(element)):
         return "patient", "it is of another patient, or does not say of whom"
     if not is_accepted(one.resource, preliminary=case.settings.preliminary):
         return "status", f"its status is {one.resource.get('status', 'absent')}"

@@ -8,6 +8,7 @@ diagnosticreport.html (imagingStudy, result), procedure.html (report, reasonRefe
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from flute_sync.fhir_dates import Verdict
@@ -21,7 +22,8 @@ WITH_ITS_STUDY: Final = frozenset({Kind.PI_RADS, Kind.VOLUME})
 """Kinds that are read off the images: a common request or encounter is enough for them."""
 _ELEMENTS: Final = ("derivedFrom", "partOf", "focus")
 _REPORTS: Final = ("report", "reasonReference")
-_NAMING: Final = frozenset({*_ELEMENTS, *_REPORTS})
+_PANEL: Final = "hasMember"
+_NAMING: Final = frozenset({*_ELEMENTS, *_REPORTS, _PANEL})
 _WITHDRAWN: Final = frozenset({"entered-in-error", "cancelled"})
 _Key = tuple[str | None, str]
 _REQUEST: Final = "ServiceRequest"
@@ -55,12 +57,6 @@ class StatedLinks:
             and (found := self._studies(report.get("imagingStudy")))
         }
         self._explicit = self._closure()
-        self._shared = {uid: self._asked(one.resource) for uid, one in case.imaging.items()}
-        self._holders = Counter(
-            number
-            for shared in self._shared.values()
-            for number in {value for _, value in shared.numbers}
-        )
 
     def explicit(self, one: Candidate) -> Named:
         """Return the studies that a candidate, a report or a panel names for it."""
@@ -91,28 +87,28 @@ class StatedLinks:
             if mri.span[:2] == day[:2] and encounter & self._encounter(mri.resource)
         }
 
+    def of_one_request(self, one: Candidate, other: Candidate) -> bool:
+        """Tell whether two variables are based on the same ServiceRequest."""
+        return bool(self._asked(one.resource).requests & self._asked(other.resource).requests)
+
     # -- explicit ----------------------------------------------------------------------------
 
     def _closure(self) -> dict[str, Named]:
         """Collect what is named, and let the members of a panel follow it."""
-        standing = {
+        naming = {
             name: resource
             for name, resource in self._resources.items()
-            if str(resource.get("status")) not in _WITHDRAWN
+            if not _NAMING.isdisjoint(resource) and str(resource.get("status")) not in _WITHDRAWN
         }
-        found = {
-            name: self._named_by(resource)
-            for name, resource in standing.items()
-            if not _NAMING.isdisjoint(resource)
-        }
+        found = {name: self._named_by(resource) for name, resource in naming.items()}
         for report, studies in self._of_reports.items():
             for result in self._case.locals(self._reports[report].get("result")):
                 for uid in studies:
                     found.setdefault(result, {}).setdefault(uid, "its report is of this study")
         panels = {
-            name: self._case.locals(resource["hasMember"])
-            for name, resource in standing.items()
-            if "hasMember" in resource
+            name: self._case.locals(resource[_PANEL])
+            for name, resource in naming.items()
+            if _PANEL in resource
         }
         waiting = [name for name in panels if found.get(name)]
         while waiting:
@@ -152,6 +148,20 @@ class StatedLinks:
         return found
 
     # -- requests and encounters -----------------------------------------------------------------
+
+    @cached_property
+    def _shared(self) -> Mapping[str, Shared]:
+        """What each study is based on."""
+        return {uid: self._asked(one.resource) for uid, one in self._case.imaging.items()}
+
+    @cached_property
+    def _holders(self) -> Counter[str]:
+        """How many studies bear each accession number, of whatever system."""
+        return Counter(
+            number
+            for shared in self._shared.values()
+            for number in {value for _, value in shared.numbers}
+        )
 
     def _asked(self, resource: Resource) -> Shared:
         """Return what a resource is based on."""

@@ -28,7 +28,6 @@ class Settings(BaseModel):
         extra="forbid",
         validate_default=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
     )
 
 

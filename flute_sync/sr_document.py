@@ -6,7 +6,8 @@ that are asked for.
 
 References
 ----------
-PS3.3 C.17.2 and C.17.3, PS3.18 F (2026b).
+PS3.3 C.17.2 and C.17.3, PS3.18 F (2026b); HL7 DICOM SR to FHIR Resource Mapping 1.0.0, Document
+IE: the Preliminary Flag says whether an Observation is preliminary or final.
 """
 
 from collections.abc import Iterator, Mapping
@@ -76,8 +77,8 @@ class Document:
     """A report.
 
     ``studies`` are those whose instances are its evidence, ``predecessors`` the reports that it
-    replaces, by SOP Instance UID. ``is_settled``: it is complete, verified by somebody who is
-    accountable for it, and not preliminary.
+    replaces, by SOP Instance UID. ``is_settled``: it is complete, and not marked as preliminary.
+    Whether somebody verified it is another question: reports of measurements seldom are.
     """
 
     sop_instance_uid: str
@@ -106,7 +107,6 @@ def document_of(metadata: Json) -> Document:
         study_instance_uid=_uid(metadata, "0020000D"),
         root=_item(metadata, "1", MOST_LEVELS, _Budget()),
         is_settled=_text(metadata, "0040A491") == "COMPLETE"
-        and _text(metadata, "0040A493") == "VERIFIED"
         and _text(metadata, "0040A496") != "PRELIMINARY",
         studies=frozenset(
             _uid(study, "0020000D")

@@ -52,6 +52,7 @@ _LESION: Final[Mapping[Concept, int | None]] = {
     Concept("RID50323", "RADLEX"): None,
 }
 """CID 6328: the assessment of one lesion."""
+_SCORES: Final = frozenset(map(Decimal, range(1, 6)))
 _VOLUMES: Final = frozenset(
     {
         Concept("118565006", "SCT"),  # Volume
@@ -62,6 +63,7 @@ _VOLUMES: Final = frozenset(
     }
 )
 _VOLUME_OF_PROSTATE: Final = Concept("1297142007", "SCT")
+_SCORE: Final = Concept("719178004", "SCT")
 _CUBIC_CENTIMETRES: Final[Mapping[str, Decimal]] = {
     "cm3": Decimal(1),
     "mL": Decimal(1),
@@ -186,22 +188,33 @@ def _of_document(kind: Kind, study: str, document: Document) -> list[Stated] | S
 
 
 _UNUSABLE: Final = {
-    Kind.PI_RADS: "the report says PI-RADS X",
+    Kind.PI_RADS: "the report says PI-RADS X, or states no score from 1 to 5",
     Kind.VOLUME: "the report states a volume that none of a prostate can be",
 }
 
 
 def _scores(document: Document) -> Iterator[tuple[str, Decimal | None]]:
-    """Yield the assessments of the study; those of its lesions where there is none of it."""
-    for codes in (_OVERALL, _LESION):
-        found = [
-            (item.path, codes[item.code])
-            for item, above in every(document.root)
-            if item.code is not None and item.code in codes and not _is_of_another_time(above)
-        ]
-        if found:
-            yield from ((path, None if score is None else Decimal(score)) for path, score in found)
-            return
+    """Yield the assessments of the study; the highest of its lesions where there is none of it."""
+    items = [item for item, above in every(document.root) if not _is_of_another_time(above)]
+    if found := [(one.path, _score(one, _OVERALL)) for one in items if _is_score(one)]:
+        yield from found
+        return
+    lesions = [(one.path, _score(one, _LESION)) for one in items if one.code in _LESION]
+    if any(score is None for _, score in lesions):
+        yield from lesions
+    elif lesions:
+        yield max(lesions, key=lambda one: one[1] or 0)
+
+
+def _is_score(item: Item) -> bool:
+    return item.code in _OVERALL or (item.value_type == "NUM" and item.name == _SCORE)
+
+
+def _score(item: Item, codes: Mapping[Concept, int | None]) -> Decimal | None:
+    if item.code is not None:
+        score = codes.get(item.code)
+        return None if score is None else Decimal(score)
+    return item.number if item.number in _SCORES else None
 
 
 def _volumes(document: Document) -> Iterator[tuple[str, Decimal | None]]:

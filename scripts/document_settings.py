@@ -1,9 +1,13 @@
 """The settings as the documentation tells them: tables for docs/, and a file to begin with."""
 
+import ast
+import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
+from functools import cache
+from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -12,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from flute_sync.daemon.config import Config
-from flute_sync.settings import HttpUrl, SecretFile, Uri
+from flute_sync.settings import HttpUrl, SecretFile, Settings, Uri
 from scripts.markdown import prose, table
 
 SIGNS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -70,10 +74,10 @@ def own_first(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {name: model.model_fields[name] for name in names if name in model.model_fields}
 
 
-def fields_of(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every setting of a section under its full name, those of inner tables too."""
+def fields_of(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Yield every setting of a section: full name, field, meaning; those of inner tables too."""
     for name, field in own_first(model).items():
-        yield f"{prefix}.{name}", field
+        yield f"{prefix}.{name}", field, meaning(model, name)
         inner = models(field.annotation)
         if len(inner) == 1 and not is_section(inner[0]):
             yield from fields_of(f"{prefix}.{name}", inner[0])
@@ -82,9 +86,38 @@ def fields_of(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, FieldI
 def every_setting() -> Iterator[str]:
     """Yield the full name of every setting; those of credentials as ``auth.user``."""
     for section, model in sections():
-        yield from (name for name, _ in fields_of(section, model))
+        yield from (name for name, _, _ in fields_of(section, model))
     for model in credentials().values():
         yield from (f"auth.{name}" for name in model.model_fields)
+
+
+# -- settings: what they mean ----------------------------------------------------------------
+
+
+def meaning(model: type[BaseModel], name: str) -> str:
+    """Say what a setting is for: its description, or the docstring below it.
+
+    The program does not know the docstrings: it would have to read its source whenever it starts.
+    """
+    stated = model.model_fields[name].description
+    return prose(
+        stated or next(said[name] for said in map(docstrings, model.__mro__) if name in said)
+    )
+
+
+@cache
+def docstrings(model: type) -> dict[str, str]:
+    """Return the docstrings below the settings that a class states itself."""
+    if not issubclass(model, Settings):
+        return {}
+    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        stated.target.id: below.value.value
+        for stated, below in pairwise(body.body)
+        if isinstance(stated, ast.AnnAssign) and isinstance(stated.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+    }
 
 
 # -- settings: how they are written ----------------------------------------------------------
@@ -225,13 +258,13 @@ def settings_block() -> str:
 
 def setting_rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each setting."""
-    for name, field in fields_of(prefix, model):
+    for name, field, said in fields_of(prefix, model):
         if is_credentials(field):
             methods = ", ".join(f"`{method(one)}`" for one in models(field.annotation))
             kind = f"table, [`method`](#credentials) one of {methods}"
         else:
             kind = type_of(name, field.annotation, tuple(field.metadata))
-        yield f"`{name}`", kind, shown_default(field), prose(field.description)
+        yield f"`{name}`", kind, shown_default(field), said
 
 
 def credentials_block() -> str:
@@ -245,7 +278,7 @@ def credentials_block() -> str:
                     f"`auth.{key}`",
                     type_of(key, field.annotation, tuple(field.metadata)),
                     shown_default(field),
-                    prose(field.description),
+                    meaning(model, key),
                 )
                 for key, field in model.model_fields.items()
                 if key != "method"
@@ -274,7 +307,7 @@ def settings_file() -> str:
         for key, field in own_first(model).items():
             out += [
                 "",
-                *comment(prose(field.description).replace("`", "")),
+                *comment(meaning(model, key).replace("`", "")),
                 *comment(inside(field)),
             ]
             out.append(line(key, field))

@@ -1,9 +1,13 @@
-"""How results of a criterion are told: as text, JSON, CSV and Parquet, each as it is judged."""
+"""How results of a criterion are told: as text, JSON, CSV and Parquet, each as it is judged.
+
+What goes to standard output is told when all were judged: nobody is to take a part for all.
+"""
 
 import csv
 import io
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from importlib import import_module
@@ -14,7 +18,7 @@ import click
 import orjson
 
 from flute_sync.cohort import MEANINGS, Tally
-from flute_sync.command_errors import InputUnreadable, LibraryAbsent
+from flute_sync.command_errors import InputUnreadable, LibraryAbsent, SpoolFailed
 from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.eligibility import CRITERION, Eligibility, Judged, Result
 from flute_sync.fhir_dates import Interval
@@ -24,6 +28,10 @@ COLUMNS: Final = (
     "biopsy_from", "biopsy_to", "study_from", "study_to",
 )  # fmt: skip
 _ROWS: Final = 10_000
+_BLOCK_BYTES: Final = 1024 * 1024
+
+Say = Callable[[str], object]
+"""Takes a piece of what is said on standard output."""
 
 
 class Sink(Protocol):
@@ -45,36 +53,41 @@ class TextSink:
         Whether each result is told; the counts always are.
     """
 
-    def __init__(self, *, results: bool) -> None:
+    def __init__(self, say: Say, *, results: bool) -> None:
+        self._say = say
         self._results = results
 
     def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for one in judged.results if self._results else ():
-            click.echo(f"{one.verdict:<8}  {one.patient}  {one.biopsy.name}  {one.reason}")
+            self._line(f"{one.verdict:<8}  {one.patient}  {one.biopsy.name}  {one.reason}")
 
     def end(self, tally: Tally) -> None:
         """Tell of all."""
-        click.echo(
+        self._line(
             f"{tally.patients:,} patients, {tally.with_biopsy:,} with a biopsy, "
             f"{tally.with_mri:,} with an MRI of the prostate, {tally.with_both:,} with both"
         )
-        click.echo(f"{tally.biopsies:,} biopsies")
+        self._line(f"{tally.biopsies:,} biopsies")
         for verdict in Eligibility:
-            click.echo(f"{tally.verdicts[verdict]:>10,}  {verdict}")
+            self._line(f"{tally.verdicts[verdict]:>10,}  {verdict}")
             for ground, meaning in MEANINGS.items():
                 if count := tally.grounds[verdict, ground]:
-                    click.echo(f"{count:>14,}  {ground}: {meaning}")
+                    self._line(f"{count:>14,}  {ground}: {meaning}")
         if tally.without_patient:
             click.echo(f"{tally.without_patient:,} studies or biopsies name no patient", err=True)
         if tally.absent:
             click.echo(f"{tally.absent:,} patients asked for are not there", err=True)
 
+    def _line(self, text: str) -> None:
+        self._say(f"{text}\n")
+
 
 class JsonSink:
     """The documented shape, written as a stream."""
 
-    def __init__(self, settings: CriteriaSettings, criterion: str = CRITERION) -> None:
+    def __init__(self, say: Say, settings: CriteriaSettings, criterion: str = CRITERION) -> None:
+        self._say = say
         self._settings = settings
         self._separator = f'{{\n  "criterion": "{criterion}",\n  "results": ['
         self._is_first = True
@@ -82,7 +95,7 @@ class JsonSink:
     def take(self, judged: Judged) -> None:
         """Tell of one patient."""
         for one in judged.results:
-            click.echo(f"{self._separator}\n    {orjson.dumps(as_dict(one)).decode()}", nl=False)
+            self._say(f"{self._separator}\n    {orjson.dumps(as_dict(one)).decode()}")
             self._separator, self._is_first = ",", False
 
     def end(self, tally: Tally) -> None:
@@ -90,13 +103,14 @@ class JsonSink:
         close = f"{self._separator}]" if self._is_first else "\n  ]"
         counts = tally.as_dict() | {"settings": self._settings.rules}
         summary = orjson.dumps(counts, option=orjson.OPT_INDENT_2).decode()
-        click.echo(f'{close},\n  "summary": {summary.replace(chr(10), chr(10) + "  ")}\n}}')
+        self._say(f'{close},\n  "summary": {summary.replace(chr(10), chr(10) + "  ")}\n}}\n')
 
 
 class CsvSink:
     """A line for each biopsy (RFC 4180)."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Say) -> None:
+        self._say = say
         self._row(COLUMNS)
 
     def take(self, judged: Judged) -> None:
@@ -110,7 +124,7 @@ class CsvSink:
     def _row(self, values: Any) -> None:
         line = io.StringIO()
         csv.writer(line).writerow(values)
-        click.echo(line.getvalue(), nl=False)
+        self._say(line.getvalue())
 
 
 class ParquetSink:
@@ -142,6 +156,9 @@ class ParquetSink:
     def end(self, tally: Tally) -> None:
         """Write the rest; the counts are in the other forms."""
         self._flush()
+
+    def close(self) -> None:
+        """End the file, whole or not, while it can be written."""
         self._writer.close()
 
     def _flush(self) -> None:
@@ -173,6 +190,44 @@ def _ends(interval: Interval | None) -> tuple[date | None, date | None]:
         return None, None
     low = None if interval.low == date.min else interval.low
     return low, None if interval.high == date.max else interval.high
+
+
+class Answer:
+    """What is to be said on standard output, kept until `tell`.
+
+    The file holds patient data. It has no name, so that nothing of it is left.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
+        except OSError as error:
+            raise SpoolFailed(type(error).__name__) from error
+
+    def __enter__(self) -> "Answer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def say(self, text: str) -> None:
+        """Keep a piece.
+
+        Raises
+        ------
+        SpoolFailed
+            The disk does not take it.
+        """
+        try:
+            self._file.write(text.encode())
+        except OSError as error:
+            raise SpoolFailed(type(error).__name__) from error
+
+    def tell(self) -> None:
+        """Say all of it."""
+        self._file.seek(0)
+        while block := self._file.read(_BLOCK_BYTES):
+            click.echo(block, nl=False)
 
 
 @contextmanager

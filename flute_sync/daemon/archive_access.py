@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from flute_sync.daemon.archive_entries import ArchiveEntry
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.find_archive import FindArchive
-from flute_sync.sources.find_client import FindClient
-from flute_sync.sources.find_listing import FindListing
+from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.sources.listing import Listing
 from flute_sync.sources.qido_listing import QidoListing
 from flute_sync.sources.reading import ArchiveReader
+
+if TYPE_CHECKING:
+    from flute_sync.sources.find_client import FindClient
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Access:
     entry: ArchiveEntry
     reader: ArchiveReader
     listing: Listing
-    find: FindClient | None = None
+    find: "FindClient | None" = None
 
 
 def access(
@@ -45,11 +47,26 @@ def access(
 
 
 def _access(entry: ArchiveEntry, header: HeaderSettings, opened: ExitStack) -> Access:
-    find = None
     if entry.find_scu is not None and (entry.find_scu.enabled or entry.is_read_by_find):
-        find = FindClient(entry.find_scu, header)
-    if find is not None and entry.is_read_by_find:
+        return _access_by_find(entry, entry.find_scu, header, opened)
+    return _access_by_web(entry, opened)
+
+
+def _access_by_find(
+    entry: ArchiveEntry, settings: FindScuSettings, header: HeaderSettings, opened: ExitStack
+) -> Access:
+    # Few sites need DIMSE, and what it is made of takes a quarter of a start.
+    from flute_sync.sources.find_archive import FindArchive  # noqa: PLC0415
+    from flute_sync.sources.find_client import FindClient  # noqa: PLC0415
+    from flute_sync.sources.find_listing import FindListing  # noqa: PLC0415
+
+    find = FindClient(settings, header)
+    if entry.is_read_by_find:
         return Access(entry, FindArchive(entry, find), FindListing(find), find)
+    return replace(_access_by_web(entry, opened), find=find)
+
+
+def _access_by_web(entry: ArchiveEntry, opened: ExitStack) -> Access:
     archive = Archive(entry)
     opened.callback(archive.close)
-    return Access(entry, archive, QidoListing(archive), find)
+    return Access(entry, archive, QidoListing(archive))

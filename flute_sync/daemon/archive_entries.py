@@ -6,11 +6,11 @@ from zoneinfo import ZoneInfo
 from flute_sync.identity import PatientSettings
 from flute_sync.settings import Settings, TimeZone, Uri
 from flute_sync.sources.archive_settings import ArchiveSettings
-from flute_sync.sources.change_feed import ChangeFeedSettings
+from flute_sync.sources.change_feed_settings import ChangeFeedSettings
 from flute_sync.sources.find_settings import FindScuSettings
-from flute_sync.sources.orthanc_changes import OrthancChangesSettings
-from flute_sync.sources.qido_rs import QidoRsSettings
-from flute_sync.sources.sweep import SweepSettings
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
+from flute_sync.sources.poller_settings import QidoRsSettings
+from flute_sync.sources.sweep_settings import SweepSettings
 
 
 class ArchiveEntry(ArchiveSettings):
@@ -84,7 +84,13 @@ class ArchiveEntry(ArchiveSettings):
     @property
     def is_read_by_find(self) -> bool:
         """Whether studies are read by C-FIND, not by DICOMweb."""
-        return self.metadata == "c-find"
+        return self.metadata == "c-find" or (self.metadata == "auto" and self._is_known_by_find)
+
+    @property
+    def _is_known_by_find(self) -> bool:
+        """Whether where it is was told for C-FIND alone."""
+        pollers = [name for name in POLLERS if getattr(getattr(self, name), "enabled", False)]
+        return pollers == ["find_scu"] and "dicomweb_url" not in self.model_fields_set
 
     @property
     def published_url(self) -> str | None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
+from flute_sync.daemon.supervisor import Pulse
 from flute_sync.ledger import Ledger, Standing
+from flute_sync.ledger_errors import LedgerBusy, LedgerUnavailable
 from flute_sync.study import StudyInstanceUID
 from flute_sync.task import State
 
@@ -15,6 +17,8 @@ ATTEMPTS: Final = 3
 """Failures in a row after which a study counts as failed; it is still tried again later."""
 SOON: Final = timedelta(seconds=30)
 """A failed study that is tried again later than that is not waited for."""
+
+_T = TypeVar("_T")
 
 
 class Backlog:
@@ -70,3 +74,13 @@ def is_over(standing: Standing, now: datetime) -> bool:
         return standing.is_settled
     next_attempt = standing.next_attempt_at or now
     return standing.attempts >= ATTEMPTS or next_attempt - now > SOON
+
+
+def patiently(pulse: Pulse, work: Callable[[], _T]) -> _T | None:
+    """Do what the ledger may be too busy for; None when told to stop before it was done."""
+    while True:
+        try:
+            return work()
+        except (LedgerBusy, LedgerUnavailable):
+            if pulse.wait(timedelta(seconds=1)):
+                return None

@@ -29,7 +29,6 @@ from flute_sync.sources.commitment_lookup import probe as probe_instances
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.http_access import AddressSettings, is_loopback
 from flute_sync.sources.orthanc_changes import probe as probe_orthanc
-from flute_sync.sources.store_pacs import probe as probe_pacs
 from flute_sync.sources.store_settings import PacsSettings, StoreScpSettings
 from flute_sync.transport.openid_settings import OpenIdSettings
 from flute_sync.transport.secret import read_secret
@@ -124,6 +123,9 @@ def _associations(settings: StoreScpSettings) -> Verdict:
 
 
 def _pacs(settings: PacsSettings) -> Verdict:
+    # Few sites need DIMSE, and what it is made of takes a while to load.
+    from flute_sync.sources.store_pacs import probe as probe_pacs  # noqa: PLC0415
+
     probe_pacs(settings)
     return Verdict("store_scp.pacs", "ok", "It accepts an association.")
 

@@ -26,11 +26,11 @@ from flute_sync.criteria_settings import CriteriaSettings
 from flute_sync.daemon.archive_entries import ADDRESSED, POLLERS, ArchiveEntry
 from flute_sync.daemon.audit import EraseSettings
 from flute_sync.daemon.console_settings import ConsoleSettings
-from flute_sync.daemon.deriving import DerivedSettings
+from flute_sync.daemon.derived_settings import DerivedSettings
 from flute_sync.daemon.fetch_settings import FetchSettings
 from flute_sync.daemon.removal import RemovalSettings
 from flute_sync.erasure import numbering
-from flute_sync.fhir.client import FhirSettings
+from flute_sync.fhir.settings import FhirSettings
 from flute_sync.identity import PatientSettings
 from flute_sync.ledger import LedgerSettings
 from flute_sync.link_settings import LinkSettings
@@ -40,15 +40,15 @@ from flute_sync.retry import RetrySettings
 from flute_sync.selection import SelectSettings
 from flute_sync.settings import SecretFile, Settings, TimeZone, Uri
 from flute_sync.settings_errors import ConfigurationError
-from flute_sync.sources.change_feed import ChangeFeedSettings
+from flute_sync.sources.change_feed_settings import ChangeFeedSettings
 from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.header_settings import HeaderSettings
-from flute_sync.sources.orthanc_changes import OrthancChangesSettings
-from flute_sync.sources.qido_rs import QidoRsSettings
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
+from flute_sync.sources.poller_settings import QidoRsSettings
 from flute_sync.sources.store_settings import StoreScpSettings
-from flute_sync.sources.stow_rs import StowRsSettings
-from flute_sync.sources.subscription import SubscriptionSettings
-from flute_sync.sources.webhook import WebhookSettings
+from flute_sync.sources.stow_settings import StowRsSettings
+from flute_sync.sources.subscription_settings import SubscriptionSettings
+from flute_sync.sources.webhook_settings import WebhookSettings
 
 
 class SiteSettings(Settings):

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from flute_sync.settings import HttpUrl, Port, PositiveDuration, SecretFile, Settings
 from flute_sync.sources.http_access import AddressSettings
-from flute_sync.transport import BasicAuth, BearerAuth, NoAuth
+from flute_sync.transport.credentials import BasicAuth, BearerAuth, NoAuth
 from flute_sync.transport.openid_settings import OpenIdSettings
 
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")

@@ -6,17 +6,15 @@ writes what they state; the ordinary rules link it, since each Observation names
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
-
-from pydantic import Field
+from typing import Final
 
 from flute_sync.archive_errors import ArchiveAnswerTooLarge, ArchiveRefused
 from flute_sync.bundle import Resource
+from flute_sync.daemon.derived_settings import DerivedSettings
 from flute_sync.daemon.pauses import ArchivePauses
 from flute_sync.fhir.derived_observations import IN_ERROR, DerivedObservations
 from flute_sync.fhir_errors import FhirAmbiguous, FhirCapabilityMissing, FhirRejected
 from flute_sync.rejection import standing
-from flute_sync.settings import Settings
 from flute_sync.sources.reading import ArchiveReader
 from flute_sync.sr_document import REPORTS, Document, Unreadable, document_of
 from flute_sync.sr_variables import Silence, Stated, observation, stated_by
@@ -24,17 +22,6 @@ from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, Study
 
 _UNREAD: Final = "Reports are not all readable, so that what they state stays as it was"
 _REFUSED: Final = "The FHIR server refuses an Observation of its reports"
-
-
-class DerivedSettings(Settings):
-    """``[derived]``: PI-RADS scores and prostate volumes of structured reports in the archive."""
-
-    enabled: bool = False
-    """Whether they are written as Observations, which name the study that they were derived from;
-    takes one more search a step, and one request for each report."""
-
-    max_reports: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Most reports of a study; where it has more, none of them counts."""
 
 
 @dataclass(frozen=True)

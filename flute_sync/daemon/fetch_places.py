@@ -11,7 +11,7 @@ from threading import Lock
 from flute_sync.daemon.config import Config
 from flute_sync.fetch_errors import EndpointUnknown
 from flute_sync.retrieval import service_base
-from flute_sync.sources.peer import PeerSettings
+from flute_sync.sources.peer_settings import PeerSettings
 from flute_sync.sources.wado_rs import WadoRs
 
 

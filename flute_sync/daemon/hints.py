@@ -10,8 +10,8 @@ from flute_sync.daemon.pauses import Pause
 from flute_sync.events import Event, fields
 from flute_sync.fhir.subscriptions import Subscriptions, Wanted
 from flute_sync.link_settings import LinkSettings
-from flute_sync.sources.subscription import SubscriptionSettings
-from flute_sync.transport import read_secret
+from flute_sync.sources.subscription_settings import SubscriptionSettings
+from flute_sync.transport.secret import read_secret
 
 log = logging.getLogger(__name__)
 

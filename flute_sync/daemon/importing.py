@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import orjson
 
 from flute_sync.archive_errors import ArchiveServerError
-from flute_sync.daemon.backlog import Backlog
+from flute_sync.daemon.backlog import Backlog, patiently
 from flute_sync.daemon.politeness import Rate, Window
 from flute_sync.daemon.supervisor import Pulse
 from flute_sync.daemon.tally import Tally
@@ -24,7 +24,6 @@ from flute_sync.daemon.workshop import Workshop
 from flute_sync.errors import FluteSyncError, TransientError
 from flute_sync.intake import Cursor, Delivery, Noticed
 from flute_sync.ledger import Standing
-from flute_sync.ledger_errors import LedgerBusy, LedgerUnavailable
 from flute_sync.sources.listing import Choice, Listing, Page
 from flute_sync.sources.poller import batches
 from flute_sync.sources.search import StudyRow
@@ -38,8 +37,6 @@ LOOK: Final = timedelta(milliseconds=200)
 TRIES: Final = 8
 """How often in a row an archive may fail on the same page before the import gives up."""
 LONGEST_WAIT: Final = timedelta(minutes=1)
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +74,22 @@ class Plan:
 
 @dataclass
 class Report:
-    """How an import ended. ``resumed``: it went on where an earlier one had stopped."""
+    """How an import ended.
+
+    ``resumed``: it went on where an earlier one had stopped. ``unlisted``: the archives that could
+    not be listed to their end, and why. ``error``: what ended all of it.
+    """
 
     tally: Tally = field(default_factory=Tally)
     resumed: bool = False
+    unlisted: dict[str, FluteSyncError] = field(default_factory=dict)
     finished: bool = False
     error: FluteSyncError | None = None
+
+    @property
+    def cause(self) -> FluteSyncError | None:
+        """Why it did not come to its end, where something failed."""
+        return self.error or next(iter(self.unlisted.values()), None)
 
 
 class Import:
@@ -110,20 +117,23 @@ class Import:
         self._earlier = Tally()
         self._one: _OneArchive | None = None
         self._resumed = False
+        self._unlisted: dict[str, FluteSyncError] = {}
 
     def run(self, pulse: Pulse) -> None:
-        """Import one archive after the other.
+        """Import one archive after the other; one that cannot be listed keeps nobody from the next.
 
         Raises
         ------
         FluteSyncError
-            An archive cannot be listed to its end.
+            The ledger cannot be used.
         """
         for name in self._plan.archives:
             self._one = _OneArchive(self._shop, self._plan, name, self._listing(name), self._tell)
             self._one.run(pulse)
             self._resumed |= self._one.resumed
             self._earlier.add(self._one.tally)
+            if self._one.error is not None:
+                self._unlisted[name] = self._one.error
             self._one = None
             if pulse.stopping:
                 return
@@ -154,7 +164,7 @@ class Import:
     @property
     def report(self) -> Report:
         """What came of it so far."""
-        report = Report(Tally(), self._resumed)
+        report = Report(Tally(), self._resumed, self._unlisted)
         report.tally.add(self._earlier)
         if self._one is not None:
             report.tally.add(self._one.tally)
@@ -218,6 +228,8 @@ class _OneArchive:
         self.began: str | None = None
         """Where in the list this run began."""
         self.resumed = False
+        self.error: FluteSyncError | None = None
+        """Why the archive could not be listed to its end."""
 
     @property
     def tally(self) -> Tally:
@@ -234,9 +246,11 @@ class _OneArchive:
             self._take(page, pulse)
             if pulse.stopping:
                 break
+        if self.error is not None:
+            return
         self._wait(pulse, lambda _now: timedelta() if not len(self._backlog) else LOOK)
         if not pulse.stopping:
-            self._patiently(pulse, partial(self._keep, ""))
+            patiently(pulse, partial(self._keep, ""))
 
     # -- where it stands ---------------------------------------------------------------------
 
@@ -272,9 +286,10 @@ class _OneArchive:
                     yield page
                     self._resume = page.resume
                 return
-            except TransientError as error:
-                if patience.is_over(error):
-                    raise
+            except FluteSyncError as error:
+                if not isinstance(error, TransientError) or patience.is_over(error):
+                    self.error = error
+                    return
                 self._pause(error, patience.failures, pulse)
 
     def _pause(self, error: FluteSyncError, failures: int, pulse: Pulse) -> None:
@@ -295,9 +310,9 @@ class _OneArchive:
             if pulse.stopping:
                 return
             if rows:
-                self._patiently(pulse, partial(self._notice, rows, share))
+                patiently(pulse, partial(self._notice, rows, share))
         share.is_whole = True
-        self._patiently(pulse, self._advance)
+        patiently(pulse, self._advance)
 
     def _hindrance(self, now: datetime) -> timedelta:
         """Return how long to wait before the next studies may be noticed."""
@@ -358,7 +373,7 @@ class _OneArchive:
         """Wait until nothing is left to wait for, and see meanwhile what has been settled."""
         reason = reason or self._shop.waiting_for
         while not pulse.stopping:
-            self._patiently(pulse, self._look)
+            patiently(pulse, self._look)
             now = datetime.now(UTC)
             wait = left(now)
             settled = self.tally.settled
@@ -370,12 +385,3 @@ class _OneArchive:
     def _look(self) -> None:
         self._backlog.look()
         self._advance()
-
-    def _patiently(self, pulse: Pulse, work: Callable[[], _T]) -> _T | None:
-        """Do what the ledger may be too busy for; None when told to stop before it was done."""
-        while True:
-            try:
-                return work()
-            except (LedgerBusy, LedgerUnavailable):
-                if pulse.wait(timedelta(seconds=1)):
-                    return None

@@ -8,7 +8,6 @@ from flute_sync.daemon.archive_access import Access
 from flute_sync.intake import Intake
 from flute_sync.sources.change_feed import ChangeFeedPoller
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.find_scu import FindScuPoller
 from flute_sync.sources.orthanc_changes import OrthancChangesPoller
 from flute_sync.sources.poller import Poller
 from flute_sync.sources.qido_rs import QidoRsPoller
@@ -32,6 +31,9 @@ def pollers(
     if entry.qido_rs is not None and entry.qido_rs.enabled:
         yield QidoRsPoller(entry.qido_rs, _web(access, opened), intake, zone)
     if entry.find_scu is not None and entry.find_scu.enabled and access.find is not None:
+        # As in `archive_access`, what few sites need is loaded there alone.
+        from flute_sync.sources.find_scu import FindScuPoller  # noqa: PLC0415
+
         yield FindScuPoller(entry.find_scu, entry.name, access.find, intake, zone)
     sweep: Sweep | None = None
     if entry.sweep is not None:

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Final
 
 from flute_sync.bundle import Resource, oldest_first
-from flute_sync.daemon.backlog import Backlog
+from flute_sync.daemon.backlog import Backlog, patiently
 from flute_sync.daemon.comparing import Comparison
 from flute_sync.daemon.supervisor import Pulse
 from flute_sync.daemon.workshop import Workshop
@@ -198,10 +199,10 @@ class Reconciliation:
         for archive, notices in noticed.items():
             now = datetime.now(UTC)
             delivery = Delivery(SOURCE, archive, now, noticed=tuple(notices.values()), at_once=True)
-            self._shop.ledger.deliver(delivery)
+            patiently(pulse, partial(self._shop.ledger.deliver, delivery))
             self._backlog.add(notices)
         while len(self._backlog) and not pulse.stopping:
-            self._backlog.look()
+            patiently(pulse, self._backlog.look)
             down = self._shop.waiting_for(datetime.now(UTC))
             self._tell(self.result.compared, self._total, down)
             pulse.wait(LOOK)

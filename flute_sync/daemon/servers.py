@@ -2,12 +2,15 @@
 
 import threading
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from flute_sync.daemon.associations import Associations
 from flute_sync.daemon.config import Config
 from flute_sync.daemon.http_server import HttpServer
 from flute_sync.daemon.stats import Stats
 from flute_sync.intake import Intake
+
+if TYPE_CHECKING:
+    from flute_sync.daemon.associations import Associations
 
 
 class Servers:
@@ -19,7 +22,7 @@ class Servers:
         None where no associations are taken.
     """
 
-    def __init__(self, http: HttpServer, dimse: Associations | None) -> None:
+    def __init__(self, http: HttpServer, dimse: "Associations | None") -> None:
         self._http = http
         self._dimse = dimse
 
@@ -64,6 +67,11 @@ class Servers:
         ending.join()
 
 
-def associations(config: Config, intake: Intake, stats: Stats) -> Associations | None:
+def associations(config: Config, intake: Intake, stats: Stats) -> "Associations | None":
     """Make the listener for what comes by DIMSE, where the settings want one."""
-    return Associations(config, intake, stats) if config.store_scp.enabled else None
+    if not config.store_scp.enabled:
+        return None
+    # Few sites need DIMSE, and what it is made of takes a quarter of a start.
+    from flute_sync.daemon.associations import Associations  # noqa: PLC0415
+
+    return Associations(config, intake, stats)

@@ -29,9 +29,10 @@ from flute_sync.fhir.outcome import failure
 from flute_sync.fhir.queries import Page, Parameters, has_id, past
 from flute_sync.fhir.queries import page as present
 from flute_sync.fhir.reads import checked
-from flute_sync.fhir.wire import Answer, FhirSettings, RequestCounter, Wire
+from flute_sync.fhir.settings import FhirSettings
+from flute_sync.fhir.wire import Answer, RequestCounter, Wire
 from flute_sync.fhir_errors import FhirServerError
-from flute_sync.transport import http_date
+from flute_sync.transport.failure import http_date
 
 __all__ = ["FhirClient", "FhirSettings"]
 

@@ -18,7 +18,7 @@ from flute_sync.fhir_errors import (
     FhirUnavailable,
 )
 from flute_sync.settings_errors import ConfigurationError
-from flute_sync.transport import retry_after
+from flute_sync.transport.failure import retry_after
 
 Interaction = Literal[
     "read",

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -13,30 +12,14 @@ import httpx
 import orjson
 
 from flute_sync.fhir.outcome import Interaction, failure
+from flute_sync.fhir.settings import FhirSettings
 from flute_sync.fhir_errors import FhirServerError, FhirUnavailable
-from flute_sync.settings import Bytes, HttpUrl, PositiveDuration
-from flute_sync.transport import HttpSettings, client, what_failed
+from flute_sync.transport.client import client
+from flute_sync.transport.failure import what_failed
 
 FHIR_JSON: Final = "application/fhir+json"
 RequestCounter = Callable[[Interaction, int | None], None]
 """Called after each request: what it was, and the HTTP status, None when there was no answer."""
-
-
-class FhirSettings(HttpSettings):
-    """``[fhir]``: the FHIR server."""
-
-    base_url: HttpUrl
-    """The service base, such as "https://fhir.example/fhir". The ledger belongs to it: a changed
-    address stops the service rather than write everything twice."""
-
-    provenance: bool = False
-    """Add a Provenance to every write, in one transaction with it."""
-
-    answer_timeout: PositiveDuration = timedelta(minutes=5)
-    """Longest time for one answer as a whole."""
-
-    largest_answer_bytes: Bytes = 256 * 1024 * 1024
-    """An answer beyond this is refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from flute_sync.settings import HttpUrl
-from flute_sync.sources.peer import PeerSettings
+from flute_sync.sources.peer_settings import PeerSettings
 
 
 class ArchiveSettings(PeerSettings):
@@ -22,7 +22,8 @@ class ArchiveSettings(PeerSettings):
 
     metadata: Literal["auto", "wado-rs", "qido-rs", "c-find"] = "auto"
     """How a study is read: ``auto`` tries WADO-RS for the study, then by series, then QIDO-RS;
-    ``c-find`` asks the DICOM application of ``find_scu``."""
+    ``c-find`` asks the DICOM application of ``find_scu``, as ``auto`` does where that alone watches
+    the archive and no ``dicomweb_url`` is given."""
 
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 500
     """How many rows of a search are asked for at once; fewer may come."""

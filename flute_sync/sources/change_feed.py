@@ -17,17 +17,17 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import httpx
-from pydantic import Field
 
 from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveRefused, ArchiveServerError
 from flute_sync.events import Event, fields
 from flute_sync.intake import Cursor, Delivery, Intake, Noticed
-from flute_sync.settings import PositiveDuration, Settings
 from flute_sync.sources.change_entries import KNOWN_ACTIONS, Entry, Position, parsed
-from flute_sync.sources.peer import Peer, PeerSettings
+from flute_sync.sources.change_feed_settings import ChangeFeedSettings
+from flute_sync.sources.peer import Peer
+from flute_sync.sources.peer_settings import PeerSettings
 from flute_sync.sources.poller import Stop
 from flute_sync.study import StudyInstanceUID
 
@@ -40,27 +40,6 @@ _AGAIN_FOR: Final = timedelta(minutes=2)
 """How far behind the newest entry a late one may appear, in numbers and in time."""
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _BY_TIME: Final = re.compile(r"/v([2-9]|[1-9]\d+)(\.\d+)?(/|$)")
-
-
-class ChangeFeedSettings(Settings):
-    """``[change_feed]``: following the archive's DICOM change feed, below its ``dicomweb_url``."""
-
-    enabled: bool = False
-    """Whether the feed is followed."""
-
-    interval: PositiveDuration = timedelta(seconds=15)
-    """How long to wait at the end of the feed."""
-
-    page_size: Annotated[int, Field(ge=1, le=200)] = 100
-    """How many changes are asked for at once; version 1 of the service allows 100."""
-
-    start: Literal["beginning", "now"] = "beginning"
-    """Where a feed begins that was never read: with all that the archive ever stored, or with
-    what comes from now on."""
-
-    paging: Literal["auto", "sequence", "time"] = "auto"
-    """What its offset counts: sequence numbers (version 1) or entries of a window of time
-    (version 2); auto: what the version in ``dicomweb_url`` says, sequence numbers without."""
 
 
 class ChangeFeedPoller:

@@ -20,7 +20,7 @@ from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.events import Event, fields
 from flute_sync.sources.http_messages import Request
 from flute_sync.sources.multipart import media_type
-from flute_sync.transport import what_failed
+from flute_sync.transport.failure import what_failed
 from flute_sync.upload_errors import RequestRefused
 
 log = logging.getLogger(__name__)

@@ -69,6 +69,8 @@ class IncomingAssociation(Association):
 
         pynetdicom does not tell one answer from another, nor an answer from a request.
         """
+        self.is_leaving = False
+        """Whether the sender asked for the release."""
         self._served: LeanAssociation | None = None
 
     def accepted(self, caller: Caller, contexts: dict[int, Context]) -> None:
@@ -114,6 +116,10 @@ class IncomingAssociation(Association):
     @property
     def _connection(self) -> socket.socket | None:
         return None if self.dul.socket is None else self.dul.socket.socket
+
+    def _handle_no_response(self) -> None:
+        if not self.is_leaving:  # else the loop answers the release: no abort
+            super()._handle_no_response()
 
     def _run_reactor(self) -> None:
         if not self.is_lean:

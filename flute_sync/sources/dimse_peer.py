@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flute_sync.settings import Port, PositiveDuration, SecretFile, Settings
 from flute_sync.settings_errors import ConfigurationError, SecretUnreadable
-from flute_sync.transport import secret_path
+from flute_sync.transport.secret import secret_path
 
 _SILENT_FOR: Final = timedelta(minutes=1)
 _ASKED_EVERY: Final = timedelta(seconds=20)

@@ -23,7 +23,7 @@ from pynetdicom.transport import AssociationSocket
 from flute_sync.dimse_errors import ProtocolViolated, StoreInterrupted, StoreTooSlow
 from flute_sync.sources.dimse_commands import LARGEST_COMMAND_BYTES, Command
 from flute_sync.sources.dimse_exchange import Response
-from flute_sync.sources.dimse_pdus import Fragment, pieces
+from flute_sync.sources.dimse_pdus import Fragment, Sign, pieces
 from flute_sync.sources.dimse_requests import ASSOCIATE_RQ, readable
 from flute_sync.sources.store_session import printable_ae_title
 from flute_sync.sources.store_sink import Caller, Context
@@ -132,12 +132,15 @@ class Provider(DULServiceProvider):
             self.join(_LONGEST_COMMIT.total_seconds())
 
     def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        association = cast("IncomingAssociation", self.assoc)
         if bytestream[0] == ASSOCIATE_RQ:
             bytestream = bytearray(readable(bytes(bytestream)))
+        elif bytestream[0] == Sign.RELEASE_RQ.value:
+            association.is_leaving = True
+            association.dimse.msg_queue.put((None, None))  # wakes who still waits for an answer
         try:
             return super()._decode_pdu(bytestream)
         except Exception:
-            association = cast("IncomingAssociation", self.assoc)
             association.failure = ProtocolViolated("a PDU that cannot be read")
             raise
 
@@ -216,9 +219,10 @@ class Messages(DIMSEServiceProvider):
             association.asking.release()
 
     def _answer(self) -> _QueueItem:
+        association = cast("IncomingAssociation", self.assoc)
         deadline = time.monotonic() + (self.dimse_timeout or 0)
         while True:
-            context_id, message = super().get_msg(block=True)
+            context_id, message = super().get_msg(block=not association.is_leaving)
             if message is None or context_id is None:
                 return None, None
             if message.MessageIDBeingRespondedTo is not None:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from flute_sync.settings import Bytes, PositiveDuration
 from flute_sync.sources.dimse_peer import AeTitle, DimsePeerSettings
-from flute_sync.sources.study_poller import StudyPollerSettings
+from flute_sync.sources.poller_settings import StudyPollerSettings
 
 
 class FindScuSettings(StudyPollerSettings, DimsePeerSettings):
@@ -17,7 +17,8 @@ class FindScuSettings(StudyPollerSettings, DimsePeerSettings):
     """
 
     enabled: bool = False
-    """Whether the PACS is polled; with ``archive.metadata = "c-find"`` it is read in any case."""
+    """Whether the PACS is polled, and read where no ``archive.dicomweb_url`` is given; with
+    ``archive.metadata = "c-find"`` it is read in any case."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """The PACS's host name or address."""

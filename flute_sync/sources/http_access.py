@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from flute_sync.settings import Port, SecretFile, Settings
-from flute_sync.transport import BasicAuth, BearerAuth, NoAuth
+from flute_sync.transport.credentials import BasicAuth, BearerAuth, NoAuth
 from flute_sync.transport.secret import Secret
 
 ListenerAuth = Annotated[NoAuth | BasicAuth | BearerAuth, Field(discriminator="method")]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -18,30 +18,17 @@ from flute_sync.archive_errors import (
 )
 from flute_sync.auth_errors import TokenRefused, TokenUnavailable
 from flute_sync.errors import FluteSyncError
-from flute_sync.settings import Bytes, PositiveDuration
 from flute_sync.settings_errors import SecretUnreadable
 from flute_sync.sources.json_stream import objects
-from flute_sync.transport import HttpSettings, client, retry_after, what_failed
+from flute_sync.sources.peer_settings import PeerSettings
+from flute_sync.transport.client import client
+from flute_sync.transport.failure import retry_after, what_failed
 
-_MIB: Final = 1 << 20
 _UNAUTHORIZED: Final = frozenset({401, 403, 407})
 _UNAVAILABLE: Final = frozenset({408, 425, 429, 502, 503})
 _UNSUPPORTED: Final = frozenset({501, 505})
 
 Json = dict[str, Any]
-
-
-class PeerSettings(HttpSettings):
-    """How to reach an archive, and how much of an answer is taken."""
-
-    max_answer_bytes: Bytes = 256 * _MIB
-    """Largest answer; a study whose metadata is larger is read series by series."""
-
-    max_instance_bytes: Bytes = 32 * _MIB
-    """Largest metadata of one instance, which is what is in memory at once."""
-
-    longest_answer: PositiveDuration = timedelta(minutes=5)
-    """How long one answer may take from its first byte to its last."""
 
 
 class Peer:

@@ -14,13 +14,10 @@ from flute_sync.intake import Intake
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.listing import Choice
 from flute_sync.sources.poller import Stop
+from flute_sync.sources.poller_settings import QidoRsSettings
 from flute_sync.sources.qido_listing import TOO_MUCH, QidoListing
 from flute_sync.sources.search import Sighting, hourly
-from flute_sync.sources.study_poller import Stopped, StudyPoller, StudyPollerSettings
-
-
-class QidoRsSettings(StudyPollerSettings):
-    """``[qido_rs]``: polling the archive's study search."""
+from flute_sync.sources.study_poller import Stopped, StudyPoller
 
 
 class QidoRsPoller(StudyPoller):

@@ -13,7 +13,12 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from flute_sync.archive_errors import ArchiveContextRefused, ArchiveServerError
+from flute_sync.archive_errors import (
+    ArchiveContextRefused,
+    ArchiveServerError,
+    ArchiveTooSlow,
+    ArchiveUnavailable,
+)
 from flute_sync.sources.dimse_connection import COMMAND, LAST, Connection, encoded_command, numbers
 from flute_sync.sources.dimse_peer import DimsePeerSettings
 from flute_sync.sources.store_sink import Context, StoreCommand
@@ -77,7 +82,13 @@ class StoreAssociation(Connection):
         """End the data set, and return the status that the PACS answers."""
         self._write(self._data, LAST)
         self._data.clear()
-        command = bytearray()
+        try:
+            return self._status_in(numbers(self._answer()))
+        except ArchiveTooSlow as error:  # which speaks of queries
+            raise ArchiveUnavailable("no answer in time") from error
+
+    def _answer(self) -> bytes:
+        command = b""
         for control, part in self._fragments(time.monotonic() + self._silence):
             if not control & COMMAND:
                 raise ArchiveServerError("it answers with data where none belong")
@@ -86,7 +97,7 @@ class StoreAssociation(Connection):
                 raise ArchiveServerError("its answer does not end")
             if control & LAST:
                 break
-        return self._status_in(numbers(command))
+        return command
 
     def _write(self, part: bytes | bytearray, control: int) -> None:
         # The command goes with the first of the data: one packet for a small instance.

@@ -32,7 +32,7 @@ from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.store_sink import Caller, Context, StoreCommand
 from flute_sync.sources.stow_forward import TELLING, UNAUTHORIZED, judge, upload
 from flute_sync.sources.stow_response import StoreResponse
-from flute_sync.transport import upload_client
+from flute_sync.transport.client import upload_client
 
 _T = TypeVar("_T")
 

@@ -23,7 +23,7 @@ from flute_sync.sources.stow_intents import UploadIntent
 from flute_sync.sources.stow_parts import Part, Parts, Tally, refused
 from flute_sync.sources.stow_response import StoreResponse
 from flute_sync.study import StudyInstanceUID
-from flute_sync.transport import what_failed
+from flute_sync.transport.failure import what_failed
 
 _LARGEST_ANSWER_BYTES: Final = 64 << 20
 _LARGEST_HELD_BYTES: Final = 16 << 20

@@ -37,7 +37,7 @@ from flute_sync.sources.stow_intents import Intents, UploadIntent
 from flute_sync.sources.stow_ledger import SOURCE, LedgerDoor
 from flute_sync.sources.stow_parts import Headers, Parts, Tally, open_upload
 from flute_sync.sources.stow_settings import StowRsSettings
-from flute_sync.transport import async_client, upload_client
+from flute_sync.transport.client import async_client, upload_client
 from flute_sync.upload_errors import RequestRefused, TooManyUploads, UploadInterrupted
 
 __all__ = ["StowRs", "StowRsSettings"]

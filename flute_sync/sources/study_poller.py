@@ -7,17 +7,14 @@ A study that was deleted is not seen, so these sources never tell of removals. T
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Final
+from typing import Final
 from zoneinfo import ZoneInfo
-
-from pydantic import Field
 
 from flute_sync.events import Event, fields
 from flute_sync.intake import Cursor, Delivery, Intake, Noticed
-from flute_sync.settings import PositiveDuration, Settings
 from flute_sync.sources.poller import Stop, batches
+from flute_sync.sources.poller_settings import StudyPollerSettings
 from flute_sync.sources.search import Sighting, fingerprint
-from flute_sync.sources.sweep import SweepSettings
 from flute_sync.study import StudyInstanceUID
 
 log = logging.getLogger(__name__)
@@ -33,26 +30,6 @@ Raises `Stopped` where it was told so.
 
 class Stopped(Exception):
     """It was told to stop in the middle of a look."""
-
-
-class StudyPollerSettings(Settings):
-    """How a study search is polled."""
-
-    enabled: bool = False
-    """Whether the archive is polled."""
-
-    interval: PositiveDuration = timedelta(seconds=60)
-    """How long to wait after each poll."""
-
-    lookback: Annotated[PositiveDuration, Field(le=timedelta(days=36525))] = timedelta(days=7)
-    """How old a Study Date may be. After a pause the window begins that much before the last
-    complete poll."""
-
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """How many notices are committed at once."""
-
-    sweep: SweepSettings = SweepSettings()
-    """Going through the whole archive, for what the window does not show."""
 
 
 class StudyPoller:

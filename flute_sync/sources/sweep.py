@@ -8,19 +8,16 @@ no news. That a study is gone is a hint: only reads confirm it.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
-from typing import Annotated, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
 
-from pydantic import Field
-
 from flute_sync.events import Event, fields
-from flute_sync.hours import Hours, is_open
 from flute_sync.intake import Cursor, Delivery, Intake, Notice, Noticed
-from flute_sync.settings import PositiveDuration, Settings
 from flute_sync.sources.listing import Choice, Listing, Page
 from flute_sync.sources.poller import Stop
 from flute_sync.sources.presence import Digests, held, not_listed
+from flute_sync.sources.sweep_settings import SweepSettings
 from flute_sync.study import StudyInstanceUID
 
 log = logging.getLogger(__name__)
@@ -32,28 +29,6 @@ _GONE_BATCH: Final = 100
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _DONE: Final = "done"
 _AGAIN: Final = "again"
-
-
-class SweepSettings(Settings):
-    """``sweep`` of a poller: going through the whole archive now and then."""
-
-    enabled: bool = False
-    """Whether it is done by itself, and takes in what was never heard of; otherwise it is done only
-    where another source has found removals, among the studies that are known."""
-
-    interval: PositiveDuration = timedelta(hours=24)
-    """How long after the beginning of one sweep the next begins."""
-
-    window: Hours | None = None
-    """The hours of the day in which it goes on, such as "22:00-05:00", in the archive's zone;
-    none: all day."""
-
-    rate: Annotated[float, Field(ge=0.01, le=100_000)] = 50
-    """How many studies a second are listed, or looked into because they seem gone."""
-
-    def is_open(self, local: time) -> bool:
-        """Tell whether it may go on at a local time; the window may go past midnight."""
-        return self.window is None or is_open(self.window, local)
 
 
 @dataclass(slots=True)

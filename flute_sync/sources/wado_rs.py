@@ -26,8 +26,9 @@ from flute_sync.sources.multipart import (
     Piece,
     media_type,
 )
-from flute_sync.sources.peer import Peer, PeerSettings, answered
-from flute_sync.transport import download_client
+from flute_sync.sources.peer import Peer, answered
+from flute_sync.sources.peer_settings import PeerSettings
+from flute_sync.transport.client import download_client
 from flute_sync.upload_errors import MultipartError
 
 _RELATED: Final = "multipart/related"

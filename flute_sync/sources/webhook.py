@@ -12,11 +12,9 @@ RFC 9110, RFC 6750; CloudEvents HTTP 1.1 Web Hooks for Event Delivery 1.0.2, sec
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from datetime import timedelta
-from typing import Annotated, Final
+from typing import Final
 
 import orjson
-from pydantic import Field, model_validator
 from starlette.types import Receive, Scope, Send
 
 from flute_sync.events import Event, fields
@@ -27,7 +25,6 @@ from flute_sync.notice_errors import (
     NoticeTooLarge,
     NoticeTooSlow,
 )
-from flute_sync.settings import Bytes, PositiveDuration, SecretFile, Settings
 from flute_sync.sources.hook import Refusals, serve
 from flute_sync.sources.http_access import Access
 from flute_sync.sources.http_messages import (
@@ -38,8 +35,9 @@ from flute_sync.sources.http_messages import (
 from flute_sync.sources.multipart import media_type
 from flute_sync.sources.notice_rounds import NoticeRounds
 from flute_sync.sources.notice_shapes import Message, Told, understand
+from flute_sync.sources.webhook_settings import WebhookSettings
 from flute_sync.study import StudyInstanceUID
-from flute_sync.transport import BearerAuth
+from flute_sync.transport.credentials import BearerAuth
 from flute_sync.upload_errors import (
     RequestRefused,
     UploadTooLarge,
@@ -51,37 +49,6 @@ log = logging.getLogger(__name__)
 SOURCE: Final = "webhook"
 _METHODS: Final = b"OPTIONS, POST"
 _LONGEST_ORIGIN: Final = 253
-
-
-class WebhookSettings(Settings):
-    """``[webhook]``: notices that an archive pushes, on the address of ``[stow_rs]``."""
-
-    enabled: bool = False
-    """Whether notices are taken; also where STOW-RS is off, on its host and port, with its TLS."""
-
-    path: Annotated[str, Field(pattern=r"^(?:/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])+$")] = "/notify/study"
-    """Where notices are posted to."""
-
-    token_file: SecretFile | None = None
-    """File that holds the bearer token that pushers must show; read again when it changes."""
-
-    max_body_bytes: Bytes = 2 << 20
-    """Largest notice."""
-
-    max_notices: Annotated[int, Field(ge=1)] = 10_000
-    """How many events or studies one notice may hold."""
-
-    body_timeout: PositiveDuration = timedelta(seconds=20)
-    """How long a pusher may take to send its notice."""
-
-    allowed_origins: tuple[str, ...] = ("eventgrid.azure.net",)
-    """Senders of CloudEvents that are told that their events are wanted, when they ask."""
-
-    @model_validator(mode="after")
-    def _has_token(self) -> "WebhookSettings":
-        if self.enabled and self.token_file is None:
-            raise ValueError("webhook.token_file must be set: notices are taken with a token alone")
-        return self
 
 
 class Webhook:

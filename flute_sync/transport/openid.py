@@ -25,9 +25,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from flute_sync.console_errors import OpenIdRefused, OpenIdUnavailable
-from flute_sync.transport.client import HttpSettings, client
+from flute_sync.transport.client import client
 from flute_sync.transport.credentials import is_private
 from flute_sync.transport.failure import what_failed
+from flute_sync.transport.http_settings import HttpSettings
 from flute_sync.transport.openid_settings import OpenIdSettings
 from flute_sync.transport.secret import Secret
 

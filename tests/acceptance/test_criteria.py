@@ -86,6 +86,18 @@ def test_every_form_of_the_answer(export: Path, tmp_path: Path) -> None:
         "export", "x.parquet", "x.html", "named.html"}  # fmt: skip
 
 
+def test_who_stops_reading_the_answer_has_the_files(export: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    files = ["--html", tmp_path / "x.html", "--parquet", tmp_path / "x.parquet"]
+    command = [str(PROGRAM), "criteria", "--from", str(export), "--csv", *map(str, files)]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False, timeout=120)
+    os.close(write)
+    assert done.stderr == b""
+    assert parquet.read_table(tmp_path / "x.parquet").num_rows == 2
+    assert {one.name for one in tmp_path.iterdir()} == {"export", "x.html", "x.parquet"}
+
+
 def test_settings_by_option_and_by_file(tmp_path: Path) -> None:
     file = tmp_path / "bundle.json"
     resources = [patient(), study("m", "2024-06-10", site=None), biopsy("b", "2024-06-10")]

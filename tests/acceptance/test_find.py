@@ -17,7 +17,6 @@ def find_site(
     """A site that knows its archive by C-FIND alone."""
     site = make_site(fhir_url, None)
     site.settings["stow_rs"]["enabled"] = False
-    site.settings["archive"] = {"metadata": "c-find"}
     site.settings["find_scu"] = {
         "enabled": True,
         "port": dcmqrscp.port,

@@ -332,3 +332,25 @@ def test_of_several_archives_one_or_all(
         assert len(found["endpoint"]) == 4
         assert site.ask("reconcile")["findings"] == []
         assert site.ask("reconcile", "--archive", "mri")["findings"] == []
+
+
+def test_an_archive_that_cannot_be_listed_keeps_nobody_from_the_next(
+    sandbox_site: Site, sandbox: Sandbox
+) -> None:
+    site = sandbox_site
+    del site.settings["archive"]
+    site.settings["archives"] = [
+        {"name": "lost", "dicomweb_url": "http://127.0.0.1:9/nothing"},
+        {"name": "vna", "dicomweb_url": sandbox.dicomweb_url},
+    ]
+    upload = Upload(slices=1)
+    create_patient(sandbox.fhir_url, upload.patient)
+    assert store(sandbox.dicomweb_url, upload.files).status_code == 200
+    told = site.ask("import", "--all", code=69)
+    assert (told["listed"], told["written"], told["finished"]) == (1, 1, False)
+    assert (told["error"]["archive"], told["error"]["code"]) == ("lost", "ARCHIVE-UNAVAILABLE")
+    assert len(imaging_studies(sandbox.fhir_url, upload.uid)) == 1
+    done = site.run("import", "--all")
+    assert done.returncode == 69
+    assert "lost: it was not listed" in done.stderr
+    assert "ARCHIVE-UNAVAILABLE" in done.stderr

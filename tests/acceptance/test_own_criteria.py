@@ -73,6 +73,30 @@ def test_what_is_wrong_with_it_is_told_without_the_data(file: Path, bundle: Path
     assert "CRITERION-UNREADABLE" in criteria("--from", bundle, "--criterion", "x", code=78).stderr
 
 
+def test_what_fails_midway_tells_nothing_of_those_before(tmp_path: Path, file: Path) -> None:
+    file.write_text(
+        'name = "x"\nversion = "1"\ntitle = "x"\ndescription = "x"\nresources = ["Procedure"]\n'
+        'index = "entry.resource.ofType(Procedure)"\nexcluded = "false"\n'
+        'included = "entry.resource.ofType(Procedure).note.text"\n',
+        encoding="utf-8",
+    )
+    # More than is judged at once lies between the first result and the one that fails.
+    people = [patient(name=f"p{number}") for number in range(1000, 5100)]
+    first, last = (
+        biopsy("b1", "2024-06-10"),
+        biopsy("b2", "2024-06-10") | {"note": [{"text": "x"}] * 2},
+    )
+    first |= {"subject": {"reference": "Patient/p1000"}}
+    last |= {"subject": {"reference": "Patient/p5099"}}
+    many = tmp_path / "many.ndjson"
+    many.write_text("\n".join(map(json.dumps, [*people, first, last])), encoding="utf-8")
+    table = tmp_path / "x.parquet"
+    said = criteria("--from", many, "--criterion", file, "--json", "--parquet", table, code=78)
+    assert json.loads(said.stdout)["error"]["code"] == "CRITERION-FAILED"
+    assert said.stderr == ""
+    assert not table.exists()
+
+
 def test_from_a_server_by_its_name_and_written_back(
     sandbox_site: Site, sandbox: Sandbox, file: Path
 ) -> None:

@@ -267,7 +267,7 @@ def test_what_is_not_taken_is_told_with_its_reason(site: Site) -> None:
 
 
 def test_a_preliminary_report_is_written_as_such_and_not_linked(site: Site) -> None:
-    site.hold(site.report(HIGH, verification="UNVERIFIED"))
+    site.hold(site.report(HIGH, preliminary="PRELIMINARY"))
     site.work()
     (one,) = site.observations().values()
     assert (one["status"], site.links()) == ("preliminary", set())

@@ -8,18 +8,22 @@ import httpx
 import pytest
 
 from flute_sync.sources.archive_settings import ArchiveSettings
-from flute_sync.sources.change_feed import ChangeFeedPoller, ChangeFeedSettings
+from flute_sync.sources.change_feed import ChangeFeedPoller
+from flute_sync.sources.change_feed_settings import ChangeFeedSettings
 from flute_sync.sources.dicomweb import Archive
 from flute_sync.sources.find_archive import FindArchive
 from flute_sync.sources.find_client import FindClient
 from flute_sync.sources.find_scu import FindScuPoller
 from flute_sync.sources.find_settings import FindScuSettings
 from flute_sync.sources.header import HeaderReader
-from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
 from flute_sync.sources.poller import Poller, Stop
+from flute_sync.sources.poller_settings import QidoRsSettings
 from flute_sync.sources.qido_listing import QidoListing
-from flute_sync.sources.qido_rs import QidoRsPoller, QidoRsSettings
-from flute_sync.sources.sweep import Sweep, SweepSettings
+from flute_sync.sources.qido_rs import QidoRsPoller
+from flute_sync.sources.sweep import Sweep
+from flute_sync.sources.sweep_settings import SweepSettings
 from flute_sync.study import StudyInstanceUID
 from tests.changes import ChangeFeed
 from tests.contract.dicomweb import last_change, new_mpmri, new_trus, store

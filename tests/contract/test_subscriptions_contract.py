@@ -14,7 +14,7 @@ from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.subscriptions import Subscriptions
 from flute_sync.link_settings import LinkSettings
 from flute_sync.sandbox.server import Sandbox
-from flute_sync.sources.subscription import SubscriptionSettings
+from flute_sync.sources.subscription_settings import SubscriptionSettings
 from tests.services.hapi import Hapi
 
 WEEK = timedelta(days=7)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from flute_sync.transport import HttpSettings, download_client
+from flute_sync.transport.client import download_client
+from flute_sync.transport.http_settings import HttpSettings
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: x/y\r\n"
 

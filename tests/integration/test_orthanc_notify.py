@@ -13,7 +13,8 @@ import pytest
 
 from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.intake import Notice
-from flute_sync.sources.webhook import Webhook, WebhookSettings
+from flute_sync.sources.webhook import Webhook
+from flute_sync.sources.webhook_settings import WebhookSettings
 from tests.acceptance.site import eventually
 from tests.contract.dicomweb import Study, new_mpmri, new_trus
 from tests.services.missing import orthanc_plugin

@@ -9,9 +9,11 @@ import pytest
 from flute_sync.intake import Notice
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
 from flute_sync.sources.qido_listing import QidoListing
-from flute_sync.sources.sweep import Sweep, SweepSettings
+from flute_sync.sources.sweep import Sweep
+from flute_sync.sources.sweep_settings import SweepSettings
 from flute_sync.study import StudyInstanceUID
 from tests.contract.dicomweb import Study, new_trus
 from tests.intake import MemoryIntake

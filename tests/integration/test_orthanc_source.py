@@ -13,9 +13,10 @@ from pydicom import dcmread
 from flute_sync.archive_errors import ArchiveUnauthorized, ArchiveUnavailable
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
 from flute_sync.study import StudyInstanceUID
-from flute_sync.transport import BasicAuth
+from flute_sync.transport.credentials import BasicAuth
 from tests.contract.dicomweb import Study, new_trus
 from tests.intake import MemoryIntake
 from tests.services.orthanc import Orthanc

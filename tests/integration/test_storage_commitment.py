@@ -51,14 +51,18 @@ def store(orthanc: Orthanc, file: bytes) -> Any:
 
 
 @contextmanager
-def committing(dicomweb_url: str, port: int = 0, **settings: Any) -> Iterator[Acceptor]:
+def committing(
+    dicomweb_url: str, port: int = 0, dimse_timeout: str = "30s", **settings: Any
+) -> Iterator[Acceptor]:
     """Listen for requests, and ask an archive."""
     chosen = CommitmentSettings(**({"pause": "50ms", "attempts": 3} | settings))
     archive = Archive(ArchiveSettings(dicomweb_url=dicomweb_url))
     service = StorageCommitment(chosen, archive.search, "FLUTE_SYNC", HeaderSettings())
     service.start()
     try:
-        with listening(MemoryIntake(), (NormalizedServices([service]),), port=port) as acceptor:
+        services = (NormalizedServices([service]),)
+        listener = listening(MemoryIntake(), services, port=port, dimse_timeout=dimse_timeout)
+        with listener as acceptor:
             yield acceptor
         assert service.alive()
     finally:
@@ -220,6 +224,23 @@ def test_more_is_asked_on_the_association_while_the_report_is_not_answered(
         assert sender.read()[0] == 6
     decoded = [decode(BytesIO(one), False, True) for one in told]
     assert {one.TransactionUID for one in decoded} == {f"1.2.12.{one}" for one in (1, 2, 3)}
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_sender_that_leaves_without_answering_its_report_is_let_go(
+    archive: Orthanc, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        committing(archive.dicomweb_url, dimse_timeout="1h") as acceptor,
+        RawSender(acceptor.port, ((COMMITMENT, EXPLICIT),)) as sender,
+    ):
+        sender.send(requested(1, "1.2.13"))
+        command, _ = next_message(sender)
+        assert command[0x0900] == 0
+        next_message(sender)
+        sender.send(RELEASE_RQ)
+        assert sender.read()[0] == 6
+        eventually(lambda: "the sender did not answer" in caplog.text)
 
 
 @pytest.mark.parametrize("answers_roles", [True, False])

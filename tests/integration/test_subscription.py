@@ -12,7 +12,7 @@ from flute_sync.daemon.config import Config
 from flute_sync.daemon.http_server import HttpServer
 from flute_sync.daemon.listening import receivers
 from flute_sync.daemon.stats import Stats
-from flute_sync.sources.subscription import SubscriptionSettings
+from flute_sync.sources.subscription_settings import SubscriptionSettings
 from tests.acceptance.site import eventually
 from tests.stow import FakeIntake
 

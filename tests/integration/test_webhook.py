@@ -16,7 +16,8 @@ from flute_sync.daemon.http_server import HttpServer, Listener
 from flute_sync.intake import Notice
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.hook import mounted
-from flute_sync.sources.webhook import Webhook, WebhookSettings
+from flute_sync.sources.webhook import Webhook
+from flute_sync.sources.webhook_settings import WebhookSettings
 from tests.stow import FakeIntake, talk
 
 TOKEN = "correct-horse-battery-staple"

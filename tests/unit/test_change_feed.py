@@ -16,8 +16,9 @@ from flute_sync.archive_errors import (
 from flute_sync.intake import Notice
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.change_entries import Position
-from flute_sync.sources.change_feed import ChangeFeedPoller, ChangeFeedSettings
-from flute_sync.sources.peer import PeerSettings
+from flute_sync.sources.change_feed import ChangeFeedPoller
+from flute_sync.sources.change_feed_settings import ChangeFeedSettings
+from flute_sync.sources.peer_settings import PeerSettings
 from tests.changes import ChangeFeed
 from tests.intake import MemoryIntake
 

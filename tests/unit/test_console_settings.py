@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from flute_sync.console.pages.contents import viewer_links
 from flute_sync.daemon.console_settings import ConsoleSettings, ProxySettings, Viewer
-from flute_sync.transport import BasicAuth, BearerAuth, NoAuth
+from flute_sync.transport.credentials import BasicAuth, BearerAuth, NoAuth
 from flute_sync.transport.openid_settings import OpenIdSettings
 
 OIDC = {"issuer": "https://sso.example", "client_id": "flute", "role": "viewer"}

@@ -11,6 +11,7 @@ from flute_sync.flute_profiles import Rule, broken_rules
 from flute_sync.flute_variables import PI_RADS_SYSTEM, Kind, is_accepted, kind_of, score
 from flute_sync.link_settings import LinkSettings
 from flute_sync.supporting_info import judge
+from flute_sync.terminology import UCUM
 from tests.histories import (
     KNEE,
     LOINC,
@@ -66,8 +67,14 @@ def other_display(resource: Resource) -> Resource:
 LOCAL = {"system": "urn:oid:1.2.3", "code": "PSA", "display": "PSA"}
 
 
-def with_local_coding(resource: Resource) -> Resource:
-    return resource | {"code": {"coding": [*resource["code"]["coding"], LOCAL]}}
+def with_local_coding(
+    resource: Resource, element: str = "code", local: Resource = LOCAL
+) -> Resource:
+    return resource | {element: {"coding": [*resource[element]["coding"], local]}}
+
+
+def aged(resource: Resource, **age: Any) -> Resource:
+    return resource | {"performedAge": age}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +82,10 @@ def with_local_coding(resource: Resource) -> Resource:
     [
         *[(other_display(one), {Rule.DISPLAY}) for one in WELL_FORMED if "code" in one],
         (with_local_coding(psa("x", DAY)), {Rule.LOCAL_CODING}),
+        (with_local_coding(psa("x", DAY), local={"display": "PSA"}), {Rule.LOCAL_CODING}),
+        (with_local_coding(biopsy("x", 63), "category"), {Rule.LOCAL_CODING}),
+        (with_local_coding(dre("x", DAY), "outcome", {"display": "soft"}), {Rule.LOCAL_CODING}),
+        (with_local_coding(isup("x", DAY), "valueCodeableConcept"), {Rule.LOCAL_CODING}),
         (with_local_coding(pi_rads("x", DAY)), set()),
         (with_local_coding(biopsy("x", 63)), set()),
         (psa("x", DAY, 5), set()),
@@ -94,6 +105,8 @@ def with_local_coding(resource: Resource) -> Resource:
         (psa("x", DAY) | quantity(value=5), set()),
         (psa("x", DAY) | quantity(value=5, unit="ug/L"), {Rule.UNIT}),
         (psa("x", DAY) | quantity(value=5, code="ug/L"), {Rule.UNIT}),
+        (psa("x", DAY) | quantity(value=5, unit="ng/mL", code="ng/mL"), {Rule.UNIT_SYSTEM}),
+        (volume("x", DAY) | quantity(value=30, unit="cc", code="cm3"), {Rule.UNIT_SYSTEM}),
         (psa("x", DAY) | {"valueQuantity": None}, {Rule.VALUE}),
         (volume("x", DAY) | quantity(value=30, unit="cc"), set()),
         (volume("x", DAY) | quantity(value=30, unit="mL", code="mL"), {Rule.UNIT}),
@@ -104,7 +117,15 @@ def with_local_coding(resource: Resource) -> Resource:
         (volume("x", DAY, bodySite={"text": "prostate"}), {Rule.BODY_SITE}),
         (biopsy("x", 63, bodySite=[{"coding": [KNEE]}]), {Rule.BODY_SITE}),
         (biopsy("x", 63, bodySite=[{"coding": [SITE, LOCAL]}]), {Rule.LOCAL_CODING}),
+        (biopsy("x", 63, bodySite=[{"coding": [SITE, {"display": "x"}]}]), {Rule.LOCAL_CODING}),
         (biopsy("x", 63, bodySite=[{"text": "prostate"}]), set()),
+        (aged(biopsy("x", None), value=63, unit="a"), {Rule.PERFORMED}),
+        (aged(biopsy("x", None), value=63, code="a"), {Rule.PERFORMED}),
+        (aged(biopsy("x", None), value=0, system=UCUM, code="a"), {Rule.PERFORMED}),
+        (aged(biopsy("x", None), value=63, system="urn:x", code="a"), {Rule.PERFORMED}),
+        (aged(biopsy("x", None), value=63, system=UCUM, code="a"), set()),
+        (aged(dre("x", None), value=63, unit="a"), {Rule.PERFORMED}),
+        (aged(dre("x", None), value=63, system=UCUM, code="a"), set()),
         (biopsy("x", DAY), {Rule.PERFORMED}),
         (biopsy("x", None), {Rule.PERFORMED}),
         (biopsy("x", 63, category={"coding": [LOCAL]}), {Rule.CATEGORY}),
@@ -246,6 +267,8 @@ def gate(resource: Resource, conformance: str) -> tuple[bool, list[str], str]:
         (other_display(psa("x", DAY)), ["display"]),
         (with_local_coding(psa("x", DAY)), ["local-coding"]),
         (biopsy("x", DAY), ["performed"]),
+        (with_local_coding(dre("x", DAY), "outcome"), ["local-coding"]),
+        (psa("x", DAY) | quantity(value=5, unit="ng/mL", code="ng/mL"), ["unit-system"]),
         (pi_rads_as(valueCodeableConcept={"text": "PI-RADS 4"}), ["value-type"]),
         (
             pi_rads_as(valueCodeableConcept={"coding": [{"system": PI_RADS_SYSTEM, "code": "4"}]}),

@@ -15,7 +15,7 @@ from flute_sync.sources.dicomweb_gateway import Rewriter
 from flute_sync.sources.http_access import Access
 from flute_sync.sources.http_messages import Request, status_report
 from flute_sync.sources.stow_settings import StowRsSettings
-from flute_sync.transport import BasicAuth, BearerAuth, NoAuth
+from flute_sync.transport.credentials import BasicAuth, BearerAuth, NoAuth
 from flute_sync.upload_errors import MultipartError, TooManyUploads
 
 

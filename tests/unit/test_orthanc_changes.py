@@ -15,7 +15,8 @@ from flute_sync.archive_errors import (
     ArchiveUnavailable,
 )
 from flute_sync.ledger_errors import LedgerUnavailable
-from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
 from tests.intake import MemoryIntake
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

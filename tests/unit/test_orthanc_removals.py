@@ -9,7 +9,8 @@ import pytest
 
 from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveServerError
 from flute_sync.intake import Notice
-from flute_sync.sources.orthanc_changes import OrthancChangesPoller, OrthancChangesSettings
+from flute_sync.sources.orthanc_changes import OrthancChangesPoller
+from flute_sync.sources.orthanc_settings import OrthancChangesSettings
 from flute_sync.study import StudyInstanceUID
 from tests.intake import MemoryIntake
 from tests.unit.test_orthanc_changes import Orthanc, uid

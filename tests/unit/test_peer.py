@@ -12,7 +12,8 @@ from flute_sync.archive_errors import (
     ArchiveUnauthorized,
     ArchiveUnavailable,
 )
-from flute_sync.sources.peer import Peer, PeerSettings
+from flute_sync.sources.peer import Peer
+from flute_sync.sources.peer_settings import PeerSettings
 
 SECRET = "Example^Adam"
 

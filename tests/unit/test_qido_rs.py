@@ -12,7 +12,8 @@ from flute_sync.archive_errors import ArchiveCapabilityMissing, ArchiveUnavailab
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.archive_settings import ArchiveSettings
 from flute_sync.sources.dicomweb import Archive
-from flute_sync.sources.qido_rs import QidoRsPoller, QidoRsSettings
+from flute_sync.sources.poller_settings import QidoRsSettings
+from flute_sync.sources.qido_rs import QidoRsPoller
 from flute_sync.study import StudyInstanceUID
 from tests.intake import MemoryIntake
 

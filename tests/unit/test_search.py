@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flute_sync.archive_errors import ArchiveRefused, ArchiveServerError
-from flute_sync.sources.peer import Peer, PeerSettings
+from flute_sync.sources.peer import Peer
+from flute_sync.sources.peer_settings import PeerSettings
 from flute_sync.sources.search import Search, StudyRow
 from flute_sync.study import StudyInstanceUID
 

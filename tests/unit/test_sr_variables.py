@@ -1,6 +1,7 @@
 """What structured reports say of PI-RADS and volume: each way of saying it, and each doubt."""
 
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from tests.reports import (
 
 HIGH, VERY_HIGH, UNUSABLE = "RID50292", "RID50293", "RID50322"
 LESION_LOW, LESION_HIGH = "RID50297", "RID50299"
+UNUSABLE_SCORE = "the report says PI-RADS X, or states no score from 1 to 5"
 OF_PROSTATE = coded(FINDING, PROSTATE)
 
 
@@ -92,18 +94,27 @@ def test_the_score_of_the_study_comes_before_those_of_its_lesions():
     assert pi_rads(container(OVERALL, score(HIGH)), *lesions) == 4
 
 
-def test_several_lesions_make_no_score_unless_they_agree():
-    two = [container(LOCALIZED, score(one)) for one in (LESION_LOW, LESION_HIGH)]
-    assert pi_rads(*two) == "the report states several values"
-    assert pi_rads(two[0], two[0]) == 2
+def test_of_several_lesions_the_highest_is_the_score():
+    two = [container(LOCALIZED, score(one)) for one in (LESION_HIGH, LESION_LOW)]
+    assert pi_rads(*two) == 4
+    assert pi_rads(*reversed(two)) == 4
+    assert pi_rads(two[1], two[1]) == 2
+    assert pi_rads(*two, container(LOCALIZED, score("RID50323"))) == UNUSABLE_SCORE
+
+
+def test_a_number_by_the_code_of_the_profile():
+    number_of = partial(number, ("719178004", "SCT"), unit="1")
+    assert pi_rads(number_of(4)) == 4
+    assert pi_rads(number_of("4.0"), container(LOCALIZED, score(LESION_HIGH))) == 4
+    assert pi_rads(number_of(6)) == pi_rads(number_of("3.5")) == UNUSABLE_SCORE
 
 
 @pytest.mark.parametrize(
     ("children", "said"),
     [
         ([score(HIGH), score(VERY_HIGH)], "the report states several values"),
-        ([score(UNUSABLE)], "the report says PI-RADS X"),
-        ([score("RID50323")], "the report says PI-RADS X"),
+        ([score(UNUSABLE)], UNUSABLE_SCORE),
+        ([score("RID50323")], UNUSABLE_SCORE),
         ([score("RID50311")], None),  # of T2-weighted images alone
         ([coded(OVERALL, ("RID50292", "99LOCAL"))], None),
         ([], None),
@@ -199,11 +210,13 @@ def of(value: str, **about: Any) -> Json:
         ({"preliminary": "FINAL"}, True),
         ({"preliminary": "PRELIMINARY"}, False),
         ({"completion": "PARTIAL"}, False),
-        ({"verification": "UNVERIFIED"}, False),
-        ({"verification": ""}, False),
+        ({"verification": "UNVERIFIED"}, True),
+        ({"verification": "UNVERIFIED", "preliminary": "PRELIMINARY"}, False),
+        ({"verification": ""}, True),
+        ({"completion": ""}, False),
     ],
 )
-def test_settled_is_what_somebody_answers_for(about: dict[str, str], settled: bool):
+def test_settled_is_what_is_complete_and_not_preliminary(about: dict[str, str], settled: bool):
     found = told(of(HIGH, **about))[Kind.PI_RADS]
     assert isinstance(found, Stated)
     assert found.is_settled is settled
@@ -226,7 +239,7 @@ def test_reports_that_differ():
 
 
 def test_a_settled_report_comes_before_one_that_is_not():
-    found = told(of(HIGH, verification="UNVERIFIED"), of(HIGH, uid="1.2.3.9.2"))[Kind.PI_RADS]
+    found = told(of(HIGH, completion="PARTIAL"), of(HIGH, uid="1.2.3.9.2"))[Kind.PI_RADS]
     assert isinstance(found, Stated)
     assert (found.sop_instance_uid, found.is_settled) == ("1.2.3.9.2", True)
 

@@ -269,6 +269,27 @@ def test_a_grade_goes_with_its_biopsy() -> None:
         assert links(case([A, B], [taken, grade]))["g"] == ("biopsy", CERTAIN)
 
 
+def test_a_grade_goes_with_the_biopsy_of_its_request() -> None:
+    """By R4 `basedOn` of an Observation cannot name a Procedure: they share what was ordered."""
+    order, other = ([{"reference": f"ServiceRequest/{name}"}] for name in ("order", "other"))
+    found = [biopsy("x", "2024-02-10", basedOn=order), biopsy("y", "2024-04-10", basedOn=other)]
+    undated = isup("g", None, basedOn=order)
+    assert links(case([A, B], [*found, undated]))["g"] == ("biopsy", CERTAIN)
+    late = isup("g", "2024-12-01", basedOn=order)
+    assert links(case([A, B], [*found, late]))["g"] == ("biopsy", CERTAIN)
+    before = isup("g", "2024-02-09", basedOn=order)
+    assert "g" not in links(case([A, B], [*found, before]))
+    unused = LinkSettings(rules=("explicit", "time"))
+    assert "g" not in links(case([A, B], [*found, undated], unused))
+    withdrawn = biopsy("z", "2024-02-10", basedOn=order, status="entered-in-error")
+    assert links(case([A, B], [withdrawn, undated])) == {}
+    unsure = biopsy("x", None, basedOn=order)
+    assert links(case([MRI], [unsure, undated])) == {
+        "x": ("sole-candidate", POSSIBLE),
+        "g": ("biopsy", POSSIBLE),
+    }
+
+
 @pytest.mark.parametrize(
     ("day", "linked"),
     [("2024-02-09", False), ("2024-02-10", True), ("2024-05-10", True), ("2024-05-11", False)],

@@ -16,7 +16,8 @@ from flute_sync.intake import Delivery, Notice
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.sources.listing import Choice, Page
 from flute_sync.sources.search import StudyRow
-from flute_sync.sources.sweep import Sweep, SweepSettings
+from flute_sync.sources.sweep import Sweep
+from flute_sync.sources.sweep_settings import SweepSettings
 from flute_sync.study import StudyInstanceUID
 from tests.intake import MemoryIntake
 

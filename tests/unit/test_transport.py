@@ -17,16 +17,10 @@ from pydantic import ValidationError
 
 from flute_sync.auth_errors import TokenRefused, TokenUnavailable
 from flute_sync.settings_errors import SecretUnreadable
-from flute_sync.transport import (
-    HttpSettings,
-    async_client,
-    client,
-    exposes_credentials,
-    read_secret,
-    secret_path,
-    what_failed,
-)
-from flute_sync.transport.secret import Secret
+from flute_sync.transport.client import async_client, client, exposes_credentials
+from flute_sync.transport.failure import what_failed
+from flute_sync.transport.http_settings import HttpSettings
+from flute_sync.transport.secret import Secret, read_secret, secret_path
 from flute_sync.transport.tokens import TokenSource
 
 BASE = "https://fhir.example/fhir"

@@ -7,7 +7,7 @@ import logging
 from flute_sync.daemon.config import Config
 from flute_sync.errors import FluteSyncError
 from flute_sync.events import Event, fields
-from flute_sync.transport import read_secret
+from flute_sync.transport.secret import read_secret
 
 log = logging.getLogger(__name__)
 

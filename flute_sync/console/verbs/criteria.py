@@ -11,9 +11,11 @@ import click
 from flute_sync.console import log
 from flute_sync.console.criteria_html import HtmlSink
 from flute_sync.console.criteria_output import (
+    Answer,
     CsvSink,
     JsonSink,
     ParquetSink,
+    Say,
     Sink,
     TextSink,
     written,
@@ -88,16 +90,18 @@ def criteria(
     _exclude("--write", write, "--from", source)
     chosen = {"prostate": prostate, "same_day": same_day}
     question = _question(source, config_path, group, patients, chosen, named)
-    with ExitStack() as opened:
-        judging = Judging(question, opened.enter_context(Spool()))
-        _read(judging)
-        sinks = list(_sinks(opened, question, parquet, html, references=references))
-        sinks.append(_told(question, as_csv, as_json, results=not sinks))
-        for judged in judging.results():
+    with Answer() as answer:
+        with ExitStack() as opened:
+            judging = Judging(question, opened.enter_context(Spool()))
+            _read(judging)
+            sinks = list(_sinks(opened, question, parquet, html, references=references))
+            sinks.append(_told(answer.say, question, as_csv, as_json, results=not sinks))
+            for judged in judging.results():
+                for sink in sinks:
+                    sink.take(judged)
             for sink in sinks:
-                sink.take(judged)
-        for sink in sinks:
-            sink.end(judging.tally)
+                sink.end(judging.tally)
+        answer.tell()
     if write:
         for name, outcome in judging.write(datetime.now(UTC)):
             click.echo(f"{name} {outcome}", err=True)
@@ -142,11 +146,11 @@ def _megabytes(count: int) -> int:
     return -(-count // _MEGABYTE)
 
 
-def _told(question: Question, as_csv: bool, as_json: bool, *, results: bool) -> Sink:
+def _told(say: Say, question: Question, as_csv: bool, as_json: bool, *, results: bool) -> Sink:
     """Return what is said on standard output; beside a file the counts are enough."""
     if as_json:
-        return JsonSink(question.settings, question.criterion[0])
-    return CsvSink() if as_csv else TextSink(results=results)
+        return JsonSink(say, question.settings, question.criterion[0])
+    return CsvSink(say) if as_csv else TextSink(say, results=results)
 
 
 def _sinks(
@@ -158,7 +162,9 @@ def _sinks(
     references: bool,
 ) -> Iterator[Sink]:
     if parquet is not None:
-        yield ParquetSink(opened.enter_context(written(parquet)))
+        rows = ParquetSink(opened.enter_context(written(parquet)))
+        opened.callback(rows.close)
+        yield rows
     if html is not None:
         file = opened.enter_context(written(html))
         yield HtmlSink(

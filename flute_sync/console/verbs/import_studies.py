@@ -113,9 +113,9 @@ def _run(shop: Workshop, plan: Plan) -> Report:
         except FluteSyncError as met:
             error = met
     report = importing.report
-    if error is not None and not report.tally.listed:
-        raise error
-    report.finished, report.error = finished, error
+    report.finished, report.error = finished and not report.unlisted, error
+    if report.cause is not None and not report.tally.listed:
+        raise report.cause
     return report
 
 
@@ -186,8 +186,8 @@ def _parsed(option: str, text: str | None, parse: Callable[[str], _T]) -> _T | N
 
 
 def _exit_code(report: Report) -> int:
-    if report.error is not None:
-        return report.error.exit_code
+    if report.cause is not None:
+        return report.cause.exit_code
     if not report.finished:
         return EXIT_INTERRUPTED
     return EXIT_TRANSIENT if report.tally.failed else EXIT_OK
@@ -195,7 +195,7 @@ def _exit_code(report: Report) -> int:
 
 def as_dict(report: Report, plan: Plan) -> dict[str, Any]:
     """Return the documented shape."""
-    error = report.error
+    error = report.cause
     return {
         "archives": list(plan.archives),
         "finished": report.finished,
@@ -203,7 +203,12 @@ def as_dict(report: Report, plan: Plan) -> dict[str, Any]:
         **report.tally.as_dict(),
         "error": None
         if error is None
-        else {"code": error.code, "sentence": error.sentence, "hint": error.hint},
+        else {
+            "archive": next(iter(report.unlisted), None) if report.error is None else None,
+            "code": error.code,
+            "sentence": error.sentence,
+            "hint": error.hint,
+        },
     }
 
 
@@ -214,8 +219,12 @@ def _show(report: Report, plan: Plan, *, as_json: bool) -> None:
         _table(report, plan)
     if report.finished:
         return
-    if report.error is not None and not as_json:
-        show_error(report.error, as_json=False)
+    if not as_json:
+        for name, error in report.unlisted.items():
+            click.echo(f"{name}: it was not listed to its end.", err=True)
+            show_error(error, as_json=False)
+        if report.error is not None:
+            show_error(report.error, as_json=False)
     click.echo("Not finished: the same command goes on where this one stopped.", err=True)
 
 
