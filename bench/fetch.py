@@ -59,7 +59,7 @@ def main() -> None:
 
 def figures(rounds: int = 5) -> Iterator[Figure]:
     """Measure each kind of load."""
-    gc.freeze()  # as ``flute-sync fetch`` does
+    gc.freeze()  # as ``flute-sync`` does
     for load in LOADS:
         with tempfile.TemporaryDirectory(prefix="flute-sync-bench-") as name:
             folder = Path(name)

@@ -53,7 +53,7 @@ def main() -> None:
 
 def figures(rounds: int = 5) -> Iterator[Figure]:
     """Measure studies of both sizes, each on a server of its own."""
-    gc.freeze()  # as ``flute-sync run`` does
+    gc.freeze()  # as ``flute-sync`` does
     for size in (SMALL, LARGE):
         with tempfile.TemporaryDirectory(prefix="flute-sync-bench-") as name:
             hapi = Hapi(Path(name), jvm_options=JVM_OPTIONS)

@@ -50,6 +50,7 @@ class Tally:
     mris: int = 0
     without_patient: int = 0
     absent: int = 0
+    files_not_read: int = 0
     verdicts: Counter[Eligibility] = field(default_factory=Counter)
     grounds: Counter[tuple[Eligibility, Ground]] = field(default_factory=Counter)
     linked: Counter[Kind] = field(default_factory=Counter)
@@ -133,6 +134,7 @@ class Tally:
             },
             "without_patient": self.without_patient,
             "absent_patients": self.absent,
+            "files_not_read": self.files_not_read,
         }
 
 

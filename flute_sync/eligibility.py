@@ -185,10 +185,11 @@ class _Judge:
     def __call__(self, biopsy: Biopsy) -> Result:
         where: dict[Place, list[Mri]] = {one: [] for one in Place}
         for mri in self._mris:
-            where[self._place(mri.day or ALWAYS, biopsy)].append(mri)
+            where[_place(mri.day or ALWAYS, biopsy, self._same_day)].append(mri)
         if where[Place.IN]:
             mri = max(where[Place.IN], key=lambda one: (one.part is Prostate.YES, _latest(one)))
             said = f"{mri.words} is before {biopsy.words}, and within one year"
+            said += self._of_one_day(mri, biopsy)
             return self._result(biopsy, Eligibility.INCLUDED, Ground.IN_WINDOW, said, mri)
         if where[Place.UNKNOWN]:
             mri = max(where[Place.UNKNOWN], key=lambda one: (one.day is not None, _latest(one)))
@@ -197,13 +198,13 @@ class _Judge:
             return self._result(biopsy, Eligibility.UNKNOWN, ground, said, mri)
         return self._excluded(biopsy, where)
 
-    def _place(self, mri: Interval, biopsy: Biopsy) -> Place:
-        day = biopsy.day or ALWAYS
-        found = place(mri, day, self._same_day)
-        if biopsy.end is None or found is place(mri, biopsy.end, self._same_day):
-            return found
-        # Within the hours of the biopsy: its times tell nothing.
-        return place(mri, Interval(day.low, day.high), self._same_day)
+    def _of_one_day(self, mri: Mri, biopsy: Biopsy) -> str:
+        """Say what told the order of two that are of one day."""
+        one, other = mri.day, biopsy.day
+        if one is None or other is None or not one.low == one.high == other.low == other.high:
+            return ""
+        by_times = _place(one, biopsy, "unknown") is not Place.UNKNOWN
+        return f"; of one day, {'by their times' if by_times else 'by criteria.same_day'}"
 
     def _excluded(self, biopsy: Biopsy, where: dict[Place, list[Mri]]) -> Result:
         verdict = Eligibility.EXCLUDED
@@ -216,6 +217,7 @@ class _Judge:
         if where[Place.LATE]:
             mri = min(where[Place.LATE], key=_latest)
             said = f"{mri.words} is not before {biopsy.words}, nor is any other"
+            said += self._of_one_day(mri, biopsy)
             return self._result(biopsy, verdict, Ground.NOT_BEFORE, said, mri)
         said = f"there is no MRI of the prostate for {biopsy.words}"
         return self._result(biopsy, verdict, Ground.NO_MRI, said, None)
@@ -228,6 +230,15 @@ class _Judge:
         if biopsy.elsewhere:
             said += "; the biopsy states another body site than the prostate"
         return Result(self._patient, biopsy, verdict, ground, said, mri)
+
+
+def _place(mri: Interval, biopsy: Biopsy, same_day: str) -> Place:
+    day = biopsy.day or ALWAYS
+    found = place(mri, day, same_day)
+    if biopsy.end is None or found is place(mri, biopsy.end, same_day):
+        return found
+    # Within the hours of the biopsy: its times tell nothing.
+    return place(mri, Interval(day.low, day.high), same_day)
 
 
 def _latest(mri: Mri) -> tuple[date, date, str]:

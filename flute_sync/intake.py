@@ -92,7 +92,8 @@ class Delivery:
     ``archive`` is the name of the archive that holds what is received. ``under`` is the intent
     under which an upload was forwarded to it, ``closes`` an intent that ends. ``calling_ae_title``
     is who sent it, where that is known. ``at_once``: no more of these studies is on its way, so
-    that no quiet period needs to pass.
+    that no quiet period needs to pass. ``final``: the archive cannot be asked, so that of an
+    instance that comes again with other values what came last counts.
     """
 
     source: str
@@ -107,6 +108,7 @@ class Delivery:
     calling_ae_title: str | None = None
     performed: tuple[Performed, ...] = ()
     at_once: bool = False
+    final: bool = False
 
 
 class Intake(Protocol):

@@ -45,7 +45,7 @@ MEANINGS: Final[Mapping[Kind, str]] = {
 }
 HINTS: Final[Mapping[Kind, str]] = {
     Kind.MISSING: "`--repair` reads it from the archive and writes it.",
-    Kind.EXTRA: "`--repair` asks again; it becomes `unknown` once its absence is confirmed.",
+    Kind.EXTRA: "`--repair` asks again, if the ledger has it; it becomes `unknown` once confirmed.",
     Kind.DIFFERENT: "`--repair` reads it again and writes what differs.",
     Kind.GONE: "`--repair` looks again; `flute-sync retry UID` creates what was deleted.",
     Kind.WRONG_PATIENT: "It is not moved unasked: look, then `flute-sync retry UID`.",
@@ -212,10 +212,20 @@ def _unlisted(case: Case, scene: Scene) -> Iterator[Finding]:
         is_ours = not any(not known.archives[name].is_absent for name in elsewhere)
     if not is_ours:
         return
-    being_confirmed = known is not None and any(one.is_absent for one in known.archives.values())
-    reasons = ("absence is being confirmed",) if being_confirmed else ()
-    code = known.code if known is not None else None
-    yield Finding(Kind.EXTRA, case.study_instance_uid, current.reference, reasons, code)
+    yield Finding(
+        Kind.EXTRA,
+        case.study_instance_uid,
+        current.reference,
+        _why_extra(known),
+        known.code if known is not None else None,
+    )
+
+
+def _why_extra(known: Known | None) -> tuple[str, ...]:
+    if known is None:
+        return ("not in the ledger",)
+    is_absent = any(one.is_absent for one in known.archives.values())
+    return ("absence is being confirmed",) if is_absent else ()
 
 
 def _is_within(said: Said, scene: Scene) -> bool:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from flute_sync.ledger.tables import metadata
+from flute_sync.ledger.indexes import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -5,8 +5,10 @@ cannot be used; 69 a service is unreachable; 70 a defect; 78 a person must chang
 interrupted.
 """
 
+import gc
 import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Final
 
 import click
@@ -25,7 +27,7 @@ VERBS: Final = {
     "study": "study",
     "retry": "study",
     "link": "link",
-    "relink": "link",
+    "relink": "relink",
     "removals": "removals",
     "erase": "erase",
     "import": "import_studies",
@@ -55,9 +57,19 @@ class Verbs(click.Group):
         """Import the module of a verb and return it."""
         if cmd_name not in VERBS:
             return None
-        module = import_module(f"flute_sync.console.verbs.{VERBS[cmd_name]}")
+        module = _loaded(f"flute_sync.console.verbs.{VERBS[cmd_name]}")
         commands = (one for one in vars(module).values() if isinstance(one, click.Command))
         return next((one for one in commands if one.name == cmd_name), None)
+
+
+def _loaded(name: str) -> ModuleType:
+    """Import a module; all that it brings stays, so that no collection need look at it, ever."""
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -78,6 +78,10 @@ class TextSink:
             click.echo(f"{tally.without_patient:,} studies or biopsies name no patient", err=True)
         if tally.absent:
             click.echo(f"{tally.absent:,} patients asked for are not there", err=True)
+        if tally.files_not_read:
+            click.echo(
+                f"{tally.files_not_read:,} other files of the folder were not read", err=True
+            )
 
     def _line(self, text: str) -> None:
         self._say(f"{text}\n")

@@ -72,7 +72,8 @@ class Associations:
     def _sink(self) -> Sink:
         settings = self._config.store_scp
         if settings.mode == "index":
-            return IndexSink(self._intake, self._headers, self._behind.name)
+            final = self._config.archive_named(settings.archive) is None
+            return IndexSink(self._intake, self._headers, self._behind.name, final=final)
         if settings.way == "c-store" and settings.pacs is not None:
             outlet = PacsOutlets(settings.pacs)
             return ForwardSink(self._intake, self._headers, self._behind.name, outlet)

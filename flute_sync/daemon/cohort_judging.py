@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from flute_sync.daemon.cohort_writing import Outcome, write
 from flute_sync.daemon.config import Config
 from flute_sync.eligibility import CRITERION, TEXT, Eligibility, Judged
 from flute_sync.exports.judging import OWN_ALONE_PIECES, BuiltIn, OwnRule, Part, judged, ready
-from flute_sync.exports.loading import load
+from flute_sync.exports.loading import all_members, load
 from flute_sync.exports.spool import Spool
 from flute_sync.fhir.client import FhirClient, FhirSettings
 from flute_sync.fhir.queries import has_id
@@ -133,23 +134,29 @@ class Judging:
         """
         question = self.question
         if question.source is not None:
-            found = load(question.source, self._spool, tell, question.group, question.whole)
+            wanted = question.group is not None
+            found = load(question.source, self._spool, tell, groups=wanted, whole=question.whole)
             self.tally.without_patient = found.without_patient
-            names = found.group.patients if found.group else question.listed
+            self.tally.files_not_read = found.files_not_read
+            names = question.listed
+            if question.group is not None:
+                groups = {name: one.members for name, one in found.groups.items()}
+                names = all_members(question.group, groups.get, "in the input")
         else:
             names = self._ask(tell)
         self._spool.settle()
         if names is not None:
             self._chosen = frozenset(self._spool.name(one) for one in names)
 
-    def _ask(self, tell: Tell) -> tuple[str, ...] | list[str] | None:
+    def _ask(self, tell: Tell) -> tuple[str, ...] | None:
         question = self.question
         config = _config(question)
         with self._client(config.fhir) as client:
             client.capabilities()
             names = question.listed
             if question.group is not None:
-                names = tuple(dict.fromkeys(members_of(client, question.group)))
+                read = partial(members_of, client)
+                names = all_members(question.group, read, "on the FHIR server")
             asked = None if names is None else [one for one in names if _is_on_server(one)]
             reader = CohortReader(client, workers=config.sync.workers, whole=question.whole)
             reader.load(self._spool, tell, asked)

@@ -15,15 +15,14 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from flute_sync.bundle import Resource
-from flute_sync.command_errors import PatientsUnknown
-from flute_sync.criteria_evidence import other_names, piece
+from flute_sync.criteria_evidence import LOGICAL, Piece, other_names, piece
 from flute_sync.errors import TransientError
-from flute_sync.exports.loading import group_members, refuse_groups
+from flute_sync.exports.loading import Members, group_members
 from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir.client import FhirClient
-from flute_sync.fhir.queries import Parameters
+from flute_sync.fhir.queries import Parameters, identifier_search
 from flute_sync.fhir_elements import own_reference
-from flute_sync.fhir_errors import FhirGone, FhirServerError
+from flute_sync.fhir_errors import FhirGone, FhirRejected, FhirServerError
 from flute_sync.flute_variables import CODES, systems
 
 BATCH: Final = 50
@@ -34,6 +33,7 @@ _ATTEMPTS: Final = 5
 _FIRST_WAIT: Final = timedelta(seconds=1)
 _LONGEST_WAIT: Final = timedelta(minutes=1)
 _MOST_ROUNDS: Final = 8
+_JUDGED: Final = frozenset({"ImagingStudy", "Procedure"})
 
 Tell = Callable[[int, int | None], None]
 """Called with how many patients were read, and of how many."""
@@ -42,23 +42,13 @@ Found = tuple[list[Row], list[tuple[str, str]], int]
 _T = TypeVar("_T")
 
 
-def members_of(client: FhirClient, group: str) -> list[str]:
-    """Return the Patients of a ``Group/ID``.
-
-    Raises
-    ------
-    PatientsUnknown
-        The server does not hold it, or it has Groups as members.
-    """
+def members_of(client: FhirClient, group: str) -> Members | None:
+    """Return who are members of a ``Group/ID``; None where the server does not hold it."""
     try:
         found = client.read("Group", group.partition("/")[2])
     except FhirGone:
-        found = None
-    if found is None:
-        raise PatientsUnknown(f"{group} is not on the FHIR server")
-    patients, groups = group_members(found)
-    refuse_groups(group, groups)
-    return patients
+        return None
+    return None if found is None else group_members(found)
 
 
 class CohortReader:
@@ -84,7 +74,7 @@ class CohortReader:
     ) -> None:
         self._client = client
         self._workers = workers
-        self._whole = whole
+        self._whole = frozenset(whole)
         self._wait = wait
 
     def load(self, spool: Spool, tell: Tell, chosen: Sequence[str] | None) -> None:
@@ -108,6 +98,11 @@ class CohortReader:
             spool.add(rows, aliases)
             done += patients
             tell(done, total)
+        for kind, parameters in self._questions(("patient:missing", "true")):
+            if kind not in _JUDGED | self._whole:  # such a search may be slow, for counts of links
+                continue
+            ask = partial(self._logical, kind, parameters, all_are_known=chosen is None)
+            spool.add(*self._patiently(ask))
 
     def _everybody(self) -> Iterator[list[Resource]]:
         """Yield all Patients; of a page that fails now and then those before it are not lost."""
@@ -178,23 +173,57 @@ class CohortReader:
         former = [other for other, _ in aliases if other.startswith("Patient/")]
         names = list(dict.fromkeys([name for name, _ in known] + former))
         rows = list(self._rows(patients))
-        for kind, parameters in _questions(names, self._whole) if names else ():
-            if self._client.types is None or kind in self._client.types:
-                for page in self._client.pages(kind, parameters, exact=kind == "Procedure"):
-                    rows += self._rows(page)
+        for question in self._questions(("patient", ",".join(names))) if names else ():
+            for page in self._pages(*question):
+                rows += self._rows(page)
         return rows, aliases, len(patients)
 
-    def _rows(self, resources: Iterable[Resource]) -> Iterator[Row]:
+    def _logical(
+        self, kind: str, parameters: Parameters, *, all_are_known: bool
+    ) -> tuple[list[Row], list[tuple[str, str]]]:
+        """Read what names its patient by an identifier alone, and who has that.
+
+        A server that cannot be asked for what lacks a literal reference tells nothing of it.
+        """
+        try:
+            pieces = (one for page in self._pages(kind, parameters) for one in self._pieces(page))
+            found = [one for one in pieces if one.patient.startswith(LOGICAL)]
+        except FhirRejected:
+            return [], []
+        rows = [row(one) for one in found]
+        if all_are_known:
+            return rows, []
+        people: dict[str, Resource] = {}
+        for part in _parts(sorted({one.patient for one in found})):
+            keys = [name.removeprefix(LOGICAL).partition("|") for name in part]
+            search = identifier_search((system, value) for system, _, value in keys)
+            people |= {
+                f"Patient/{one['id']}": one for one in self._search("Patient", [*search, _PAGE])
+            }
+        return rows, [pair for name, one in people.items() for pair in other_names(one, name)]
+
+    def _questions(self, whose: tuple[str, str]) -> Iterator[tuple[str, Parameters]]:
+        """Yield what is asked of patients, of the types that the server has."""
+        for kind, parameters in _questions(whose, self._whole):
+            if self._client.types is None or kind in self._client.types:
+                yield kind, parameters
+
+    def _pages(self, kind: str, parameters: Parameters) -> Iterator[list[Resource]]:
+        return self._client.pages(kind, parameters, exact=kind == "Procedure")
+
+    def _pieces(self, resources: Iterable[Resource]) -> Iterator[Piece]:
         found = (piece(one, whole=self._whole) for one in resources)
-        return (row(one) for one in found if one is not None)
+        return (one for one in found if one is not None)
+
+    def _rows(self, resources: Iterable[Resource]) -> Iterator[Row]:
+        return map(row, self._pieces(resources))
 
     def _search(self, kind: str, parameters: Parameters) -> list[Resource]:
         return [one for page in self._client.pages(kind, parameters) for one in page]
 
 
-def _questions(names: Sequence[str], whole: Collection[str]) -> Iterator[tuple[str, Parameters]]:
-    patient = ("patient", ",".join(names))
-    yield "ImagingStudy", [patient, _STUDIES]
+def _questions(whose: tuple[str, str], whole: Collection[str]) -> Iterator[tuple[str, Parameters]]:
+    yield "ImagingStudy", [whose, _STUDIES]
     for kind in ("Procedure", "Observation"):
         if kind not in whole:
             codes = [
@@ -203,9 +232,9 @@ def _questions(names: Sequence[str], whole: Collection[str]) -> Iterator[tuple[s
                 if of == kind
                 for system in systems(code)
             ]
-            yield kind, [patient, ("code", ",".join(codes)), _PAGE]
+            yield kind, [whose, ("code", ",".join(codes)), _PAGE]
     for kind in sorted({"FamilyMemberHistory", *whole} - {"Patient", "ImagingStudy"}):
-        yield kind, [patient, _PAGE]
+        yield kind, [whose, _PAGE]
 
 
 def _parts(whole: Sequence[_T]) -> Iterator[list[_T]]:

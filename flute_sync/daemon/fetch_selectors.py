@@ -121,12 +121,15 @@ class Selecting:
 
 def _results(file: BinaryIO) -> list[Any] | None:
     """Return the results of a document of ``criteria``; None for JSON Lines, to be read anew."""
+    # A manifest's first line is a whole object with an address; that of a document is not.
+    first = file.readline(_LARGEST_LINE_BYTES)
+    file.seek(0)
+    if not first:
+        return None  # the manifest of nothing
     try:
-        # A manifest's first line is a whole object with an address; that of a document is not.
-        head = orjson.loads(file.readline(_LARGEST_LINE_BYTES))
+        head = orjson.loads(first)
     except orjson.JSONDecodeError:
         head = None
-    file.seek(0)
     if isinstance(head, dict) and "url" in head:
         return None
     try:

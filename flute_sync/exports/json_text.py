@@ -55,6 +55,8 @@ def texts(file: BinaryIO) -> Iterator[Iterator[dict[str, Any]]]:
 def _object(text: "_Text") -> Iterator[dict[str, Any]]:
     """Yield ``{"entry": one}`` of each entry, then all other members together."""
     rest: dict[str, Any] = {}
+    if text.peek() != "{":
+        raise InputMalformed("it is no JSON object with a resource")
     text.expect("{")
     if text.peek() != "}":
         while True:

@@ -1,6 +1,6 @@
 """From files to the spool, on all processors: what is read of a cut is small, and put in order."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,23 +32,29 @@ Tell = Callable[[int, int], None]
 
 
 class Wanted(NamedTuple):
-    """What is looked for: the members of a Group, and types of which everything is needed."""
+    """What is looked for: whether Groups are, and types of which everything is needed."""
 
-    group: str | None
+    groups: bool
     whole: Collection[str]
 
 
+class Members(NamedTuple):
+    """The members of a Group, by name: Patients, and Groups whose members are members, too."""
+
+    patients: list[str]
+    groups: list[str]
+
+
 class Group(NamedTuple):
-    """The members of a Group, how many more are Groups, and what says how new that is."""
+    """The members of a Group, and what says how new that is."""
 
     order: tuple[int, str]
-    patients: list[str]
-    groups: int
+    members: Members
 
 
 @dataclass
 class Batch:
-    """What some resources say; ``group`` is the newest copy of the Group asked for.
+    """What some resources say; ``groups`` are Groups by name, of each the newest copy.
 
     ``deleted`` are names, each with when.
     """
@@ -57,10 +63,11 @@ class Batch:
     deleted: list[tuple[str, str]] = field(default_factory=list)
     aliases: list[tuple[str, str]] = field(default_factory=list)
     without_patient: int = 0
-    group: Group | None = None
+    files_not_read: int = 0
+    groups: dict[str, Group] = field(default_factory=dict)
 
-    def add(self, named: Named, group: str | None, whole: Collection[str]) -> None:
-        """Take what a resource says, of some types as a whole.
+    def add(self, named: Named, wanted: Wanted) -> None:
+        """Take what a resource says.
 
         Raises
         ------
@@ -71,10 +78,9 @@ class Batch:
         if named.is_deleted:
             self.deleted.append((named.name, str(resource["meta"]["lastUpdated"])))
             return
-        if group is not None and named.name == group:
-            patients, groups = group_members(resource)
-            self.group = _newer(self.group, Group(newest(resource), patients, groups))
-        found = piece(resource, named.name, whole)
+        if wanted.groups and resource["resourceType"] == "Group":
+            self.take({named.name: Group(newest(resource), group_members(resource))})
+        found = piece(resource, named.name, wanted.whole)
         if found is not None:
             self.rows.append(row(found, named.alias))
         elif names_nobody(resource):
@@ -84,82 +90,104 @@ class Batch:
                 self.aliases.append((named.alias, named.name))
             self.aliases += other_names(resource, named.name)
 
+    def take(self, groups: Mapping[str, Group]) -> None:
+        """Take copies of Groups."""
+        for name, one in groups.items():
+            known = self.groups.get(name)
+            self.groups[name] = one if known is None else _newer(known, one)
 
-def _newer(one: Group | None, other: Group | None) -> Group | None:
+
+def _newer(one: Group, other: Group) -> Group:
     """Return the newer of two copies; of those that nothing orders, the members of both."""
-    if one is None or other is None:
-        return one or other
     if one.order == other.order:
-        return Group(one.order, one.patients + other.patients, one.groups + other.groups)
+        both = zip(one.members, other.members, strict=True)
+        return Group(one.order, Members(*(mine + theirs for mine, theirs in both)))
     return max(one, other)
 
 
-def group_members(group: Resource) -> tuple[list[str], int]:
-    """Return the Patients that are members of a Group now, and how many members are Groups."""
-    entities = [
-        one.get("entity") for one in members(group.get("member")) if one.get("inactive") is not True
-    ]
-    found = (patient_name(one, group) for one in entities)
-    return [one for one in found if one is not None], sum(map(_is_group, entities))
-
-
-def _is_group(entity: object) -> bool:
-    if not isinstance(entity, dict):
-        return False
-    return entity.get("type") == "Group" or (reference_name(entity) or "").startswith("Group/")
-
-
-def refuse_groups(group: str, groups: int) -> None:
-    """Refuse a Group of Groups: who is in these would be passed over in silence.
+def group_members(group: Resource) -> Members:
+    """Return who are members of a Group now.
 
     Raises
     ------
     PatientsUnknown
+        One is a Group that cannot be found by what is said of it.
     """
-    if groups:
-        said = "member that is a Group" if groups == 1 else "members that are Groups"
-        raise PatientsUnknown(f"{group} has {groups} {said}, which is not followed")
+    found = Members([], [])
+    for one in members(group.get("member")):
+        entity = one.get("entity")
+        if one.get("inactive") is True or not isinstance(entity, dict):
+            continue
+        patient, name = patient_name(entity, group), reference_name(entity) or ""
+        if entity.get("type") == "Group" or name.startswith("Group/"):
+            found.groups.append(name)
+        elif patient is not None:
+            found.patients.append(patient)
+    return found
+
+
+def all_members(group: str, read: Callable[[str], Members | None], where: str) -> tuple[str, ...]:
+    """Return the Patients of a Group, and of the Groups in it, each once.
+
+    Parameters
+    ----------
+    read
+        Finds the members of a Group.
+    where
+        What it finds them in, as people call it.
+
+    Raises
+    ------
+    PatientsUnknown
+        One of the Groups is not there, or is not referred to.
+    """
+    waiting, found = {group: None}, dict[str, None]()
+    seen: set[str] = set()
+    while waiting:
+        name, _ = waiting.popitem()
+        seen.add(name)
+        known = read(name) if name else None
+        if known is None:
+            raise PatientsUnknown(f"{name or 'a Group without a reference'} is not {where}")
+        found |= dict.fromkeys(known.patients)
+        waiting |= {one: None for one in known.groups if one not in seen}
+    return tuple(found)
 
 
 def load(
     path: Path,
     spool: Spool,
     tell: Tell,
-    group: str | None = None,
+    groups: bool = False,
     whole: Collection[str] = frozenset(),
 ) -> Batch:
     """Read all files of an export into the spool.
 
     Parameters
     ----------
-    group
-        ``Group/ID`` whose members are to be found too.
+    groups
+        Whether the members of Groups are to be found too.
     whole
         Types of resources of which everything is needed.
 
-    Returns what is not in the spool: how much names nobody, and the members of the Group.
+    Returns what is not in the spool: how much names nobody, and the Groups.
 
     Raises
     ------
     InputUnreadable, InputMalformed, InputTooLarge, SpoolFailed
         Nothing of the export can be judged then.
-    PatientsUnknown
-        The Group is not in it, or has Groups as members.
     """
-    work = list(cuts(files(path)))
+    there = files(path)
+    work = list(cuts(there.read))
     total, done = sum(one.bytes for one in work), 0
-    found = Batch()
-    for cut, batch in _read_all(work, total, Wanted(group, whole)):
+    found = Batch(files_not_read=there.others)
+    for cut, batch in _read_all(work, total, Wanted(groups, whole)):
         spool.add(batch.rows, batch.aliases, batch.deleted)
         found.without_patient += batch.without_patient
-        found.group = _newer(found.group, batch.group)
+        found.take(batch.groups)
         if cut is not None:
             done += cut.bytes
             tell(done, total)
-    if group is not None:
-        if found.group is None:
-            raise PatientsUnknown(f"{group} is not in the input")
-        refuse_groups(group, found.group.groups)
     return found
 
 
@@ -194,6 +222,6 @@ def _whole(cut: Cut, wanted: Wanted) -> Batch:
 
 def _add(batch: Batch, named: Named, cut: Cut, wanted: Wanted) -> None:
     try:
-        batch.add(named, *wanted)
+        batch.add(named, wanted)
     except InputMalformed as error:
         raise InputMalformed(f"{cut.path.name}: {error.detail}") from None

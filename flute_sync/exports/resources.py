@@ -131,6 +131,8 @@ def _texts(file: BinaryIO, cut: Cut) -> Iterator[Named]:
                 yield from _entry(part["entry"], f"entry {count} of {where}", 0)
             elif part.get("resourceType") != "Bundle":
                 yield from _named(part, where, 0)
+            elif "entry" in part:
+                raise _Unfit(InputMalformed, where, "its entry is no list")
 
 
 def _named(resource: object, where: str, depth: int, address: str | None = None) -> Iterator[Named]:

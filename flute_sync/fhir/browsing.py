@@ -126,7 +126,8 @@ class StudyBrowser:
 def _plain(criteria: StudyCriteria) -> Parameters:
     asked: Parameters = []
     if criteria.uid:
-        if uid_problem(criteria.uid) == ILLEGAL:
+        # A root and a suffix (PS3.5 9.1): a number of a patient, typed here, is told to nobody.
+        if uid_problem(criteria.uid) == ILLEGAL or "." not in criteria.uid:
             raise SearchRefused("not a Study Instance UID")
         asked += study_search(criteria.uid)
     if criteria.modality:

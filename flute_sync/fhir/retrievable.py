@@ -21,9 +21,10 @@ from flute_sync.ownership import bears_uid
 from flute_sync.retrieval import WantedStudy, wanted_study
 
 _PAGE: Final = "500"
-_NOT_OURS_TO_ASK: Final = frozenset(
-    {"_count", "_elements", "_summary", "_format", "_include", "_revinclude", "_total"}
+_SHAPE: Final = frozenset(
+    {"_elements", "_summary", "_format", "_pretty", "_include", "_revinclude", "_total"}
 )
+"""How a search is answered, which decides nothing about what it finds."""
 
 
 class Retrievable:
@@ -48,10 +49,10 @@ class Retrievable:
             stated = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
         except ValueError:
             raise SelectorUnusable("what follows ? is not a query") from None
-        refused = [name for name, _ in stated if name.partition(":")[0] in _NOT_OURS_TO_ASK]
-        if refused:
-            raise SelectorUnusable(f"{refused[0]} cannot be asked for here")
-        parameters: Parameters = [*stated, ("_elements", "identifier"), ("_count", _PAGE)]
+        if "_count" in dict(stated):
+            raise SelectorUnusable("_count is of a page: all that a search finds is fetched")
+        asked = [one for one in stated if one[0].partition(":")[0] not in _SHAPE]
+        parameters: Parameters = [*asked, ("_elements", "identifier"), ("_count", _PAGE)]
         try:
             pages = self._client.pages(IMAGING_STUDY, parameters)
             found = [str(one["id"]) for page in pages for one in page]

@@ -1,5 +1,6 @@
 """Instances of one study that arrive: which are new, which are known, which contradict."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from flute_sync.intake import Received
@@ -17,13 +18,16 @@ class Arrival:
     """Collects what arrives of one study in one transaction.
 
     Known instances are changed only in what says who holds them and since when; their header,
-    number and series stay as they are, unless the first archive to be believed tells of them.
+    number and series stay as they are, unless the first archive to be believed tells of them, or
+    no archive can be asked.
     """
 
     driver: Driver
     study: StudyRow
     places: Places
     precedence: Precedence
+    replaced: Counter[int] = field(default_factory=Counter)
+    """How many known instances have other values now, by the archive, which cannot be asked."""
     _stored: dict[bytes, Held] = field(default_factory=dict)
     _new: dict[bytes, Held] = field(default_factory=dict)
     _changed: dict[bytes, Held] = field(default_factory=dict)
@@ -34,8 +38,16 @@ class Arrival:
         if not self.study.is_new:
             self._stored = instances.known(self.driver, self.study.id, uids)
 
-    def take(self, received: list[Received], uids: list[bytes], archive: int) -> tuple[int, int]:
-        """Take instances that one archive holds; return how many are facts and contradictions."""
+    def take(
+        self, received: list[Received], uids: list[bytes], archive: int, *, final: bool = False
+    ) -> tuple[int, int]:
+        """Take instances that one archive holds; return how many are facts and contradictions.
+
+        Parameters
+        ----------
+        final
+            Nobody can say which of two headers is right: the later one is.
+        """
         facts = contradictions = 0
         bit = 1 << (archive - 1)
         study_id, generation = self.study.id, self.study.next_generation
@@ -43,7 +55,7 @@ class Arrival:
         for item, uid in zip(received, uids, strict=True):
             held = stored.get(uid) or new.get(uid)
             if held is not None:
-                is_fact, is_contradiction = self._again(held, item, archive)
+                is_fact, is_contradiction = self._again(held, item, archive, final=final)
                 facts += is_fact
                 contradictions += is_contradiction
                 continue
@@ -57,13 +69,14 @@ class Arrival:
         place = self._places[kind_of(item)] = self.places.make(self.study, item)
         return place
 
-    def _again(self, held: Held, item: Received, archive: int) -> tuple[bool, bool]:
+    def _again(self, held: Held, item: Received, archive: int, *, final: bool) -> tuple[bool, bool]:
         """Take an instance whose UID is known; return whether it is a fact, a contradiction."""
         bit = 1 << (archive - 1)
         place = self.places.find(self.study, item)
         if place != (held.series, held.header) or held.number != item.instance.number:
             before = self.precedence.before(archive)
-            if held.archives & bit and not held.archives & before:
+            is_own = bool(held.archives & bit) and not held.archives & before
+            if is_own and not final:
                 self._touch(held, bit)
                 return False, True
             if not held.archives & before:  # only archives hold it that are believed less
@@ -72,6 +85,10 @@ class Arrival:
                     self._touch(held, bit)
                     return True, True
                 held = held._replace(header=header, number=item.instance.number)
+                if is_own:
+                    self._touch(held, bit)
+                    self.replaced[archive] += 1
+                    return True, False
         if not held.archives & bit:
             self._touch(held, bit)
             return True, False

@@ -55,6 +55,16 @@ def remove(driver: Driver, rows: Iterable[Held]) -> None:
     driver.run(_DELETE, [row[:2] for row in rows])
 
 
+def texts(driver: Driver, study_id: int, archives: int) -> list[str]:
+    """Return the headers, as stored, of the instances that some archives hold."""
+    return [text for (text,) in driver.rows(_TEXTS, study_id, study_id, archives)]
+
+
+def forget_unused_headers(driver: Driver, study_id: int) -> None:
+    """Remove the headers of a study that nothing has."""
+    driver.run(_FORGET, [(study_id, study_id, study_id)])
+
+
 def forget_unused(connection: Connection, study_id: int) -> int:
     """Remove the series and headers of a study that nothing has; return how many series stay."""
     stated = select(stated_series.c.header).where(stated_series.c.study_id == study_id)
@@ -80,5 +90,14 @@ _INSERT: Final = f"INSERT INTO instance ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?
 _UPDATE: Final = (
     "UPDATE instance SET series = ?, header = ?, number = ?, generation = ?, archives = ?"
     " WHERE study_id = ? AND sop_instance_uid = ?"
+)
+_TEXTS: Final = (
+    "SELECT text FROM header WHERE study_id = ? AND header IN"
+    " (SELECT header FROM instance WHERE study_id = ? AND archives & ? <> 0)"
+)
+_FORGET: Final = (
+    "DELETE FROM header WHERE study_id = ?"
+    " AND header NOT IN (SELECT header FROM instance WHERE study_id = ?)"
+    " AND header NOT IN (SELECT header FROM stated_series WHERE study_id = ?)"
 )
 _DELETE: Final = "DELETE FROM instance WHERE study_id = ? AND sop_instance_uid = ?"

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from flute_sync.completeness import StudySettings
 from flute_sync.errors import FluteSyncError
@@ -205,21 +204,15 @@ def _as_news(intent: intents.Abandoned, at: datetime) -> News:
     return News(delivery, intent.archive_id, Event.INTENT_RECOVERED)
 
 
-_UPSERT: Final = {
-    dialect.__name__.rpartition(".")[2]: dialect.insert(source_cursor)
-    for dialect in (sqlite, postgresql)
-}
-
-
 def write_cursor(connection: Connection, cursor: Cursor, archive_id: int) -> None:
     """Write where a source stands."""
-    statement = _UPSERT[connection.dialect.name]
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["source", "archive_id"], set_={"value": statement.excluded.value}
-        ),
-        {"source": cursor.source, "archive_id": archive_id, "value": cursor.value},
-    )
+    Driver(connection).run(_CURSOR, [(cursor.source, archive_id, cursor.value)])
+
+
+_CURSOR: Final = (
+    "INSERT INTO source_cursor (source, archive_id, value) VALUES (?, ?, ?)"
+    " ON CONFLICT (source, archive_id) DO UPDATE SET value = excluded.value"
+)
 
 
 def read_cursor(connection: Connection, source: str, archive_name: str) -> str | None:

@@ -11,17 +11,16 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from flute_sync.intake import IntentId, Noticed
+from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.tables import archive, intent, intent_study
 from flute_sync.ledger_errors import LedgerUnavailable
 from flute_sync.study import StudyInstanceUID
 
-_STUDIES: Final = {
-    "sqlite": sqlite.insert(intent_study).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(intent_study).on_conflict_do_nothing(),
-}
+_STUDIES: Final = (
+    "INSERT INTO intent_study (intent_id, study_instance_uid) VALUES (?, ?) ON CONFLICT DO NOTHING"
+)
 _INSERT: Final = insert(intent).returning(intent.c.id)
 _EXTENSIBLE: Final = (
     update(intent)
@@ -80,9 +79,7 @@ def extend(
 
 
 def _add(connection: Connection, opened: IntentId, studies: Iterable[StudyInstanceUID]) -> None:
-    rows = [{"intent_id": opened, "study_instance_uid": uid} for uid in dict.fromkeys(studies)]
-    if rows:
-        connection.execute(_STUDIES[connection.dialect.name], rows)
+    Driver(connection).run(_STUDIES, [(opened, uid) for uid in dict.fromkeys(studies)])
 
 
 def close(connection: Connection, owner: str, closed: Collection[IntentId]) -> None:

@@ -14,9 +14,15 @@ from typing import Final
 from flute_sync.completeness import StudySettings
 from flute_sync.events import Event
 from flute_sync.intake import Notice, Noticed, Received
-from flute_sync.ledger import trail
+from flute_sync.ledger import instances, trail
 from flute_sync.ledger.arrival import Arrival
-from flute_sync.ledger.columns import NOBODY, HeaderStore, pack_uid
+from flute_sync.ledger.columns import (
+    NOBODY,
+    HeaderStore,
+    dump_identity,
+    load_header,
+    pack_uid,
+)
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.marks import Marks
 from flute_sync.ledger.places import Kind, Places, kind_of
@@ -125,7 +131,8 @@ class Recorder:
             arrival.look_up(list(chain.from_iterable(packed)))
             for (news, received, kinds), uids in zip(parts, packed, strict=True):
                 is_first = study.is_quiet
-                facts, contradictions = arrival.take(received, uids, news.archive_id)
+                final = news.delivery.final
+                facts, contradictions = arrival.take(received, uids, news.archive_id, final=final)
                 named = {self.headers.store(one.instance.header).identity for one in kinds.values()}
                 self._arrived(study, news, facts, contradictions, named, is_first=is_first)
             study.instance_count += arrival.new_count
@@ -135,7 +142,11 @@ class Recorder:
             arrival.write()
             if arrival.study.stated_series:
                 recount(self.driver, arrival.study)
-        self._moved(places, next(iter(shares.values()))[0][0].delivery.at)
+        at = next(iter(shares.values()))[0][0].delivery.at
+        for arrival in arrivals:
+            if arrival.replaced:
+                self._replaced(arrival, at)
+        self._moved(places, at)
 
     def _arrived(
         self,
@@ -175,6 +186,19 @@ class Recorder:
                 f"{news.delivery.source} brought {facts} instances from {news.delivery.archive}."
             )
             self._events.append(trail.Entry(study.id, at, Event.STUDY_RECEIVED, sentence))
+
+    def _replaced(self, arrival: Arrival, at: datetime) -> None:
+        """Forget what headers said, above all of whom, in place of which others came."""
+        study = arrival.study
+        instances.forget_unused_headers(self.driver, study.id)
+        for archive_id in arrival.replaced:
+            archive = self._archive(study, archive_id)
+            texts = instances.texts(self.driver, study.id, 1 << (archive_id - 1))
+            archive.patient_ids = frozenset(dump_identity(load_header(one)) for one in texts)
+            archive.changed = True
+        count = arrival.replaced.total()
+        sentence = f"{count} known instances came with other values, which count from now on."
+        self._events.append(trail.Entry(study.id, at, Event.STUDY_REMARK, sentence))
 
     @staticmethod
     def _add_caller(study: StudyRow, title: str | None) -> bool:

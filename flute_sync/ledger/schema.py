@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, text
+from sqlalchemy import BigInteger, Integer, MetaData, String
 
 metadata: Final = MetaData(
     naming_convention={
@@ -24,8 +24,3 @@ ORDERED_UID: Final = UID.with_variant(String(64, collation="C"), "postgresql")
 def one_of(column: str, states: Iterable[StrEnum]) -> str:
     """Write that a column has one of these values."""
     return f"{column} IN ({', '.join(sorted(repr(state.value) for state in states))})"
-
-
-def partial(name: str, column: Column[object], where: str) -> Index:
-    """Index the rows of which something is true."""
-    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))

@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from flute_sync.fhir_dates import Verdict
 from flute_sync.ledger.columns import JsonText, UtcTime
-from flute_sync.ledger.schema import KEY, ORDERED_UID, UID, metadata, one_of, partial
+from flute_sync.ledger.schema import KEY, ORDERED_UID, UID, metadata, one_of
 from flute_sync.study import StepStatus
 from flute_sync.task import CLAIMABLE, UNSYNCED, State
 
@@ -117,15 +117,6 @@ Index(
     study.c.stated_series,
     study.c.stated_instances,
 )
-partial("ix_study_due", study.c.next_attempt_at, "next_attempt_at IS NOT NULL")
-partial("ix_study_waiting_for", study.c.waiting_for, "waiting_for IS NOT NULL")
-partial("ix_study_identity", study.c.identity, "identity IS NOT NULL")
-partial("ix_study_patient", study.c.patient_reference, "patient_reference IS NOT NULL")
-partial(
-    "ix_study_unsynced",
-    study.c.unsynced_since,
-    f"unsynced_since IS NOT NULL AND NOT ({WAITS_FOR_PATIENT})",
-)
 
 study_archive: Final = Table(
     "study_archive",
@@ -147,7 +138,6 @@ study_archive: Final = Table(
     sqlite_with_rowid=False,
 )
 
-partial("ix_study_archive_absent", study_archive.c.archive_id, "absences > 0")
 
 series: Final = Table(
     "series",

@@ -23,6 +23,8 @@ class IndexSink:
     ----------
     archive
         The name of the archive that holds what is sent to us.
+    final
+        That archive cannot be asked: what comes last counts.
     """
 
     def __init__(
@@ -31,11 +33,14 @@ class IndexSink:
         headers: HeaderReader,
         archive: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        final: bool = False,
     ) -> None:
         self.headers = headers
         self._intake = intake
         self._archive = archive
         self._clock = clock
+        self._final = final
 
     def acceptable(self, proposed: Sequence[Context]) -> Sequence[Context]:
         """Take every context: pixels are never decoded."""
@@ -68,6 +73,7 @@ class IndexSink:
                 received=received,
                 refused=refusals,
                 calling_ae_title=caller.calling_ae_title or None,
+                final=self._final,
             )
         )
         if erased and received:

@@ -32,11 +32,14 @@ class LedgerDoor:
         The name of the archive that holds what is received.
     threads
         How many commits may wait at once; the ledger groups them.
+    final
+        The archive cannot be asked: what comes last counts.
     """
 
-    def __init__(self, intake: Intake, archive: str, threads: int) -> None:
+    def __init__(self, intake: Intake, archive: str, threads: int, *, final: bool = False) -> None:
         self._intake = intake
         self.archive = archive
+        self._final = final
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stow-ledger")
         self._background: set[asyncio.Task[None]] = set()
 
@@ -65,6 +68,7 @@ class LedgerDoor:
             refused=refused,
             under=under,
             closes=closes,
+            final=self._final,
         )
         return await asyncio.shield(self.run(lambda: self._intake.deliver(delivery)))
 

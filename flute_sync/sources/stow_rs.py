@@ -83,7 +83,8 @@ class StowRs:
         self._target = httpx.URL(f"{self._archive.dicomweb_url.rstrip('/')}/studies")
         self._access = Access(settings.auth)
         self._root = settings.path.encode()
-        self._door = LedgerDoor(intake, self._archive.name, min(settings.max_uploads, 64))
+        threads = min(settings.max_uploads, 64)
+        self._door = LedgerDoor(intake, self._archive.name, threads, final=archive is None)
         self._intents = Intents(self._door)
         self._uploads = 0
         self._idle = asyncio.Event()

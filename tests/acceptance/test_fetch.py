@@ -98,7 +98,8 @@ def test_from_every_selector_the_same_files(
     for line in lines[:2]:
         assert httpx.get(line["url"], timeout=60).status_code == 200
     expected: set[str] = set()
-    selectors = (query, reference, upload.uid, f"{hapi.base_url}/{reference}", criteria, manifest)
+    whole = f"{query}&_include=ImagingStudy:endpoint&_format=json"
+    selectors = (whole, reference, upload.uid, f"{hapi.base_url}/{reference}", criteria, manifest)
     for number, selector in enumerate(selectors):
         out = tmp_path / str(number)
         told = site.ask("fetch", str(selector), "--out", str(out))
@@ -111,8 +112,12 @@ def test_from_every_selector_the_same_files(
     others = ("--verdict", "excluded", "--verdict", "unknown", "--series-role", "DWI")
     told = site.ask("fetch", str(criteria), "--out", str(tmp_path / "dwi"), *others)
     assert (told["finished"], told["studies"], told["fetched"]) == (True, 1, 6)
-    only = ("--b-value", "800", "--modality", "MR")
+    only = ("--b-value", "800", "--modality", "mr")
     assert site.ask("fetch", reference, "--out", str(tmp_path / "b"), *only)["fetched"] == 2
+    told = site.ask("fetch", "ImagingStudy?subject=Patient/nobody", "--manifest", str(manifest))
+    assert told["studies"] == 0
+    told = site.ask("fetch", str(manifest), "--out", str(tmp_path / "nothing"))
+    assert (told["finished"], told["studies"]) == (True, 0)
 
 
 def begin(site: Site, *arguments: str) -> subprocess.Popen[str]:

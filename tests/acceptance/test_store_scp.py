@@ -4,6 +4,7 @@ import itertools
 import random
 import threading
 import time
+import uuid
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pydicom
 import pytest
 
 from flute_sync.sandbox.server import Sandbox
+from flute_sync.sandbox.studies import SyntheticPatient
 from tests.acceptance.conftest import Upload, create_patient, imaging_studies
 from tests.acceptance.site import Site, eventually, free_port, running
 from tests.dimse import RawSender, bare, message
@@ -62,6 +64,30 @@ def test_what_modalities_send_is_in_fhir(
         assert told["calling_ae_title"] == "STORESCU"
         assert site.stop() == 0
     assert not [line for line in site.lines if upload.patient.patient_id in line]
+
+
+def test_what_is_sent_again_corrected_counts_where_no_archive_can_be_asked(
+    index_site: Site, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    upload, right = Upload(slices=1), SyntheticPatient(patient_id=f"R-{uuid.uuid4().hex[:12]}")
+    create_patient(sandbox.fhir_url, upload.patient)
+    corrected = create_patient(sandbox.fhir_url, right)
+    folder = write(upload, tmp_path / "files")
+    with running(index_site) as site:
+        assert storescu(site, folder) == 0
+        eventually(partial(is_whole, sandbox, upload), every=0.2)
+        eventually(lambda: site.state(upload.uid) == "completed")
+        for path in folder.iterdir():
+            file = pydicom.dcmread(path)
+            file.PatientID, file.StudyDescription = right.patient_id, "Corrected"
+            file.save_as(path)
+        assert storescu(site, folder) == 0
+        eventually(lambda: site.ask("study", upload.uid)["code"] == "PATIENT-CHANGED", every=0.5)
+        assert site.run("retry", upload.uid).returncode == 0
+        eventually(lambda: site.state(upload.uid) == "completed")
+    (found,) = imaging_studies(sandbox.fhir_url, upload.uid)
+    assert (found["subject"]["reference"], found["description"]) == (corrected, "Corrected")
+    assert found["numberOfInstances"] == len(upload.files)
 
 
 def test_only_what_the_wanted_modality_sends(

@@ -134,9 +134,46 @@ def test_all_patients_a_group_and_those_who_are_not_there(
     assert listed.tally.absent == 2
     with pytest.raises(PatientsUnknown):
         judge(group="Group/never-was")
-    outer = created(fhir, group | {"member": [*member, {"entity": {"reference": name}}]})
-    with pytest.raises(PatientsUnknown, match="that is a Group"):
-        judge(group=f"Group/{outer['id']}")
+    other = {"entity": {"reference": f"Patient/{mark}-b"}}
+    outer = created(fhir, group | {"member": [other, {"entity": {"reference": name}}]})
+    assert said(judge(group=f"Group/{outer['id']}")) == both
+
+
+def test_a_subject_that_is_an_identifier_alone(
+    fhir: httpx.Client, judge: Callable[..., Asked]
+) -> None:
+    mark = uuid.uuid4().hex[:8]
+    known, shared = ({"system": f"urn:hospital:{mark}", "value": one} for one in ("1|2", "3"))
+    put(fhir, person(f"{mark}-a", identifier=[known]))
+    put(fhir, *(person(f"{mark}-{name}", identifier=[shared]) for name in ("b", "c")))
+    for name, day in (("a", "2024-06-10"), ("b", "2024-06-11")):
+        put(fhir, biopsy(f"{mark}-b{name}", day, subject={"reference": f"Patient/{mark}-{name}"}))
+    for name, identifier in (("m1", known), ("m2", shared)):
+        logical = {"subject": {"type": "Patient", "identifier": identifier}}
+        put(fhir, study(f"{mark}-{name}", "2024-06-01") | logical)
+    expected = {
+        f"Procedure/{mark}-ba": ("included", f"ImagingStudy/{mark}-m1"),
+        f"Procedure/{mark}-bb": ("excluded", None),
+    }
+    for_two = judge(listed=(f"Patient/{mark}-a", f"Patient/{mark}-b"))
+    assert said(for_two) == expected
+    assert for_two.tally.without_patient >= 1
+    assert expected.items() <= said(judge()).items()
+
+
+def test_a_server_that_cannot_be_asked_for_such_subjects_is_read_all_the_same() -> None:
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.content)
+        empty = {"resourceType": "Bundle", "type": "searchset", "total": 0}
+        return httpx.Response(400 if b"missing" in request.content else 200, json=empty)
+
+    settings = FhirSettings(base_url="http://fhir.example/fhir")
+    with FhirClient(settings, transport=httpx.MockTransport(answer)) as client, Spool() as spool:
+        CohortReader(client, workers=1).load(spool, lambda done, total: None, None)
+        assert list(spool.people()) == []
+    assert b"missing" in asked[-1]
 
 
 def test_the_result_is_written_once(

@@ -555,3 +555,13 @@ def test_the_watch_says_each_arrival_once(client, fhir, system):
         if key.startswith(system)
     }
     assert after_restart >= said
+
+
+def test_who_has_a_number_of_the_hospital_is_counted(client, fhir, system):
+    """As `flute-sync check` counts them on a server that must hold pseudonyms alone."""
+    asked = [("identifier", f"{system}|,{system}:other|")]
+    assert client.total("Patient", asked) == 0
+    for number in ("1", "2"):
+        created(fhir, new_patient(system, number))
+    created(fhir, new_patient(f"{system}:third", "1"))
+    assert client.total("Patient", asked) == 2

@@ -29,6 +29,7 @@ from tests.contract.ledger_site import (
     STUDY,
     Site,
     header,
+    held,
     left_out,
     received,
     synced,
@@ -133,6 +134,37 @@ def test_issuers_are_kept_and_nothing_is_left_when_it_is_pruned(site: Site) -> N
     assert site.ledger.load(claimed).patient_ids == {"pacs": {stated}}
     site.ledger.settle(claimed, left_out())
     assert site.rows("SELECT patient_ids FROM study_archive")[0][0] == "[]"
+
+
+def test_what_came_last_counts_where_no_archive_can_be_asked(site: Site) -> None:
+    site.deliver(received([1, 2], said=of(P1, "first")), final=True)
+    site.sync()
+    site.deliver(received([1], said=of(P2, "second")), final=True)
+    claimed = site.claim()
+    with pytest.raises(PatientConflict):
+        identify(site.ledger.load(claimed), SITE)
+    site.ledger.settle(claimed, held("PATIENT-CONFLICT"))
+    site.deliver(received([2], said=of(P2, "second")), final=True)
+    study = site.ledger.load(site.claim())
+    assert study.patient_ids == {"pacs": {P2}}
+    assert {one.series.description for one in study.headers} == {"second"}
+    assert len(site.rows("SELECT header FROM header")) == 1
+
+
+def test_one_delivery_that_says_two_things_ends_with_the_later_one(site: Site) -> None:
+    twice = received([1], said=of(P1)) + received([1], said=of(P2))
+    site.deliver(twice, final=True)
+    study = site.ledger.load(site.claim())
+    assert study.patient_ids == {"pacs": {P2}}
+    assert len(study.headers) == 1
+
+
+def test_the_same_again_is_no_news_where_no_archive_can_be_asked(site: Site) -> None:
+    site.deliver(received([1, 2]), final=True)
+    site.sync()
+    before = site.unchanged()
+    site.deliver(received([2, 1]), final=True)
+    assert site.unchanged() == before
 
 
 def test_a_known_instance_again_names_nobody_new(site: Site) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, inspect
 
 from flute_sync.events import Event
 from flute_sync.ledger import LedgerSettings, upgrade
-from flute_sync.ledger.schema import metadata
+from flute_sync.ledger.indexes import metadata
 from flute_sync.ledger_errors import LedgerAbsent, LedgerCorrupt, LedgerRefused, LedgerSchemaError
 from tests.contract.ledger_site import OTHER, STUDY, Site, received
 

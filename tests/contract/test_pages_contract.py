@@ -72,6 +72,7 @@ def test_pages_lead_through_all_studies_the_latest_first(
     [
         {"uid": "not a uid"},
         {"uid": "1.2,1.3"},
+        {"uid": "4711"},
         {"modality": "MR,US"},
         {"since": "yesterday"},
         {"until": "2025-02-30"},

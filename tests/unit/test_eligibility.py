@@ -90,20 +90,23 @@ def test_the_reason_names_study_and_dates(
 
 
 @pytest.mark.parametrize(
-    ("started", "same_day", "verdict", "ground"),
+    ("started", "same_day", "verdict", "ground", "words"),
     [
-        ("09:59:00+02:00", "unknown", "included", "mri-in-window"),
-        ("07:30:00Z", "exclude", "included", "mri-in-window"),
-        ("10:10:00+02:00", "unknown", "unknown", "same-day"),
-        ("10:10:00+02:00", "exclude", "excluded", "mri-not-before"),
-        ("10:30:00+02:00", "include", "excluded", "mri-not-before"),
+        ("09:59:00+02:00", "unknown", "included", "mri-in-window", "by their times"),
+        ("07:30:00Z", "exclude", "included", "mri-in-window", "by their times"),
+        ("10:10:00+02:00", "unknown", "unknown", "same-day", "no times with a zone"),
+        ("10:10:00+02:00", "exclude", "excluded", "mri-not-before", "by criteria.same_day"),
+        ("10:30:00+02:00", "include", "excluded", "mri-not-before", "by their times"),
     ],
 )
-def test_a_biopsy_has_hours(started: str, same_day: str, verdict: str, ground: str) -> None:
+def test_a_biopsy_has_hours(
+    started: str, same_day: str, verdict: str, ground: str, words: str
+) -> None:
     """Before it began, or after it ended, the times tell; in between they do not."""
     performed = {"start": f"{DAY}T10:00:00+02:00", "end": f"{DAY}T08:30:00Z"}
-    found = judged(study("m", f"{DAY}T{started}"), biopsy("b", performed), same_day=same_day)
-    assert only(found)[:2] == (verdict, ground)
+    found = only(judged(study("m", f"{DAY}T{started}"), biopsy("b", performed), same_day=same_day))
+    assert found[:2] == (verdict, ground)
+    assert words in found[2]
 
 
 def test_hours_that_end_before_they_begin_are_no_date() -> None:

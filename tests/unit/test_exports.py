@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 from datetime import date
 from pathlib import Path
@@ -339,6 +340,7 @@ HOSTILE = {
     "a type that is none": b'{"resourceType": 5, "id": "Rossi"}',
     "too deep": b'{"resourceType": "Patient", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "an entry that is none": b'{"resourceType": "Bundle", "entry": ["Rossi"]}',
+    "entries that are none": b'{"resourceType": "Bundle", "entry": {"resource": "Rossi"}}',
     "a resource that is none": b'{"resourceType": "Bundle", "entry": [{"resource": "Rossi"}]}',
     "an id to break the terminal": b'{"resourceType": "Patient", "id": "Rossi\\u001b[2J"}',
     "half a character": b'{"resourceType": "Patient", "id": "Ros\\ud800si"}',
@@ -373,11 +375,35 @@ def test_odd_values_are_no_damage(tmp_path: Path) -> None:
         assert judged(file)[0] == {"Procedure/o": ("unknown", "ImagingStudy/m")}
 
 
-@pytest.mark.parametrize("name", ["absent", "empty"])
+@pytest.mark.parametrize("name", ["absent", "empty", "pipe", "link", "pipe/pipe.json"])
 def test_nothing_to_read(name: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "link"):
+        (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link" / "x.ndjson").symlink_to(tmp_path / "absent")
     with pytest.raises(InputUnreadable):
         judged(tmp_path / name)
+
+
+def test_what_else_lies_in_a_folder_is_counted(tmp_path: Path) -> None:
+    deep = tmp_path / "export.d" / "1"
+    deep.mkdir(parents=True)
+    ndjson(deep / "ImagingStudy.000.NDJSON", study("m", "2023-12-01"))
+    ndjson(tmp_path / "Procedure.jsonl", biopsy("b", "2024-01-01"))
+    manifest = {"transactionTime": "2024-01-01T00:00:00Z", "output": [], "error": []}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    found, judging = judged(tmp_path)
+    assert (found, judging.tally.files_not_read) == (INCLUDED, 0)
+    (deep / "ImagingStudy").touch()
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "more").symlink_to(deep)
+    found, judging = judged(tmp_path)
+    assert (found, judging.tally.files_not_read) == (INCLUDED, 2)
+    (tmp_path / "manifest.json").write_text(json.dumps(patient()))
+    assert judged(tmp_path)[1].tally.patients == 1
+    (tmp_path / "manifest.json").write_text(json.dumps({"output": []}))
+    with pytest.raises(InputMalformed, match=r"manifest\.json"):
+        judged(tmp_path)
 
 
 def test_an_empty_file_has_nobody(tmp_path: Path) -> None:
@@ -479,33 +505,45 @@ def test_an_identifier_may_stand_elsewhere(tmp_path: Path, named: Resource) -> N
     assert judging.tally.without_patient == 0
 
 
+def a_group(name: str, version: str, *members: Resource) -> Resource:
+    meta = {"versionId": version}
+    return {"resourceType": "Group", "id": name, "meta": meta, "member": list(members)}
+
+
+def test_the_members_of_groups_in_a_group_are_members(tmp_path: Path) -> None:
+    people = [biopsy("b", "2024-01-01"), patient(), patient(name="p2"), patient(name="p3")]
+    p1, p2 = ({"entity": {"reference": f"Patient/{name}"}} for name in ("p1", "p2"))
+    inner = {"entity": {"reference": "https://h.example/Group/inner/_history/4"}}
+    circle = {"entity": {"reference": "Group/g", "type": "Group"}}
+    file = ndjson(
+        tmp_path / "x.ndjson", *people, a_group("g", "1", p2, inner), a_group("inner", "2", circle),
+        a_group("inner", "10", p1, p2, circle),
+    )  # fmt: skip
+    found, judging = judged(file, group="Group/g")
+    assert found.keys() == {"Procedure/b"}
+    assert (judging.tally.patients, judging.tally.absent) == (2, 0)
+
+
 @pytest.mark.parametrize(
     "entity", [{"reference": "Group/inner"}, {"type": "Group", "identifier": {"value": "1"}}]
 )
-def test_a_group_of_groups_is_refused(tmp_path: Path, entity: Resource) -> None:
+def test_a_group_in_a_group_that_is_not_there_is_told(tmp_path: Path, entity: Resource) -> None:
     people = [biopsy("b", "2024-01-01"), patient()]
-
-    def of(version: str, **more: object) -> Resource:
-        member = [{"entity": {"reference": "Patient/p1"}}, {"entity": entity, **more}]
-        meta = {"versionId": version}
-        return {"resourceType": "Group", "id": "g", "meta": meta, "member": member}
-
-    file = ndjson(tmp_path / "x.ndjson", *people, of("2"))
-    with pytest.raises(PatientsUnknown, match="Group/g has 1 member that is a Group"):
+    p1 = {"entity": {"reference": "Patient/p1"}}
+    file = ndjson(tmp_path / "x.ndjson", *people, a_group("g", "2", p1, {"entity": entity}))
+    with pytest.raises(PatientsUnknown, match=r"Group.* is not in the input"):
         judged(file, group="Group/g")
-    file = ndjson(tmp_path / "y.ndjson", *people, of("2"), of("3", inactive=True))
+    later = a_group("g", "3", p1, {"entity": entity, "inactive": True})
+    other = a_group("other", "1", {"entity": entity})
+    file = ndjson(
+        tmp_path / "y.ndjson", *people, a_group("g", "2", {"entity": entity}), later, other
+    )
     assert judged(file, group="Group/g")[0].keys() == {"Procedure/b"}
 
 
 def test_members_of_a_group_by_identifier_and_of_its_newest_copy(tmp_path: Path) -> None:
     def members(version: str, *entities: Resource) -> Resource:
-        member = [{"entity": one} for one in entities]
-        return {
-            "resourceType": "Group",
-            "id": "g",
-            "meta": {"versionId": version},
-            "member": member,
-        }
+        return a_group("g", version, *({"entity": one} for one in entities))
 
     p2, absent = {"reference": "Patient/p2"}, {"identifier": {"system": "urn:x", "value": "9"}}
     people = [biopsy("b", "2024-01-01"), identified("p1"), patient(name="p2")]

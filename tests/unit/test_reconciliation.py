@@ -138,6 +138,11 @@ def test_reasons_say_in_which_respect() -> None:
     assert (found.kind, found.reasons) == (Kind.EXTRA, ("absence is being confirmed",))
 
 
+def test_of_what_the_ledger_lost_nobody_is_asked_and_that_is_said() -> None:
+    (found,) = compare(other(listed=(), known=None), SCENE)
+    assert (found.kind, found.reasons) == (Kind.EXTRA, ("not in the ledger",))
+
+
 def test_a_study_in_two_archives() -> None:
     scene = replace(SCENE, archives=frozenset({"pacs", "vna"}))
     both = (LISTED, replace(LISTED, archive="vna"))

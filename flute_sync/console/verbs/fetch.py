@@ -1,6 +1,5 @@
 """``flute-sync fetch``: from ImagingStudies in FHIR to the images on disk."""
 
-import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -125,7 +124,7 @@ def fetch(
     log.configure(config.log.model_copy(update={"level": "error"}))
     filters = (by_b_value(frozenset(b_values)),) if b_values else ()
     choice = Choice(
-        modalities=frozenset(modalities),
+        modalities=frozenset(one.upper() for one in modalities),
         series_roles=frozenset(map(Role, series_roles)),
         filters=filters,
         picture=_PICTURES[picture] if rendered else None,
@@ -172,7 +171,6 @@ def _fetched(asked: _Asked, out: Path, *, verify: bool) -> Report:
             total = report.known if fetch.is_planned else None
             shown.show(report.done, total, fetch.patience.waiting_for)
 
-        gc.freeze()  # what was loaded stays: no collection need look at it again
         fetching = Fetch(asked.config, folder, asked.places, asked.choice, verify=verify, tell=tell)
         fetching.run(lambda: asked.studies(fetching.patience))
     return fetching.report

@@ -1,6 +1,5 @@
 """``flute-sync run``: the daemon, until SIGTERM."""
 
-import gc
 import logging
 from pathlib import Path
 
@@ -33,7 +32,6 @@ def run(config_path: Path | None) -> int:
         log.configure(fresh.log)
         return fresh
 
-    gc.freeze()  # what was loaded stays: a collection that a large study sets off may pass it by
     try:
         return Daemon(config, console_app, reload).run()
     except FluteSyncError as error:
