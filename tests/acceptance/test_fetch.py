@@ -252,7 +252,7 @@ def test_faults_have_a_code_and_a_hint(site: Site, sandbox: Sandbox, tmp_path: P
     site.settings["archive"] |= {"public_url": "http://127.0.0.1:9/x"}
     told = site.ask("fetch", reference, "--out", out, code=78)
     assert set(told["failed"]) == {"FETCH-ENDPOINT"}
-    for selector in ("ImagingStudy/none", "1.2.3.4", "no such thing", "ImagingStudy?_elements=id"):
+    for selector in ("ImagingStudy/none", "1.2.3.4", "no such thing", "ImagingStudy?_count=5"):
         done = site.run("fetch", selector, "--out", out)
         assert done.returncode == 65, done.stderr
         assert "FETCH-SELECTOR" in done.stderr
