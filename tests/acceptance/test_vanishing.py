@@ -24,13 +24,18 @@ def _statuses(sandbox: Sandbox, uploads: list[Upload]) -> set[str]:
 
 
 def _let_a_day_pass(site: Site) -> None:
-    """Make the ledger believe that two looks a day ago found nothing."""
+    """Make the ledger believe that two looks a day ago found nothing.
+
+    The service counts what is missing now and then: it must not go by what it counted before.
+    """
+    site.stop()
     with sqlite3.connect(site.folder / "ledger.db", timeout=60) as ledger:
         day = 86_400 * 1_000_000
         ledger.execute(
             "UPDATE study_archive SET absences = 2, absent_since = absent_since - ?", (day,)
         )
     ledger.close()
+    site.start()
 
 
 def test_a_deleted_study_is_looked_for_again_before_fhir_says_so(
