@@ -92,6 +92,8 @@ def _import(
             "patient": {"default_system": SYSTEM, "systems": {"HOSP": SYSTEM}},
             "site": {"timezone": "Europe/Rome"},
             "sync": {"workers": WORKERS},
+            # One patient has all the studies: each would have the links of all others judged anew.
+            "links": {"enabled": False},
         }
     )
     with Workshop(
