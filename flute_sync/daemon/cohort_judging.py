@@ -21,7 +21,7 @@ from flute_sync.exports.judging import OWN_ALONE_PIECES, BuiltIn, OwnRule, Part,
 from flute_sync.exports.loading import all_members, load
 from flute_sync.exports.spool import Spool
 from flute_sync.fhir.client import FhirClient, FhirSettings
-from flute_sync.fhir.queries import has_id
+from flute_sync.fhir.queries import is_reference
 from flute_sync.link_settings import LinkSettings
 from flute_sync.own_criterion import OwnCriterion
 
@@ -157,7 +157,9 @@ class Judging:
             if question.group is not None:
                 read = partial(members_of, client)
                 names = all_members(question.group, read, "on the FHIR server")
-            asked = None if names is None else [one for one in names if _is_on_server(one)]
+            asked = (
+                None if names is None else [one for one in names if is_reference(one, "Patient")]
+            )
             reader = CohortReader(client, workers=config.sync.workers, whole=question.whole)
             reader.load(self._spool, tell, asked)
         return names
@@ -211,8 +213,3 @@ def _config(question: Question) -> Config:
     if question.config is None:
         raise ValueError("a question to a server needs settings")
     return question.config
-
-
-def _is_on_server(name: str) -> bool:
-    kind, _, found = name.partition("/")
-    return kind == "Patient" and has_id({"id": found})

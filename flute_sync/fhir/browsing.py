@@ -14,13 +14,20 @@ from typing import Final
 from flute_sync.bundle import Resource
 from flute_sync.console_errors import PageAbsent, SearchRefused
 from flute_sync.fhir.client import FhirClient
-from flute_sync.fhir.queries import Page, Parameters, escaped, study_search, token
+from flute_sync.fhir.queries import (
+    Page,
+    Parameters,
+    escaped,
+    has_id,
+    is_reference,
+    study_search,
+    token,
+)
 from flute_sync.fhir_errors import FhirGone
 from flute_sync.identity import PatientKey
 from flute_sync.terminology import DCM
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _MODALITY: Final = re.compile(r"[A-Z0-9_]{1,16}")
 _PER_PAGE: Final = 25
 _MOST_PATIENTS: Final = 50
@@ -92,7 +99,7 @@ class StudyBrowser:
         PageAbsent
             There is none under this id, or no more.
         """
-        if not _ID.fullmatch(resource_id):
+        if not has_id({"id": resource_id}):
             raise PageAbsent()
         try:
             found = self._client.read("ImagingStudy", resource_id)
@@ -103,8 +110,7 @@ class StudyBrowser:
         return found
 
     def _patients(self, said: str) -> list[str]:
-        kind, _, name = said.partition("/")
-        if kind == "Patient" and _ID.fullmatch(name):
+        if is_reference(said, "Patient"):
             return [said]
         identifier = self._identifier(said)
         if not identifier:

@@ -154,6 +154,12 @@ def has_id(resource: Mapping[str, Any]) -> bool:
     return bool(_ID.fullmatch(str(resource.get("id", ""))))
 
 
+def is_reference(said: str, resource_type: str) -> bool:
+    """Tell whether this is ``TYPE/ID`` and no more, with an id that a URL can carry."""
+    kind, _, found = said.partition("/")
+    return kind == resource_type and _ID.fullmatch(found) is not None
+
+
 def _next(links: object, base_url: str) -> str | None:
     for link in links if isinstance(links, list) else []:
         if isinstance(link, dict) and link.get("relation") == "next":

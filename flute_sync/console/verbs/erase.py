@@ -18,9 +18,9 @@ from flute_sync.daemon.erasing import Eraser, Result
 from flute_sync.erase_errors import EraseUnconfirmed
 from flute_sync.errors import EXIT_OK
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.queries import is_reference
 from flute_sync.fhir.traces import Person
 
-_PATIENT: Final = re.compile(r"Patient/[A-Za-z0-9\-.]{1,64}")
 _IDENTIFIER: Final = re.compile(r"[^\s|]+\|[^\r\n]*\S")
 STAYS: Final = (
     "the hospital's Patient and clinical data, which are not ours",
@@ -88,7 +88,7 @@ def erase(
 
 def _named(asked: str) -> str:
     named = sys.stdin.readline().strip() if asked == "-" else asked.strip()
-    if not (_PATIENT.fullmatch(named) or _IDENTIFIER.fullmatch(named)):
+    if not (is_reference(named, "Patient") or _IDENTIFIER.fullmatch(named)):
         raise click.BadParameter("Patient/ID or SYSTEM|VALUE", param_hint="--patient")
     return named
 

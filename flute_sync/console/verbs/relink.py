@@ -1,6 +1,5 @@
 """A look at what a changed rule of links would do, and the judging anew."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from flute_sync.daemon.link_sweep import review
 from flute_sync.daemon.linking import Difference, Linker
 from flute_sync.fhir.candidates import Candidates
 from flute_sync.fhir.client import FhirClient
+from flute_sync.fhir.queries import is_reference
 from flute_sync.ledger import Ledger, LinkRow
 
-_PATIENT: Final = re.compile(r"Patient/[A-Za-z0-9\-.]{1,64}")
 _PORTION: Final = 500
 
 
@@ -84,7 +83,7 @@ def relink(
 
 def _named(stated: str) -> list[str]:
     """Return the patients that are named, or that a file names: no reference need be typed."""
-    if _PATIENT.fullmatch(stated):
+    if is_reference(stated, "Patient"):
         return [stated]
     try:
         with click.open_file(stated, encoding="utf-8") as file:
@@ -92,7 +91,7 @@ def _named(stated: str) -> list[str]:
     except (OSError, UnicodeDecodeError):
         raise click.BadParameter("neither Patient/ID nor a file", param_hint="--patient") from None
     named = [one for one in lines if one and not one.startswith("#")]
-    if not all(_PATIENT.fullmatch(one) for one in named):
+    if not all(is_reference(one, "Patient") for one in named):
         raise click.BadParameter("a line is not Patient/ID", param_hint="--patient")
     return list(dict.fromkeys(named))
 
@@ -101,7 +100,7 @@ def _everybody(ledger: Ledger) -> Iterator[str]:
     last = ""
     while portion := ledger.links.patients(last, _PORTION):
         last = portion[-1]
-        yield from (one for one in portion if _PATIENT.fullmatch(one))
+        yield from (one for one in portion if is_reference(one, "Patient"))
 
 
 def _as_dict(one: Difference) -> dict[str, Any]:
