@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 from selenium.webdriver import Chrome
 
+from flute_sync.sandbox.server import Sandbox
 from tests.services.chromium import chromium
 from tests.services.dcmqrscp import Dcmqrscp
 from tests.services.dcmtk import dcmtk as run_dcmtk
@@ -24,6 +25,7 @@ from tests.services.missing import missing, must_be_complete
 from tests.services.orthanc import Orthanc
 from tests.services.postgres import Postgres
 from tests.services.shared import shared
+from tests.tap import Tap
 
 # Two busy cores tell no time. Each run tries new examples; in CI what is tried is fixed, so that a
 # change fails for what it did, and fewer do.
@@ -131,6 +133,13 @@ def dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dcmqrscp]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def tap(sandbox: Sandbox) -> Iterator[Tap]:
+    """Stands before the FHIR server of the sandbox that a test has."""
+    with Tap(sandbox.fhir_url) as tap:
+        yield tap
 
 
 @pytest.fixture

@@ -6,15 +6,24 @@ import socketserver
 import threading
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 _POLL_SECONDS = 0.1
 
 
 class Tap:
-    """Listens on a port of its own before a server on this machine; also a context manager."""
+    """Listens on a port of its own before a server on this machine; also a context manager.
 
-    def __init__(self, port: int) -> None:
-        self._behind = ("127.0.0.1", port)
+    Parameters
+    ----------
+    behind
+        The server's address, whose path is the tap's too.
+    """
+
+    def __init__(self, behind: str) -> None:
+        server = urlsplit(behind)
+        self._behind = ("127.0.0.1", server.port or 0)
+        self._path = server.path
         self._lock = threading.Lock()
         self._said = bytearray()
         self._stopping = threading.Event()
@@ -28,8 +37,9 @@ class Tap:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,))
 
     @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
+    def url(self) -> str:
+        """The address that clients are told."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}{self._path}"
 
     @property
     def said(self) -> bytes:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -106,12 +105,6 @@ def contents(sandbox: Sandbox, folder: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def tap(sandbox: Sandbox) -> Iterator[Tap]:
-    with Tap(urlsplit(sandbox.fhir_url).port or 0) as tap:
-        yield tap
-
-
-@pytest.fixture
 def site(sandbox_site: Site, tap: Tap) -> Site:
     return pseudonymous(sandbox_site, tap)
 
@@ -121,11 +114,7 @@ def pseudonymous(site: Site, tap: Tap) -> Site:
     key = site.folder / "pseudonym.key"
     key.write_text(f"{KEY}\n")
     key.chmod(0o400)
-    path = urlsplit(site.settings["fhir"]["base_url"]).path
-    site.settings["fhir"] |= {
-        "base_url": f"http://127.0.0.1:{tap.port}{path}",
-        "provenance": True,
-    }
+    site.settings["fhir"] |= {"base_url": tap.url, "provenance": True}
     site.settings["patient"] |= {"systems": {f"{MARKER} HOSPITAL": SYSTEM}}
     site.settings["imaging_study"] = {"accession_identifier": True, "encounter": True}
     site.settings["imaging_study"] |= {"study_id_system": "urn:test:study-ids"}
@@ -214,7 +203,7 @@ def test_a_real_server_holds_pseudonyms_alone_and_forgets_them(real_site: Site, 
     psa = clinic.psa(patient, STUDY_DATE + shift - timedelta(days=10))
     audit = real_site.folder / "audit.jsonl"
     real_site.settings["erase"] = {"audit_file": str(audit)}
-    with Tap(hapi.port) as tap, running(pseudonymous(real_site, tap)) as site:
+    with Tap(hapi.base_url) as tap, running(pseudonymous(real_site, tap)) as site:
         files = marked(upload, patient_id)
         assert store(site.stow_url, files).status_code == 200
         eventually(lambda: site.state(upload.uid) == "completed", what="the study")

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -35,13 +34,13 @@ PSEUDONYM = KEY.pseudonym(Kind.PATIENT, HOSPITAL, NUMBER)
 
 
 class Node:
-    def __init__(self, folder: Path, tap: Tap, path: str) -> None:
+    def __init__(self, folder: Path, tap: Tap) -> None:
         key = folder / "pseudonym.key"
         key.write_bytes(KEY.secret)
         key.chmod(0o400)
         self.config = Config.model_validate(
             {
-                "fhir": {"base_url": f"http://127.0.0.1:{tap.port}{path}"},
+                "fhir": {"base_url": tap.url},
                 "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
                 "stow_rs": {"mode": "index"},
                 "study": {"quiet_period": "0s"},
@@ -83,14 +82,8 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def tap(sandbox: Sandbox) -> Iterator[Tap]:
-    with Tap(urlsplit(sandbox.fhir_url).port or 0) as tap:
-        yield tap
-
-
-@pytest.fixture
-def node(tmp_path: Path, sandbox: Sandbox, tap: Tap) -> Iterator[Node]:
-    made = Node(tmp_path, tap, urlsplit(sandbox.fhir_url).path)
+def node(tmp_path: Path, tap: Tap) -> Iterator[Node]:
+    made = Node(tmp_path, tap)
     yield made
     made.close()
 

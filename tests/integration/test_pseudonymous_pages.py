@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -30,20 +29,14 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def tap(sandbox: Sandbox) -> Iterator[Tap]:
-    with Tap(urlsplit(sandbox.fhir_url).port or 0) as tap:
-        yield tap
-
-
-@pytest.fixture
-def pages(sandbox: Sandbox, tap: Tap, tmp_path: Path) -> Iterator[Pages]:
+def pages(tap: Tap, tmp_path: Path) -> Iterator[Pages]:
     key = tmp_path / "pseudonym.key"
     key.write_text(KEY)
     key.chmod(0o400)
     ledger = LedgerSite(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.open()
     settings = {
-        "fhir": {"base_url": f"http://127.0.0.1:{tap.port}{urlsplit(sandbox.fhir_url).path}"},
+        "fhir": {"base_url": tap.url},
         "patient": {"default_system": HOSPITAL, "systems": {"OTHER": OTHER}},
         "pseudonyms": {"mode": "hmac", "key_file": str(key), "system": PSEUDONYMS},
     }
