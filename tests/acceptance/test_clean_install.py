@@ -11,7 +11,8 @@ import pytest
 from pydicom.data import get_testdata_file
 
 import flute_sync
-from tests.acceptance.site import Site, free_port
+from tests.acceptance.site import Site
+from tests.services.process import free_port
 
 ROOT = Path(__file__).parents[2]
 
