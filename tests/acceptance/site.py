@@ -189,7 +189,7 @@ class Site:
             capture_output=True,
             input=text,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 

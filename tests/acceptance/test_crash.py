@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.acceptance.conftest import Upload, create_patient, imaging_studies
 from tests.acceptance.site import Site, eventually, store
@@ -18,7 +17,6 @@ from tests.services.orthanc import Orthanc
 STUDIES = 6
 
 
-@pytest.mark.timeout(400)
 def test_killed_again_and_again_nothing_acknowledged_is_lost(
     real_site: Site, hapi: Hapi, orthanc: Orthanc
 ) -> None:

@@ -92,7 +92,7 @@ def nothing_is_taken(site: Site, clinic: Clinic, erased: tuple[Upload, ...], oth
     # What is sent is known for a moment, until it is refused.
     eventually(lambda: {*site.states()} == {other.uid, more.uid}, what="all refused")
     assert all(imaging_studies(clinic.base_url, one.uid) == [] for one in erased)
-    assert site.logged("study.erased")
+    eventually(lambda: site.logged("study.erased"))
     eventually(lambda: owes_nothing(site), what="nothing missing")
 
 

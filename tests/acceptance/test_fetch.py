@@ -78,7 +78,6 @@ def judged(site: Site, hapi: Hapi, patient: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(600)  # a FHIR server is started, and the program twelve times
 def test_from_every_selector_the_same_files(
     make_site: Callable[[str, str | None], Site], hapi: Hapi, orthanc: Orthanc, tmp_path: Path
 ) -> None:

@@ -106,7 +106,6 @@ def test_only_what_the_wanted_modality_sends(
         assert not imaging_studies(sandbox.fhir_url, unwanted.uid)
 
 
-@pytest.mark.timeout(400)
 def test_killed_again_and_again_nothing_acknowledged_is_lost(
     index_site: Site, sandbox: Sandbox
 ) -> None:

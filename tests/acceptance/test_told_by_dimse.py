@@ -189,7 +189,6 @@ def test_what_a_notification_tells_is_read_from_the_archive(
         becomes_in_fhir(hapi, upload.uid, "available")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["c-store", "stow-rs"])
 def test_killed_while_it_sends_on_nothing_is_forgotten(
     site: Site, hapi: Hapi, orthanc: Orthanc, tmp_path: Path, way: str

@@ -17,7 +17,7 @@ def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [str(PROGRAM), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
