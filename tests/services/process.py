@@ -1,5 +1,6 @@
 """Real servers as processes of a test: start, know when they can be used, stop."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -62,7 +63,8 @@ class Process:
 
     def kill(self) -> None:
         """End the server as a power cut would, and wait until it is gone."""
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         self.stop()
 
     def _log_tail(self) -> str:
