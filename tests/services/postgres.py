@@ -28,8 +28,8 @@ class Postgres:
         Its data and log. PostgreSQL refuses to run as root: then the directory, and every one
         above it, must be open to the user `postgres`.
     durable
-        Whether a commit waits for the disk, and whether tables are vacuumed: a bench wants it. Tests
-        that kill processes do not, and have hundreds of databases to vacuum, each within a minute.
+        Whether a commit waits for the disk, and tables are vacuumed: a bench wants it. Tests that
+        kill processes do not, and have hundreds of databases to vacuum, each within a minute.
     """
 
     directory: Path
