@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from flute_sync.completeness import StudySettings, due_at
 from flute_sync.ledger import links, trail
@@ -13,7 +13,7 @@ from flute_sync.ledger.forgetting import forget_ids
 from flute_sync.ledger.link_moves import Move
 from flute_sync.ledger.pruning import prune
 from flute_sync.ledger.steps import forget_people
-from flute_sync.ledger.tables import fhir_target, study
+from flute_sync.ledger.tables import fhir_target, identity_key, study
 from flute_sync.ledger.values import Claim, FhirRow, Settlement
 from flute_sync.ledger.work import CONFIRMABLE, lock_held
 from flute_sync.ledger_errors import LedgerTargetChanged
@@ -21,6 +21,7 @@ from flute_sync.task import State, TaskEvent, after
 
 _WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
 _SETTLE: Final = update(study).where(study.c.id == bindparam("of"))
+_NAMED_BY: Final = delete(identity_key).where(identity_key.c.study_id == bindparam("of"))
 _BOUND: Final = select(fhir_target.c.id)
 _KEEP: Final = (
     "INSERT INTO fhir_study (study_id, target_id, resource_id, version_id, digest)"
@@ -76,6 +77,8 @@ class Settler:
             "identity": settlement.identity or row.identity,
         }
         self.connection.execute(_SETTLE, values)
+        if settlement.identity or settlement.waiting_for:
+            self._keep_keys(row.id, settlement.keys)
         if settlement.fhir is not None:
             self._keep_fhir(row.id, settlement.fhir)
         if settlement.prune and not superseded:
@@ -101,6 +104,12 @@ class Settler:
         if state in (State.READY, State.FAILED):
             return settlement.next_attempt_at or self.now
         return None
+
+    def _keep_keys(self, study_id: int, keys: tuple[str, ...]) -> None:
+        self.connection.execute(_NAMED_BY, {"of": study_id})
+        if keys:
+            rows = [{"study_id": study_id, "key": key} for key in sorted(set(keys))]
+            self.connection.execute(insert(identity_key), rows)
 
     def _keep_fhir(self, study_id: int, row: FhirRow) -> None:
         bound = self.connection.scalar(_BOUND)

@@ -3,7 +3,7 @@
 The states change by the table in `flute_sync.task`, also where one statement changes many rows.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from flute_sync.ledger.tables import (
     archive,
     fhir_study,
     foreign_note,
+    identity_key,
     study,
     study_archive,
 )
@@ -199,7 +200,11 @@ def wake(connection: Connection, keys: Collection[str], now: datetime) -> int:
     """Make ready what waits for one of these Patients, or is of one; return how many that are."""
     woken = 0
     for part in chunks(sorted(set(keys))):
-        waiting = or_(study.c.waiting_for.in_(part), study.c.patient_reference.in_(part))
+        waiting = or_(
+            study.c.waiting_for.in_(part),
+            study.c.patient_reference.in_(part),
+            and_(study.c.waiting_for.is_not(None), _named_by(part)),
+        )
         _owe_reads_of_pruned(connection, waiting)
         woken += connection.execute(make_ready(TaskEvent.WAKE, now).where(waiting)).rowcount
     return woken
@@ -209,10 +214,17 @@ def wake_identified(connection: Connection, keys: Collection[str], now: datetime
     """Make ready what was written by one of these identifiers; return how many that are."""
     return sum(
         connection.execute(
-            make_ready(TaskEvent.WAKE, now).where(study.c.identity.in_(part), ~study.c.pruned)
+            make_ready(TaskEvent.WAKE, now).where(
+                or_(study.c.identity.in_(part), _named_by(part)), ~study.c.pruned
+            )
         ).rowcount
         for part in chunks(sorted(set(keys)))
     )
+
+
+def _named_by(keys: Sequence[str]) -> ColumnElement[bool]:
+    """Tell of studies whether one of several identifiers of the patient is among these."""
+    return study.c.id.in_(select(identity_key.c.study_id).where(identity_key.c.key.in_(keys)))
 
 
 def judge_again(connection: Connection, uids: Collection[StudyInstanceUID], now: datetime) -> None:

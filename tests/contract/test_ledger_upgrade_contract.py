@@ -20,6 +20,7 @@ from tests.contract.ledger_site import STUDY, TARGET, Site, received, synced
 MR = "1.2.840.10008.5.1.4.1.1.4"
 THEN = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp() * 1_000_000)
 PRUNED, WAITING = StudyInstanceUID("1.2.5"), StudyInstanceUID("1.2.6")
+DISPUTED = StudyInstanceUID("1.2.8")
 HEADERS = [
     {"sop_class_uid": MR, "patient": {"id": {"value": "P1"}, "name": "Known^Name"}},
     {
@@ -172,7 +173,7 @@ def test_the_daemon_refuses_it_and_says_what_to_do(filled: Site) -> None:
 
 def test_nothing_is_lost_and_whom_archives_named_is_known(filled: Site) -> None:
     before = _told(filled)
-    assert upgrade(LedgerSettings(url=filled.url)) == "0006"
+    assert upgrade(LedgerSettings(url=filled.url)) == "0007"
     after = _told(filled)
     assert [line for line in after["event"] if "ledger.upgraded" not in line] == before["event"]
     assert {**after, "event": []} == {**before, "event": []}
@@ -214,6 +215,30 @@ def test_work_goes_on_with_it(filled: Site) -> None:
     filled.snapshot(claimed, received([1, 2]))
     assert ledger.settle(claimed, synced()) is State.COMPLETED
     assert filled.view().series == 2 + 1
+
+
+def test_who_was_held_for_two_numbers_is_read_and_judged_again(filled: Site) -> None:
+    """What each archive says of birth date and sex was not kept before."""
+    engine = create_engine(filled.url)
+    with engine.begin() as connection:
+        _insert(
+            connection,
+            "study",
+            _STUDY
+            | {"id": 4, "study_instance_uid": DISPUTED, "state": "on-hold", "pruned": False}
+            | {"series_count": 0, "instance_count": 0, "unsynced_since": THEN}
+            | {"code": "PATIENT-CONFLICT", "patient_reference": None},
+        )
+        stand = next(row for table, row in ROWS if table == "study_archive")
+        for archive in (1, 2):
+            _insert(connection, "study_archive", stand | {"study_id": 4, "archive_id": archive})
+    engine.dispose()
+    upgrade(LedgerSettings(url=filled.url))
+    ledger = filled.open(create=False)
+    assert ledger.rejudge("r1") == 1  # the others were judged by these
+    claimed = filled.claim()
+    assert claimed.study_instance_uid == DISPUTED
+    assert claimed.reads_owed == ("pacs", "copy")
 
 
 def test_a_ledger_that_wrote_studies_did_so_without_pseudonyms(filled: Site) -> None:
