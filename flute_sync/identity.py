@@ -39,7 +39,7 @@ from flute_sync.study import (
 )
 
 GENDER: Final = {"M": "male", "F": "female", "O": "other"}
-UNREAD: Final = "what each archive says of birth date and sex is known when all were read again"
+UNREAD: Final = "its archives' numbers differ, and `retry` must read what each says of the person"
 
 
 class PatientSettings(Settings):

@@ -159,7 +159,7 @@ def test_what_was_not_read_of_an_archive_may_contradict(known: tuple[str, ...]) 
     """A ledger of an older release does not know what every archive says of birth date and sex."""
     study = held(copy=[PatientId("17")], pacs=[PatientId("4711")])
     study = replace(study, patients={name: study.patients[name] for name in known})
-    with pytest.raises(PatientConflict, match="read again"):
+    with pytest.raises(PatientConflict, match="retry"):
         identify(study, SITE, {"copy": COPY})
 
 
