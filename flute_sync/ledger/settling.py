@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from flute_sync.completeness import StudySettings, due_at
 from flute_sync.ledger import links, trail
@@ -13,7 +13,7 @@ from flute_sync.ledger.forgetting import forget_ids
 from flute_sync.ledger.link_moves import Move
 from flute_sync.ledger.pruning import prune
 from flute_sync.ledger.steps import forget_people
-from flute_sync.ledger.tables import fhir_target, identity_key, study
+from flute_sync.ledger.tables import fhir_target, study
 from flute_sync.ledger.values import Claim, FhirRow, Settlement
 from flute_sync.ledger.work import CONFIRMABLE, lock_held
 from flute_sync.ledger_errors import LedgerTargetChanged
@@ -21,7 +21,8 @@ from flute_sync.task import State, TaskEvent, after
 
 _WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
 _SETTLE: Final = update(study).where(study.c.id == bindparam("of"))
-_NAMED_BY: Final = delete(identity_key).where(identity_key.c.study_id == bindparam("of"))
+_FORGET_KEYS: Final = "DELETE FROM identity_key WHERE study_id = ?"
+_ADD_KEY: Final = "INSERT INTO identity_key (study_id, key) VALUES (?, ?)"
 _BOUND: Final = select(fhir_target.c.id)
 _KEEP: Final = (
     "INSERT INTO fhir_study (study_id, target_id, resource_id, version_id, digest)"
@@ -106,10 +107,9 @@ class Settler:
         return None
 
     def _keep_keys(self, study_id: int, keys: tuple[str, ...]) -> None:
-        self.connection.execute(_NAMED_BY, {"of": study_id})
-        if keys:
-            rows = [{"study_id": study_id, "key": key} for key in sorted(set(keys))]
-            self.connection.execute(insert(identity_key), rows)
+        driver = Driver(self.connection)
+        driver.run(_FORGET_KEYS, [(study_id,)])
+        driver.run(_ADD_KEY, [(study_id, key) for key in sorted(set(keys))])
 
     def _keep_fhir(self, study_id: int, row: FhirRow) -> None:
         bound = self.connection.scalar(_BOUND)
