@@ -72,7 +72,8 @@ class Process:
 
     def kill(self) -> None:
         """End the server as a power cut would, and wait until it is gone."""
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         self.stop()
 
     def _log_tail(self) -> str:
