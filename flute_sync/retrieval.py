@@ -220,6 +220,7 @@ def _addresses(element: Resource, endpoints: FindEndpoints) -> tuple[str, ...]:
 
 
 def _served(found: Iterable[Resource]) -> Iterator[str]:
+    """Yield service bases; some write ``/studies`` behind them, where R4 says not to."""
     for one in found:
         kind = one.get("connectionType")
         code = kind.get("code") if isinstance(kind, dict) else None
@@ -227,7 +228,7 @@ def _served(found: Iterable[Resource]) -> Iterator[str]:
         if code == WADO_RS and one.get("status") not in _OFF and isinstance(address, str):
             clean = service_base(address)
             if clean is not None:
-                yield clean
+                yield clean.removesuffix("/studies")
 
 
 def service_base(address: str) -> str | None:

@@ -81,6 +81,12 @@ def test_uids_counts_and_addresses_are_read() -> None:
     assert second.modality is None
 
 
+@pytest.mark.parametrize("address", [f"{BASE}/studies", f"{BASE}/studies/", f"{BASE}/"])
+def test_an_endpoint_that_names_the_studies_leads_to_the_service(address) -> None:
+    (one,) = read(study(series()), endpoint(address=address)).series
+    assert one.addresses == (BASE,)
+
+
 def test_a_list_shorter_than_the_count_is_no_list() -> None:
     (one,) = read(study(series(numberOfInstances=5))).series
     assert (one.instances, one.expected) == ((), 5)
