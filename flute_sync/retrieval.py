@@ -10,7 +10,7 @@ FHIR R4 imagingstudy.html, endpoint.html; PS3.18 10.4 (2026b)
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -113,7 +113,7 @@ def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:
         raise _refusal(f"its status is {resource['status']}", reference, uid)
     of_study = _addresses(resource, endpoints)
     listed = members(resource.get("series"))
-    series = tuple(_series(one, of_study, endpoints, reference) for one in listed)
+    series = _each_once(_series(one, of_study, endpoints, reference) for one in listed)
     if _has_more(resource, series):
         series = (_all_of(resource, series, of_study),)
     if any(not one.addresses and one.expected != 0 for one in series):
@@ -131,6 +131,28 @@ def _has_more(resource: Resource, listed: Sequence[WantedSeries]) -> bool:
         return stated != 0
     is_larger = series is not None and series > len({one.uid for one in listed})
     return is_larger or (stated or 0) > sum(one.expected or 0 for one in listed)
+
+
+def _each_once(listed: Iterable[WantedSeries]) -> tuple[WantedSeries, ...]:
+    """Join the entries of one series: its files are to be written, and counted, once."""
+    found: dict[str | None, WantedSeries] = {}
+    for one in listed:
+        known = found.setdefault(one.uid, one)
+        if known is not one:
+            found[one.uid] = _joined(known, one)
+    return tuple(found.values())
+
+
+def _joined(one: WantedSeries, other: WantedSeries) -> WantedSeries:
+    counts = [each.expected for each in (one, other) if each.expected is not None]
+    both = {each.uid: each for each in (*other.instances, *one.instances)}
+    is_listed = bool(one.instances and other.instances)
+    return replace(
+        one,
+        addresses=tuple(dict.fromkeys((*one.addresses, *other.addresses))),
+        count=len(both) if is_listed else max(counts, default=None),
+        instances=tuple(both.values()) if is_listed else (),
+    )
 
 
 def _all_of(

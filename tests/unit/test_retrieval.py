@@ -81,6 +81,19 @@ def test_uids_counts_and_addresses_are_read() -> None:
     assert second.modality is None
 
 
+def test_a_series_that_is_listed_twice_is_one() -> None:
+    again = {"uid": "1.2.3.1.9", "number": 9, "sopClass": {"code": "urn:oid:1.2.840"}}
+    listed = series(), series("1.2.3.2", 1), series(instance=[again], numberOfInstances=1)
+    first, second = read(study(*listed)).series
+    assert {one.uid for one in first.instances} == {"1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.9"}
+    assert (first.expected, second.expected) == (3, 1)
+    assert read(study(series(), series())).series == read(study(series())).series
+    (counted,) = read(study(series(), series(instance=[], numberOfInstances=5))).series
+    assert (counted.instances, counted.expected) == ((), 5)
+    (unknown,) = read(study(*[series(instance=[], numberOfInstances=None)] * 2)).series
+    assert unknown.expected is None
+
+
 @pytest.mark.parametrize("address", [f"{BASE}/studies", f"{BASE}/studies/", f"{BASE}/"])
 def test_an_endpoint_that_names_the_studies_leads_to_the_service(address) -> None:
     (one,) = read(study(series()), endpoint(address=address)).series
