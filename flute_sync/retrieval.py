@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from flute_sync.fetch_errors import StudyNotRetrievable
-from flute_sync.fhir_elements import members, own_reference, study_uid
+from flute_sync.fhir_elements import local_reference, members, own_reference, study_uid
 from flute_sync.terminology import OID
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
@@ -99,8 +99,13 @@ def expected(study: WantedStudy) -> int:
     return max(1, sum(one.expected or 0 for one in study.series))
 
 
-def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:
+def wanted_study(resource: Resource, endpoints: FindEndpoints, base_url: str = "") -> WantedStudy:
     """Read an ImagingStudy.
+
+    Parameters
+    ----------
+    base_url
+        Of the FHIR server: a patient that is named by its address is the one named without it.
 
     Raises
     ------
@@ -119,7 +124,7 @@ def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:
     if any(not one.addresses and one.expected != 0 for one in series):
         raise _refusal("no active Endpoint for WADO-RS", reference, uid)
     series = tuple(one for one in series if one.expected != 0)
-    return WantedStudy(uid, reference, _subject(resource), series)
+    return WantedStudy(uid, reference, _subject(resource, base_url), series)
 
 
 def _has_more(resource: Resource, listed: Sequence[WantedSeries]) -> bool:
@@ -220,13 +225,13 @@ def _sop_class(value: object) -> str | None:
     return uid if uid and uid_problem(uid) is None else None
 
 
-def _subject(resource: Resource) -> str | None:
+def _subject(resource: Resource, base_url: str) -> str | None:
     subject = resource.get("subject")
     if not isinstance(subject, dict):
         return None
     stated = subject.get("reference")
-    if isinstance(stated, str):
-        return stated.partition("/_history/")[0]
+    if isinstance(stated, str) and not stated.startswith("#"):  # "#p" is somebody else elsewhere
+        return local_reference(subject, base_url) or stated.partition("/_history/")[0]
     identifier = subject.get("identifier")
     if not isinstance(identifier, dict) or not isinstance(identifier.get("value"), str):
         return None

@@ -81,6 +81,23 @@ def test_uids_counts_and_addresses_are_read() -> None:
     assert second.modality is None
 
 
+@pytest.mark.parametrize(
+    ("subject", "whose"),
+    [
+        ({"reference": "Patient/1/_history/2"}, "Patient/1"),
+        ({"reference": "https://fhir.example/r4/Patient/1"}, "Patient/1"),
+        ({"reference": "https://fhir.example/r4/Patient/1/_history/2"}, "Patient/1"),
+        ({"reference": "https://other.example/Patient/1"}, "https://other.example/Patient/1"),
+        ({"reference": "#p"}, None),
+        ({"reference": "#p", "identifier": {"system": "urn:s", "value": "7"}}, "urn:s|7"),
+    ],
+)
+def test_a_patient_has_one_name_and_shares_it_with_nobody(subject, whose) -> None:
+    base_url = "https://fhir.example/r4"
+    found = wanted_study(study(series(), subject=subject), lambda _: (endpoint(),), base_url)
+    assert found.subject == whose
+
+
 def test_a_series_that_is_listed_twice_is_one() -> None:
     again = {"uid": "1.2.3.1.9", "number": 9, "sopClass": {"code": "urn:oid:1.2.840"}}
     listed = series(), series("1.2.3.2", 1), series(instance=[again], numberOfInstances=1)
