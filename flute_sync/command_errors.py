@@ -48,6 +48,13 @@ class SpoolFailed(TransientError):
     )
 
 
+class OutputFailed(TransientError):
+    """Standard output cannot be written."""
+
+    code = "OUTPUT-FAILED"
+    hint = "What was written is not whole. Free space where it goes, and run the command again."
+
+
 class LibraryAbsent(OperatorError):
     """A library that is optional is not installed."""
 

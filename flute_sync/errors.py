@@ -15,7 +15,7 @@
     │   ├── erase_errors        EraseInHand
     │   ├── fetch_errors        InstanceTruncated, AnswerMalformed
     │   ├── console_errors      OpenIdUnavailable
-    │   └── command_errors      SpoolFailed
+    │   └── command_errors      SpoolFailed, OutputFailed
     ├── PermanentError          this study, or this input, cannot go as it is
     │   ├── dicom_errors        HeaderError: a DICOM header that cannot be read
     │   ├── dimse_errors        ProtocolViolated, InstanceMismatch, SopClassMismatch,

@@ -10,12 +10,12 @@ FHIR R4 imagingstudy.html, endpoint.html; PS3.18 10.4 (2026b)
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from flute_sync.fetch_errors import StudyNotRetrievable
-from flute_sync.fhir_elements import members, own_reference, study_uid
+from flute_sync.fhir_elements import local_reference, members, own_reference, study_uid
 from flute_sync.terminology import OID
 from flute_sync.valuerep import ILLEGAL, uid_problem
 
@@ -99,8 +99,13 @@ def expected(study: WantedStudy) -> int:
     return max(1, sum(one.expected or 0 for one in study.series))
 
 
-def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:
+def wanted_study(resource: Resource, endpoints: FindEndpoints, base_url: str = "") -> WantedStudy:
     """Read an ImagingStudy.
+
+    Parameters
+    ----------
+    base_url
+        Of the FHIR server: a patient that is named by its address is the one named without it.
 
     Raises
     ------
@@ -113,13 +118,13 @@ def wanted_study(resource: Resource, endpoints: FindEndpoints) -> WantedStudy:
         raise _refusal(f"its status is {resource['status']}", reference, uid)
     of_study = _addresses(resource, endpoints)
     listed = members(resource.get("series"))
-    series = tuple(_series(one, of_study, endpoints, reference) for one in listed)
+    series = _each_once(_series(one, of_study, endpoints, reference) for one in listed)
     if _has_more(resource, series):
         series = (_all_of(resource, series, of_study),)
     if any(not one.addresses and one.expected != 0 for one in series):
         raise _refusal("no active Endpoint for WADO-RS", reference, uid)
     series = tuple(one for one in series if one.expected != 0)
-    return WantedStudy(uid, reference, _subject(resource), series)
+    return WantedStudy(uid, reference, _subject(resource, base_url), series)
 
 
 def _has_more(resource: Resource, listed: Sequence[WantedSeries]) -> bool:
@@ -131,6 +136,28 @@ def _has_more(resource: Resource, listed: Sequence[WantedSeries]) -> bool:
         return stated != 0
     is_larger = series is not None and series > len({one.uid for one in listed})
     return is_larger or (stated or 0) > sum(one.expected or 0 for one in listed)
+
+
+def _each_once(listed: Iterable[WantedSeries]) -> tuple[WantedSeries, ...]:
+    """Join the entries of one series: its files are to be written, and counted, once."""
+    found: dict[str | None, WantedSeries] = {}
+    for one in listed:
+        known = found.setdefault(one.uid, one)
+        if known is not one:
+            found[one.uid] = _joined(known, one)
+    return tuple(found.values())
+
+
+def _joined(one: WantedSeries, other: WantedSeries) -> WantedSeries:
+    counts = [each.expected for each in (one, other) if each.expected is not None]
+    both = {each.uid: each for each in (*other.instances, *one.instances)}
+    is_listed = bool(one.instances and other.instances)
+    return replace(
+        one,
+        addresses=tuple(dict.fromkeys((*one.addresses, *other.addresses))),
+        count=len(both) if is_listed else max(counts, default=None),
+        instances=tuple(both.values()) if is_listed else (),
+    )
 
 
 def _all_of(
@@ -198,13 +225,13 @@ def _sop_class(value: object) -> str | None:
     return uid if uid and uid_problem(uid) is None else None
 
 
-def _subject(resource: Resource) -> str | None:
+def _subject(resource: Resource, base_url: str) -> str | None:
     subject = resource.get("subject")
     if not isinstance(subject, dict):
         return None
     stated = subject.get("reference")
-    if isinstance(stated, str):
-        return stated.partition("/_history/")[0]
+    if isinstance(stated, str) and not stated.startswith("#"):  # "#p" is somebody else elsewhere
+        return local_reference(subject, base_url) or stated.partition("/_history/")[0]
     identifier = subject.get("identifier")
     if not isinstance(identifier, dict) or not isinstance(identifier.get("value"), str):
         return None
@@ -220,6 +247,7 @@ def _addresses(element: Resource, endpoints: FindEndpoints) -> tuple[str, ...]:
 
 
 def _served(found: Iterable[Resource]) -> Iterator[str]:
+    """Yield service bases; some write ``/studies`` behind them, where R4 says not to."""
     for one in found:
         kind = one.get("connectionType")
         code = kind.get("code") if isinstance(kind, dict) else None
@@ -227,7 +255,7 @@ def _served(found: Iterable[Resource]) -> Iterator[str]:
         if code == WADO_RS and one.get("status") not in _OFF and isinstance(address, str):
             clean = service_base(address)
             if clean is not None:
-                yield clean
+                yield clean.removesuffix("/studies")
 
 
 def service_base(address: str) -> str | None:

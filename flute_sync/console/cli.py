@@ -5,7 +5,9 @@ cannot be used; 69 a service is unreachable; 70 a defect; 78 a person must chang
 interrupted.
 """
 
+import errno
 import gc
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -14,6 +16,7 @@ from typing import Final
 import click
 
 from flute_sync import __version__
+from flute_sync.command_errors import OutputFailed
 from flute_sync.console.output import EXIT_FINDINGS as EXIT_FINDINGS
 from flute_sync.console.output import EXIT_INTERRUPTED, show_error
 from flute_sync.errors import FluteSyncError
@@ -97,4 +100,15 @@ def _run() -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _unwritten(OutputFailed(os.strerror(errno.ENOSPC)))
     return code if isinstance(code, int) else 0
+
+
+def _unwritten(error: OutputFailed) -> int:
+    """Say that standard output is full; what is left for it goes nowhere, or Python tries again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    show_error(error, as_json=False)
+    return error.exit_code

@@ -123,13 +123,22 @@ class Folder:
         self._opened.close()
 
     def key(self) -> bytes:
-        """Return the key of this folder's names, made on the first use."""
+        """Return the key of this folder's names, made on the first use.
+
+        Raises
+        ------
+        FolderUnusable
+            It cannot be read, or is not whole: names by it would be no pseudonyms.
+        """
         file = self._own / "key"
         with _said():
             if not file.exists():
                 with written(file, self._temporary) as stream:
                     stream.write(secrets.token_bytes(_KEY_BYTES))
-            return file.read_bytes()
+            key = file.read_bytes()
+        if len(key) != _KEY_BYTES:
+            raise FolderUnusable("the key of its names, .flute-sync/key, is damaged")
+        return key
 
     def open(self) -> "Writing":
         """Open a file that has no name yet."""

@@ -83,7 +83,11 @@ class Retrievable:
             return None
         if resource is None:
             return None
-        return wanted_study(resource, lambda references: self._found(resource, references))
+        return wanted_study(
+            resource,
+            lambda references: self._found(resource, references),
+            self._client.base_url,
+        )
 
     def _found(self, resource: Resource, references: Sequence[object]) -> list[Resource]:
         return [one for one in self._each(resource, references) if one is not None]

@@ -86,6 +86,18 @@ def test_every_form_of_the_answer(export: Path, tmp_path: Path) -> None:
         "export", "x.parquet", "x.html", "named.html"}  # fmt: skip
 
 
+@pytest.mark.parametrize("form", [["--json"], ["--csv"], [], ["--help"]])
+def test_a_full_disk_behind_standard_output_is_told(export: Path, form: list[str]) -> None:
+    command = [str(PROGRAM), "criteria", "--from", str(export), *form]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, check=False, text=True, timeout=120
+        )
+    assert done.returncode == 69
+    assert done.stderr.startswith("OUTPUT-FAILED: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_who_stops_reading_the_answer_has_the_files(export: Path, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -176,3 +188,7 @@ def test_a_server_and_the_result_written_back(
     assert [one["entity"]["reference"] for one in group["member"]] == ["Patient/p1"]
     whole: Any = sandbox_site.ask("criteria", "--group", f"Group/{group['id']}")
     assert [one["biopsy"] for one in whole["results"]] == ["Procedure/b2", "Procedure/b1"]
+    put(sandbox, group | {"id": "another"})  # now there are two with our identifier
+    failed = sandbox_site.run("criteria", "--write", "--json")
+    assert failed.returncode == 65
+    assert json.loads(failed.stdout)["error"]["code"] == "FHIR-RESULT-AMBIGUOUS"

@@ -26,7 +26,7 @@ from flute_sync.daemon.fetch_patience import Patience
 from flute_sync.daemon.fetch_places import Places
 from flute_sync.daemon.fetch_report import Report
 from flute_sync.daemon.fetching import Fetch
-from flute_sync.fetch_errors import FolderBusy
+from flute_sync.fetch_errors import FolderBusy, FolderUnusable
 from flute_sync.retrieval import WantedInstance, WantedSeries, WantedStudy, wanted_study
 from flute_sync.retrieval_manifest import studies
 from flute_sync.series_role import Role
@@ -560,6 +560,15 @@ def test_nifti_is_made_of_what_is_complete(archive, web, tmp_path, form) -> None
     again = fetched(tmp_path, asked, settings, Choice(nifti=True))
     assert (again.fetched, again.converted) == (0, 0)
     assert {one: one.stat().st_mtime_ns for one in volumes} == before
+
+
+@pytest.mark.parametrize("damaged", [b"", b"short"])
+def test_a_damaged_key_gives_no_names(tmp_path, damaged) -> None:
+    with Folder(tmp_path) as folder:
+        assert folder.key() == folder.key()
+        (tmp_path / ".flute-sync" / "key").write_bytes(damaged)
+        with pytest.raises(FolderUnusable, match="key"):
+            folder.key()
 
 
 def test_one_fetch_at_a_time_works_in_a_folder(tmp_path) -> None:

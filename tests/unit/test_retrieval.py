@@ -81,6 +81,42 @@ def test_uids_counts_and_addresses_are_read() -> None:
     assert second.modality is None
 
 
+@pytest.mark.parametrize(
+    ("subject", "whose"),
+    [
+        ({"reference": "Patient/1/_history/2"}, "Patient/1"),
+        ({"reference": "https://fhir.example/r4/Patient/1"}, "Patient/1"),
+        ({"reference": "https://fhir.example/r4/Patient/1/_history/2"}, "Patient/1"),
+        ({"reference": "https://other.example/Patient/1"}, "https://other.example/Patient/1"),
+        ({"reference": "#p"}, None),
+        ({"reference": "#p", "identifier": {"system": "urn:s", "value": "7"}}, "urn:s|7"),
+    ],
+)
+def test_a_patient_has_one_name_and_shares_it_with_nobody(subject, whose) -> None:
+    base_url = "https://fhir.example/r4"
+    found = wanted_study(study(series(), subject=subject), lambda _: (endpoint(),), base_url)
+    assert found.subject == whose
+
+
+def test_a_series_that_is_listed_twice_is_one() -> None:
+    again = {"uid": "1.2.3.1.9", "number": 9, "sopClass": {"code": "urn:oid:1.2.840"}}
+    listed = series(), series("1.2.3.2", 1), series(instance=[again], numberOfInstances=1)
+    first, second = read(study(*listed)).series
+    assert {one.uid for one in first.instances} == {"1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.9"}
+    assert (first.expected, second.expected) == (3, 1)
+    assert read(study(series(), series())).series == read(study(series())).series
+    (counted,) = read(study(series(), series(instance=[], numberOfInstances=5))).series
+    assert (counted.instances, counted.expected) == ((), 5)
+    (unknown,) = read(study(*[series(instance=[], numberOfInstances=None)] * 2)).series
+    assert unknown.expected is None
+
+
+@pytest.mark.parametrize("address", [f"{BASE}/studies", f"{BASE}/studies/", f"{BASE}/"])
+def test_an_endpoint_that_names_the_studies_leads_to_the_service(address) -> None:
+    (one,) = read(study(series()), endpoint(address=address)).series
+    assert one.addresses == (BASE,)
+
+
 def test_a_list_shorter_than_the_count_is_no_list() -> None:
     (one,) = read(study(series(numberOfInstances=5))).series
     assert (one.instances, one.expected) == ((), 5)

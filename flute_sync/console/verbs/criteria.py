@@ -101,11 +101,18 @@ def criteria(
                     sink.take(judged)
             for sink in sinks:
                 sink.end(judging.tally)
-        answer.tell()
-    if write:
-        for name, outcome in judging.write(datetime.now(UTC)):
-            click.echo(f"{name} {outcome}", err=True)
+        if not as_json:
+            answer.tell()
+        if write:
+            _write(judging)
+        if as_json:  # last: a write that fails is to be the one document
+            answer.tell()
     return EXIT_OK
+
+
+def _write(judging: Judging) -> None:
+    for name, outcome in judging.write(datetime.now(UTC)):
+        click.echo(f"{name} {outcome}", err=True)
 
 
 def _exclude(one: str, is_one: object, other: str, is_other: object) -> None:
