@@ -53,7 +53,6 @@ class Database:
         options: dict[str, Any] = {
             "hide_parameters": True,
             "pool_size": settings.connections,
-            "pool_use_lifo": True,  # few connections, whose caches are filled and hold
             "max_overflow": 0,
             "pool_timeout": settings.busy_timeout.total_seconds(),
         }
