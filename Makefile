@@ -6,11 +6,11 @@
 # make clean          remove caches; make distclean: environments and built services too
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test environment services check bench lock clean distclean
+.PHONY: help demo test environment services check static types bench lock clean distclean
 
 # A module's tests stay together, for what they share; the long ones of acceptance/ come first. Many
-# tests wait for a service, so that one more of them than there are cores goes on at once.
-IN_PARALLEL := --numprocesses=$(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 ))) \
+# tests wait for a service, so that two more of them than there are cores go on at once.
+IN_PARALLEL := --numprocesses=$(shell echo $$(( $$(nproc) < 2 ? 3 : 4 ))) \
 	--dist=loadscope --no-loadscope-reorder
 
 # Installed without compiling, what is used is compiled on its first use; then it must be kept. The
@@ -47,20 +47,25 @@ environment: $(DEV)
 demo: $(DEMO)
 	@.venv-demo/bin/flute-sync demo $(if $(KEEP),--keep)
 
-services: $(DEV)
-	@.venv/bin/python -m tests.services.install
+# It needs nothing of the environment, so that neither waits for the other.
+services:
+	@scripts/phase services "$$(scripts/find-python)" -m tests.services.install
 
-check: $(DEV)
+check: static types
+
+# All tests are collected for a few of them: what that compiles, no worker of `test` compiles anew.
+static: $(DEV)
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest --quiet tests/unit/test_layout.py $(wildcard tests/unit/test_docs*.py)
+	.venv/bin/python -m pytest --quiet -k "test_layout or test_docs"
+
+types: $(DEV)
+	.venv/bin/mypy
 
 test:
-	@scripts/phase environment $(MAKE) --no-print-directory environment
-	@scripts/phase services $(MAKE) --no-print-directory services
-	@scripts/phase check $(MAKE) --no-print-directory check
+	@scripts/phase "set-up and check" \
+		$(MAKE) --no-print-directory --jobs=2 --output-sync services check
 	@.venv/bin/python -m pytest $(IN_PARALLEL) --durations=10
 
 bench: $(DEV)

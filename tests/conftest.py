@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -45,6 +46,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The program is started hundreds of times: half of each start would be compiling anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# `httpx.get` reads all authorities that a file names, anew at each call: more than half of what the
+# tests themselves take. Of a directory it reads those that are asked for. pip, which one test
+# runs, needs the file.
+if file := os.environ.pop("SSL_CERT_FILE", None):
+    os.environ.setdefault("PIP_CERT", file)
+os.environ.setdefault("SSL_CERT_DIR", ssl.get_default_verify_paths().openssl_capath)
+
 MISSING = re.compile(r"missing (?P<service>[\w-]+): ")
 
 
@@ -69,7 +77,7 @@ def new_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 
         def start(**options: Any) -> Orthanc:
             server = Orthanc(tmp_path_factory.mktemp("orthanc"), **options)
-            running.callback(server.stop)
+            running.callback(server.kill)
             server.start()
             return server
 

@@ -36,7 +36,7 @@ SYSTEM: Final = "urn:oid:2.25.170141183460469231731687303715884105727"
 
 BIOPSY_AFTER: Final = timedelta(days=40)
 QUIET: Final = timedelta(seconds=2)
-PATIENCE: Final = timedelta(seconds=60)
+PATIENCE: Final = timedelta(minutes=2)
 BOUNDARY: Final = "flute-sync-demo"
 INSTANCES_PER_REQUEST: Final = 40
 
@@ -209,35 +209,41 @@ def _post(place: Scene, files: Iterable[bytes]) -> dict[str, Any]:
     return found
 
 
-def follow(place: Scene, uid: str, began: float) -> Account:
-    """Wait for the study on the FHIR server, and go from there to the pixels."""
-    resource = _await(lambda: _find(place, uid), "the ImagingStudy")
+def follow(place: Scene, uid: str, instances: int, began: float) -> Account:
+    """Wait for all of the study on the FHIR server, and go from there to the pixels."""
+    resource = _await(lambda: _find(place, uid, instances), "the ImagingStudy")
     seconds = time.monotonic() - began
     base = _address(place, resource)
     urls = tuple(_instance_urls(base, uid, resource))
     rendered = httpx.get(
-        f"{urls[len(urls) // 3]}/rendered", headers={"Accept": "image/jpeg"}, trust_env=False
+        f"{urls[len(urls) // 3]}/rendered",
+        headers={"Accept": "image/jpeg"},
+        timeout=PATIENCE.total_seconds(),
+        trust_env=False,
     )
     if rendered.status_code != 200:
         raise ArchiveServerError(f"no rendered image: HTTP {rendered.status_code}")
-    return Account(uid, resource, urls, rendered.content, seconds, _ledger_row(place, uid))
+    row = _await(lambda: _ledger_row(place, uid), "the ledger to have it")
+    return Account(uid, resource, urls, rendered.content, seconds, row)
 
 
-def _find(place: Scene, uid: str) -> dict[str, Any] | None:
+def _find(place: Scene, uid: str, instances: int) -> dict[str, Any] | None:
+    """Find the resource; an upload that pauses is there in part before it is whole."""
     answer = httpx.post(
         f"{place.fhir_url}/ImagingStudy/_search",
         data={"identifier": f"urn:dicom:uid|urn:oid:{uid}"},
         headers={"Cache-Control": "no-cache"},
+        timeout=PATIENCE.total_seconds(),
         trust_env=False,
     )
-    entries: list[dict[str, Any]] = answer.json().get("entry", [])
-    return entries[0]["resource"] if entries else None
+    found: list[dict[str, Any]] = [one["resource"] for one in answer.json().get("entry", [])]
+    return next((one for one in found if one.get("numberOfInstances") == instances), None)
 
 
 def _address(place: Scene, resource: dict[str, Any]) -> str:
     reference = resource["endpoint"][0]["reference"]
-    endpoint = httpx.get(f"{place.fhir_url}/{reference}", trust_env=False).json()
-    return str(endpoint["address"])
+    url, patience = f"{place.fhir_url}/{reference}", PATIENCE.total_seconds()
+    return str(httpx.get(url, timeout=patience, trust_env=False).json()["address"])
 
 
 def _instance_urls(base: str, uid: str, resource: dict[str, Any]) -> Iterator[str]:
@@ -246,9 +252,10 @@ def _instance_urls(base: str, uid: str, resource: dict[str, Any]) -> Iterator[st
             yield f"{base}/studies/{uid}/series/{series['uid']}/instances/{instance['uid']}"
 
 
-def _ledger_row(place: Scene, uid: str) -> dict[str, Any]:
+def _ledger_row(place: Scene, uid: str) -> dict[str, Any] | None:
+    """Ask what the ledger has; a study that is looked at again is not completed meanwhile."""
     row: dict[str, Any] = orjson.loads(_asked(place, "study", uid, "--json"))
-    return row
+    return row if row["state"] == "completed" else None
 
 
 def _asked(place: Scene, *words: str) -> bytes:

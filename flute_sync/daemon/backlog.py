@@ -62,7 +62,7 @@ class Backlog:
         if not self._waiting:
             return
         now = datetime.now(UTC)
-        for uid, standing in self._ledger.standings(self._waiting).items():
+        for uid, standing in self._ledger.standings(self._waiting, at_rest=True).items():
             if is_over(standing, now):
                 self._waiting.discard(uid)
                 self._settled(uid, standing)

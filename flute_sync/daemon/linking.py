@@ -94,11 +94,12 @@ class Linker:
         """
         uid = claim.study_instance_uid
         patient = local_reference(resource.get("subject"), self.base_url)
+        future = _named(merge(current or {}, resource, last_digest), uid)
+        # A patient may have hundreds of studies: what is known of all is read where it matters.
+        if not self._can_have(future) and not self.ledger.links.concern(claim, patient):
+            return Plan(resource)
         # The epoch must be older than what is read from the server.
         known = self.ledger.links.of_patient([patient] if patient else [], [uid])
-        future = _named(merge(current or {}, resource, last_digest), uid)
-        if not self._matters(uid, future, known):
-            return Plan(resource)
         resource = without_links(resource, ours(known.studies[uid]), self.base_url)
         if patient is None or not patient.startswith("Patient/"):
             return self._none(resource, current, known, uid)
@@ -107,10 +108,8 @@ class Linker:
             return self._none(resource, current, known, uid)
         return self._planned(claim, resource, current or {}, case)
 
-    def _matters(self, uid: StudyInstanceUID, study: Resource, known: PatientLinks) -> bool:
-        """Tell whether a study can have links, or lets others have some, or had any."""
-        if known.studies[uid].rows or known.decisions:
-            return True
+    def _can_have(self, study: Resource) -> bool:
+        """Tell whether a study can have links, or lets others have some."""
         if not self.settings.enabled:
             return False
         (imaging,) = Case({}, frozenset(), (study,), settings=self.settings).imaging.values()

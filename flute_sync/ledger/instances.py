@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.rows import chunks
@@ -65,17 +65,12 @@ def forget_unused_headers(driver: Driver, study_id: int) -> None:
     driver.run(_FORGET, [(study_id, study_id, study_id)])
 
 
-def forget_unused(connection: Connection, study_id: int) -> int:
+def forget_unused(driver: Driver, study_id: int) -> int:
     """Remove the series and headers of a study that nothing has; return how many series stay."""
-    stated = select(stated_series.c.header).where(stated_series.c.study_id == study_id)
-    for table, number in ((series, series.c.series), (header, header.c.header)):
-        used = select(instance.c[number.name]).where(instance.c.study_id == study_id).distinct()
-        unused = [table.c.study_id == study_id, number.not_in(used)]
-        if table is header:
-            unused.append(number.not_in(stated))
-        connection.execute(delete(table).where(*unused))
-    left = select(series.c.series).where(series.c.study_id == study_id)
-    return len(connection.execute(left).all())
+    driver.run(_FORGET_SERIES, [(study_id, study_id)])
+    forget_unused_headers(driver, study_id)
+    ((left,),) = driver.rows(_COUNT_SERIES, study_id)
+    return int(left)
 
 
 def forget_all(connection: Connection, study_id: int) -> None:
@@ -100,4 +95,9 @@ _FORGET: Final = (
     " AND header NOT IN (SELECT header FROM instance WHERE study_id = ?)"
     " AND header NOT IN (SELECT header FROM stated_series WHERE study_id = ?)"
 )
+_FORGET_SERIES: Final = (
+    "DELETE FROM series WHERE study_id = ?"
+    " AND series NOT IN (SELECT series FROM instance WHERE study_id = ?)"
+)
+_COUNT_SERIES: Final = "SELECT count(*) FROM series WHERE study_id = ?"
 _DELETE: Final = "DELETE FROM instance WHERE study_id = ? AND sop_instance_uid = ?"

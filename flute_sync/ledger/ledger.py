@@ -382,11 +382,11 @@ class Ledger:
             return ask.study_view(connection, study_instance_uid)
 
     def standings(
-        self, studies: Collection[StudyInstanceUID]
+        self, studies: Collection[StudyInstanceUID], *, at_rest: bool = False
     ) -> dict[StudyInstanceUID, survey.Standing]:
-        """Return how the work on these studies stands; who is not known is left out."""
+        """Return how the work on these studies stands, as far as they are known."""
         with self._database.read() as connection:
-            return survey.standings(connection, studies)
+            return survey.standings(connection, studies, at_rest=at_rest)
 
     def known(self, studies: Sequence[StudyInstanceUID]) -> list[survey.Known]:
         """Return what is known of these studies, without their instances."""

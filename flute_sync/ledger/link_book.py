@@ -73,6 +73,11 @@ class LinkBook:
         with self._database.read() as connection:
             return links.of_patient(connection, references, studies)
 
+    def concern(self, claim: Claim, patient_reference: str | None) -> bool:
+        """Tell whether a study has links, or anybody decided on those of its patient."""
+        with self._database.read() as connection:
+            return links.concern(connection, claim.study_id, patient_reference)
+
     def plan(
         self,
         claim: Claim,

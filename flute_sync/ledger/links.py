@@ -40,6 +40,14 @@ _DECISIONS: Final = (
     " AND reference = said.reference)"
     " AND verb <> 'release' ORDER BY said.id"
 )
+_HAS_ROWS: Final = "SELECT 1 FROM link WHERE study_id = ? LIMIT 1"
+_ANYBODY_DECIDED: Final = "SELECT 1 FROM link_decision LIMIT 1"
+_DECIDED: Final = (
+    "SELECT 1 FROM link_decision AS said JOIN study ON study.id = said.study_id"
+    " WHERE (patient_reference = ? OR study.id = ?) AND verb <> 'release' AND said.id ="
+    " (SELECT max(id) FROM link_decision WHERE study_id = said.study_id"
+    " AND reference = said.reference) LIMIT 1"
+)
 _EPOCH: Final = "SELECT epoch FROM link_epoch WHERE patient_reference = ?"
 _NEW_EPOCH: Final = (
     "INSERT INTO link_epoch (patient_reference, epoch) VALUES (?, 0)"
@@ -81,6 +89,16 @@ def of_patient(
     epoch = driver.rows(_EPOCH, named[0]) if named else []
     decisions = decisions_of(driver, [one[0] for one in found])
     return PatientLinks(epoch[0][0] if epoch else 0, studies, tuple(decisions))
+
+
+def concern(connection: Connection, study_id: int, patient_reference: str | None) -> bool:
+    """Tell whether a study has rows, or a decision on a study of its patient is in force."""
+    driver = Driver(connection)
+    if driver.rows(_HAS_ROWS, study_id):
+        return True
+    if not driver.rows(_ANYBODY_DECIDED):
+        return False
+    return bool(driver.rows(_DECIDED, patient_reference, study_id))
 
 
 def rows_of(driver: Driver, studies: Sequence[int]) -> dict[int, list[LinkRow]]:

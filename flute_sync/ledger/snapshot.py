@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from flute_sync.archive_errors import ArchiveForeignInstance
 from flute_sync.completeness import StudySettings
@@ -36,12 +36,15 @@ from flute_sync.ledger.rows import (
     write_studies,
     write_study_archives,
 )
-from flute_sync.ledger.tables import study as study_table
 from flute_sync.ledger.values import Claim, PatientMarks, Snapshot
 from flute_sync.ledger.work import lock_held
 from flute_sync.study import Header, identity_of
 
 _TEXTS: Final = "SELECT text FROM header WHERE study_id = ? AND header IN (?)"
+_COUNTS: Final = (
+    "UPDATE study SET series_count = ?, instance_count = ?, last_series = ?, last_header = ?,"
+    " stated_series = ?, stated_instances = ?, pruned = ? WHERE id = ?"
+)
 _MOVED: Final = "A series of this study is now in another study; the archive decides."
 
 
@@ -104,11 +107,11 @@ class SnapshotWriter:
         instances.change(self._driver, self._changed)
         instances.remove(self._driver, self._removed)
         study.instance_count = len(known) + len(self._added) - len(self._removed)
-        study.series_count = instances.forget_unused(self.connection, study.id)
+        study.series_count = instances.forget_unused(self._driver, study.id)
         statements.recount(self._driver, study)
         is_back = self._stand(study, snapshot, listed.values(), stated, stays=stays)
         self._ask_the_next(study, max(snapshot.started_at, study.received_at))
-        _write_counts(self.connection, study)
+        _write_counts(self._driver, study)
         write_studies(self._driver, [study])
         moved = uids_of(self._driver, sorted(places.moved_from(all_are_new=is_back)))
         look_again(
@@ -311,18 +314,15 @@ def _keep_fingerprint(row: ArchiveRow, fingerprint: str | None) -> None:
     row.fingerprints = others if fingerprint is None else others | {OWN_READ: fingerprint}
 
 
-def _write_counts(connection: Connection, study: StudyRow) -> None:
+def _write_counts(driver: Driver, study: StudyRow) -> None:
     study.pruned = study.pruned and not (study.instance_count or study.stated_series)
-    connection.execute(
-        update(study_table)
-        .where(study_table.c.id == study.id)
-        .values(
-            series_count=study.series_count,
-            instance_count=study.instance_count,
-            last_series=study.last_series,
-            last_header=study.last_header,
-            stated_series=study.stated_series,
-            stated_instances=study.stated_instances,
-            pruned=study.pruned,
-        )
+    counts = (
+        study.series_count,
+        study.instance_count,
+        study.last_series,
+        study.last_header,
+        study.stated_series,
+        study.stated_instances,
+        study.pruned,
     )
+    driver.run(_COUNTS, [(*counts, study.id)])

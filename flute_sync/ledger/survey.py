@@ -49,6 +49,7 @@ _STANDINGS: Final = (
     " AND event.event IN ('study.synced', 'study.unchanged') ORDER BY event.id DESC LIMIT 1)"
     " FROM study WHERE study_instance_uid IN (?)"
 )
+_AT_REST: Final = f"{_STANDINGS} AND state NOT IN ('received', 'ready', 'in-progress')"
 _KNOWN: Final = (
     "SELECT study.id, study_instance_uid, state, code, series_count + stated_series,"
     " instance_count + stated_instances,"
@@ -63,10 +64,16 @@ _ARCHIVES: Final = (
 
 
 def standings(
-    connection: Connection, uids: Collection[StudyInstanceUID]
+    connection: Connection, uids: Collection[StudyInstanceUID], *, at_rest: bool = False
 ) -> dict[StudyInstanceUID, Standing]:
-    """Return how these studies stand; those that are not known are left out."""
-    driver = Driver(connection)
+    """Return how these studies stand; those that are not known are left out.
+
+    Parameters
+    ----------
+    at_rest
+        Whether to leave out those, too, of which a step is to come or in hand.
+    """
+    driver, statement = Driver(connection), _AT_REST if at_rest else _STANDINGS
     return {
         row[0]: Standing(
             State(row[1]),
@@ -77,7 +84,7 @@ def standings(
             None if row[6] is None else row[6] == Event.STUDY_SYNCED.value,
         )
         for part in chunks(sorted(uids))
-        for row in driver.rows(_STANDINGS, list(part))
+        for row in driver.rows(statement, list(part))
     }
 
 

@@ -9,8 +9,8 @@ References
 PS3.18 F (2026b).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, lru_cache, partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Final
 
 import orjson
@@ -37,8 +37,7 @@ from flute_sync.valuerep import parse_date
 Json = Mapping[str, object]
 
 _DEFAULT: Final = HeaderSettings()
-_CACHED_HEADERS: Final = 4096
-_LARGEST_CACHED_BYTES: Final = 64 * 1024
+_HELD_BYTES: Final = 1 << 20
 _NUMERIC: Final = frozenset({"DS", "FD", "IS"})
 _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 
@@ -49,6 +48,7 @@ def _keys(wanted: Iterable[int]) -> dict[str, int]:
 
 
 _KEYS: Final = _keys(tags.WANTED)
+_CAPITALS: Final = frozenset(key for key in _KEYS if key == key.upper())
 _KEYS_IN_ITEMS: Final = _keys(tags.WANTED_IN_ITEMS)
 _B_VALUE: Final = f"{tags.DIFFUSION_B_VALUE:08X}"
 _OF_THE_INSTANCE: Final = frozenset(_keys(tags.OF_THE_INSTANCE))
@@ -58,44 +58,88 @@ _IN_DOCUMENTS: Final = frozenset(
 )
 
 
-def received_from_json(
-    instance: Json, *wider: Json, settings: HeaderSettings = _DEFAULT
-) -> Received:
-    """Read one instance.
+class JsonReader:
+    """Reads the instances of one answer; what many of them share is decoded once.
 
-    Parameters
-    ----------
-    instance
-        Its metadata, or its row of a QIDO-RS answer.
-    wider
-        The rows of its series and its study, where instance rows alone say too little: what they
-        state counts where the instance states nothing.
-
-    Raises
-    ------
-    HeaderError
-        When a UID is absent or illegal, or this is no object of the JSON model.
+    They share one `study.Header` then. It is for one thread.
     """
-    row = _merged((instance, *wider))
-    if (b_values := header_diffusion.settle_json(instance)) is not None:
-        row[_B_VALUE] = b_values
-    row |= header_anatomy.settle_json(instance)
-    own = _elements({key: row[key] for key in row.keys() & _OF_THE_INSTANCE}, _KEYS, settings)
-    try:
-        sop_instance_uid, number, remarks = own_part(own)
-        key = _shared_key(row, settings)
-        decode = _decode if len(key) <= _LARGEST_CACHED_BYTES else _decode.__wrapped__
-        study, series, header = decode(key, settings)
-    except HeaderError as refusal:
-        refusal.study_instance_uid = uid_in(row, tags.STUDY_INSTANCE_UID)
-        refusal.sop_class_uid = uid_in(row, tags.SOP_CLASS_UID)
-        refusal.sop_instance_uid = uid_in(row, tags.SOP_INSTANCE_UID)
-        raise
-    return Received(
-        StudyInstanceUID(study),
-        SeriesInstanceUID(series),
-        Instance(SOPInstanceUID(sop_instance_uid), number, _remarked(header, remarks)),
-    )
+
+    def __init__(self, settings: HeaderSettings = _DEFAULT) -> None:
+        self._settings = settings
+        self._left_out = _OF_THE_INSTANCE
+        self._shared: dict[tuple[frozenset[str], bytes], Shared] = {}
+        self._remarked: dict[tuple[Header, frozenset[Remark]], Header] = {}
+        self._held_bytes = 0
+
+    def received(self, instance: Json, *wider: Json) -> Received:
+        """Read one instance.
+
+        Parameters
+        ----------
+        instance
+            Its metadata, or its row of a QIDO-RS answer.
+        wider
+            The rows of its series and its study, where instance rows alone say too little: what
+            they state counts where the instance states nothing.
+
+        Raises
+        ------
+        HeaderError
+            When a UID is absent or illegal, or this is no object of the JSON model.
+        """
+        row = _merged((instance, *wider))
+        if (b_values := header_diffusion.settle_json(instance)) is not None:
+            row[_B_VALUE] = b_values
+        row |= header_anatomy.settle_json(row, instance)
+        own = {key: row[key] for key in _OF_THE_INSTANCE if key in row}
+        try:
+            sop_instance_uid, number, remarks = own_part(_elements(own, _KEYS, self._settings))
+            study, series, header = self._decoded(row)
+        except HeaderError as refusal:
+            refusal.study_instance_uid = uid_in(row, tags.STUDY_INSTANCE_UID)
+            refusal.sop_class_uid = uid_in(row, tags.SOP_CLASS_UID)
+            refusal.sop_instance_uid = uid_in(row, tags.SOP_INSTANCE_UID)
+            raise
+        if remarks:
+            header = self._with(header, remarks)
+        return Received(
+            StudyInstanceUID(study),
+            SeriesInstanceUID(series),
+            Instance(SOPInstanceUID(sop_instance_uid), number, header),
+        )
+
+    def _decoded(self, row: Json) -> Shared:
+        """Return what a row shares with others.
+
+        What decides about what is left out stays in: a row that is known when the same is left out
+        as of the one before it is that row.
+        """
+        known = self._shared.get((self._left_out, _key(row, self._left_out)))
+        if known is not None:
+            return known
+        self._left_out = _left_out(row, self._settings)
+        key = _key(row, self._left_out)
+        found = self._shared.get((self._left_out, key))
+        if found is None:
+            elements = _elements(orjson.loads(key), _KEYS, self._settings)
+            found = shared_part(elements, self._settings)
+            self._hold(len(key))
+            self._shared[self._left_out, key] = found
+        return found
+
+    def _with(self, header: Header, remarks: frozenset[Remark]) -> Header:
+        found = self._remarked.get((header, remarks))
+        if found is None:
+            found = self._remarked[header, remarks] = with_remarks(header, remarks)
+        return found
+
+    def _hold(self, size_bytes: int) -> None:
+        """Forget what is known where it gets too much: alike instances come one after the other."""
+        self._held_bytes += size_bytes
+        if self._held_bytes > _HELD_BYTES:
+            self._shared.clear()
+            self._remarked.clear()
+            self._held_bytes = size_bytes
 
 
 def stated_from_json(
@@ -104,7 +148,7 @@ def stated_from_json(
     instance_count: int | None = None,
     settings: HeaderSettings = _DEFAULT,
 ) -> Stated:
-    """Read what is said of a series without its instances; otherwise as `received_from_json`."""
+    """Read what is said of a series without its instances; otherwise as `JsonReader.received`."""
     row = _merged((series, *wider))
     left_out = _OF_THE_INSTANCE | _IN_DOCUMENTS
     elements = _elements({key: row[key] for key in row if key not in left_out}, _KEYS, settings)
@@ -136,13 +180,16 @@ def _one(row: object, tag: int) -> Elements:
     return _elements({key: row[key] for key in keys if key in row}, keys, _DEFAULT)
 
 
-def _merged(rows: Iterable[object]) -> dict[str, object]:
+def _merged(rows: Sequence[object]) -> dict[str, object]:
     """Lay rows over each other, the first uppermost; an element without value covers none."""
     merged: dict[str, object] = {}
     for row in rows:
         if not isinstance(row, Mapping):
             raise HeaderError("an instance is no JSON object")
-        for key in sorted(row.keys() & _KEYS.keys()):  # capitals, as they should be, come first
+        wanted = row.keys() & _KEYS.keys()
+        if len(rows) == 1 and wanted <= _CAPITALS:
+            return {key: row[key] for key in wanted}
+        for key in sorted(wanted):  # capitals, as they should be, come first
             name = key.upper()
             if name not in merged or not _states(merged[name]):
                 merged[name] = row[key]
@@ -155,29 +202,24 @@ def _states(element: object) -> bool:
     )
 
 
-def _shared_key(row: Json, settings: HeaderSettings) -> bytes:
-    """Write what instances share, as `received_from_json` caches it."""
+def _left_out(row: Json, settings: HeaderSettings) -> frozenset[str]:
+    """Return what is no part of what instances share."""
     left_out = _OF_THE_INSTANCE
     day = partial(parse_date, placeholders=settings.placeholder_dates)
     if all(_one(row, tag).parsed(tag, day) for tag in (tags.STUDY_DATE, tags.SERIES_DATE)):
         left_out |= _OF_THE_MOMENT
     if not (uid_in(row, tags.SOP_CLASS_UID) or "").startswith(STRUCTURED_REPORTS):
         left_out |= _IN_DOCUMENTS
-    shared = {key: row[key] for key in row.keys() & _KEYS.keys() if key not in left_out}
+    return left_out
+
+
+def _key(row: Json, left_out: frozenset[str]) -> bytes:
+    """Write what instances share, alike wherever it is the same."""
+    shared = {key: value for key, value in row.items() if key not in left_out}
     try:
         return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
         raise HeaderError("an instance holds text or numbers that JSON has not") from error
-
-
-@lru_cache(maxsize=_CACHED_HEADERS)
-def _decode(key: bytes, settings: HeaderSettings) -> Shared:
-    return shared_part(_elements(orjson.loads(key), _KEYS, settings), settings)
-
-
-@lru_cache(maxsize=_CACHED_HEADERS)
-def _remarked(header: Header, remarks: frozenset[Remark]) -> Header:
-    return with_remarks(header, remarks) if remarks else header
 
 
 def _elements(row: Json, keys: Mapping[str, int], settings: HeaderSettings) -> Elements:

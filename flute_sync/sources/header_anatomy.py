@@ -109,26 +109,28 @@ def _sequence(elements: Mapping[int, bytes]) -> bytes:
     return pack("<HHL", _ITEM >> 16, _ITEM & 0xFFFF, len(item)) + item
 
 
-def settle_json(row: Json) -> dict[str, Any]:
+def settle_json(row: Json, instance: Json) -> dict[str, Any]:
     """Return (0008,2218) and (0020,0062) of an instance that states them for its frames alone.
 
     Parameters
     ----------
     row
-        The instance's metadata in the JSON model, with names in capitals or not.
+        What the header states, in the JSON model, with names in capitals.
+    instance
+        The instance's metadata, which hold its functional groups; names may be in small letters.
     """
-    upper = {str(key).upper(): value for key, value in row.items()}
-    sop_class_uid = next(iter(_values(upper, tags.SOP_CLASS_UID)), None)
+    sop_class_uid = next(iter(_values(row, tags.SOP_CLASS_UID)), None)
     if str(sop_class_uid).strip() not in _WITH_FRAME_ANATOMY:
         return {}
+    upper = {str(key).upper(): value for key, value in instance.items()}
     anatomy = _first_item(_first_item(upper, _SHARED_FUNCTIONAL_GROUPS), FRAME_ANATOMY_SEQUENCE)
     region = _first_item(anatomy, tags.ANATOMIC_REGION_SEQUENCE)
     code = {key: region[key] for key, tag in _CODE_KEYS.items() if any(_values(region, tag))}
     side = _values(anatomy, _FRAME_LATERALITY)
     settled: dict[str, Any] = {}
-    if code and not any(any(_values(upper, tag)) for tag in _REGION):
+    if code and not any(any(_values(row, tag)) for tag in _REGION):
         settled[f"{tags.ANATOMIC_REGION_SEQUENCE:08X}"] = {"vr": "SQ", "Value": [code]}
-    if any(side) and not any(any(_values(upper, tag)) for tag in _SIDE):
+    if any(side) and not any(any(_values(row, tag)) for tag in _SIDE):
         settled[f"{tags.IMAGE_LATERALITY:08X}"] = {"vr": "CS", "Value": side}
     return settled
 

@@ -65,6 +65,7 @@ PRIVATE_TAGS: Final = frozenset(
     tag for one in _PRIVATE for block in _BLOCKS for tag in _creator_and_value(one, block)
 )
 """What is read of private blocks of MR images, creators and values."""
+_PRIVATE_KEYS: Final = {f"{tag:08X}": tag for tag in PRIVATE_TAGS}
 LAST_PRIVATE_TAG: Final = max(PRIVATE_TAGS)
 
 
@@ -107,7 +108,8 @@ def settle_json(row: Json) -> dict[str, Any] | None:
     row
         The instance's metadata in the JSON model, with names in capitals or not.
     """
-    upper = {str(key).upper(): value for key, value in row.items()}
+    names = "".join(row)
+    upper = row if names == names.upper() else {key.upper(): row[key] for key in row}
     if any(_values(upper.get(f"{tags.DIFFUSION_B_VALUE:08X}"))):
         return None
     sop_class_uid = _first_text(upper, tags.SOP_CLASS_UID)
@@ -144,7 +146,9 @@ def usable(value: object) -> bool:
 
 
 def _of_private(row: Json) -> Iterator[float]:
-    stated = {tag: row[key] for tag in PRIVATE_TAGS if (key := f"{tag:08X}") in row}
+    stated = {_PRIVATE_KEYS[key]: row[key] for key in row.keys() & _PRIVATE_KEYS.keys()}
+    if not stated:
+        return
     for one, value_tag in _found({tag: _json_text(value) for tag, value in stated.items()}):
         element = stated[value_tag]
         if not one.binary:

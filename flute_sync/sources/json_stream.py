@@ -1,9 +1,12 @@
-"""Reads a JSON array element by element, so that memory holds one of them and not the answer."""
+"""Reads a JSON array: a small one at once, others so that memory holds one element of them."""
 
 import codecs
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
+
+import orjson
 
 from flute_sync.archive_errors import ArchiveAnswerTooLarge, ArchiveServerError
 from flute_sync.arriving_text import ArrivingText
@@ -14,10 +17,11 @@ def _constant(_: str) -> None:
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_constant)
+_SMALL_BYTES: Final = 1 << 20
 
 
 def objects(chunks: Iterable[bytes], largest: int) -> Iterator[dict[str, Any]]:
-    """Yield the objects of an array, or the single object that stands in its place.
+    """Return the objects of an array, or the single object that stands in its place, one by one.
 
     Nothing at all is an empty array. Bytes that are not UTF-8 become U+FFFD.
 
@@ -39,6 +43,36 @@ def objects(chunks: Iterable[bytes], largest: int) -> Iterator[dict[str, Any]]:
     ----------
     PS3.18 F.2 (2026b); RFC 8259.
     """
+    pieces = iter(chunks)
+    text, is_whole = _begun(pieces, min(_SMALL_BYTES, largest))
+    found = _at_once(text) if is_whole else None
+    return iter(found) if found is not None else _one_by_one(chain([text], pieces), largest)
+
+
+def _begun(pieces: Iterator[bytes], enough: int) -> tuple[bytes, bool]:
+    """Return what comes first, and whether it is all."""
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        if len(held) > enough:
+            return bytes(held), False
+    return bytes(held), True
+
+
+def _at_once(text: bytes) -> list[dict[str, Any]] | None:
+    """Return the objects of an answer that is as it should be."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(found, dict):
+        return [found]
+    if isinstance(found, list) and all(isinstance(one, dict) for one in found):
+        return found
+    return None
+
+
+def _one_by_one(chunks: Iterable[bytes], largest: int) -> Iterator[dict[str, Any]]:
     text = _Text(chunks, largest)
     first = text.peek()
     if first == "{":
@@ -54,6 +88,7 @@ def objects(chunks: Iterable[bytes], largest: int) -> Iterator[dict[str, Any]]:
         yield text.read_object()
         separator = text.peek()
         if separator == "]":
+            text.grow(1)  # a connection can be used again once its answer was read to the end
             return
         if separator != ",":
             break

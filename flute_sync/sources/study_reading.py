@@ -13,7 +13,7 @@ from flute_sync.archive_errors import ArchiveForeignInstance, ArchiveRefused
 from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
 from flute_sync.intake import Received, Refused
 from flute_sync.sources import header_tags as tags
-from flute_sync.sources.dicom_json import received_from_json, uid_in
+from flute_sync.sources.dicom_json import JsonReader, uid_in
 from flute_sync.sources.peer import Json, Peer
 from flute_sync.sources.search import Search, StudyRow
 from flute_sync.study import SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
@@ -119,10 +119,10 @@ def gather(
     """
     received: dict[tuple[SeriesInstanceUID, SOPInstanceUID], Received] = {}
     refused: list[Refused] = []
-    foreign = False
+    foreign, reader = False, JsonReader()
     for attributes in instances:
         try:
-            one = received_from_json(*attributes)
+            one = reader.received(*attributes)
         except HeaderError as error:
             if error.study_instance_uid in (uid, None):
                 refused.append(Refused(uid, error.code, error.tag))

@@ -17,7 +17,7 @@ from flute_sync.archive_errors import ArchiveUnavailable
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.fetch_errors import AnswerMalformed, InstanceTruncated
 from flute_sync.intake import Received
-from flute_sync.sources.dicom_json import received_from_json
+from flute_sync.sources.dicom_json import JsonReader
 from flute_sync.sources.multipart import (
     MediaType,
     MultipartReader,
@@ -77,9 +77,10 @@ class WadoRs:
         ArchiveUnavailable, ArchiveServerError, ArchiveUnauthorized, ArchiveRefused
             As the archive answers.
         """
+        reader = JsonReader()
         for attributes in self._json.objects(f"{path}/metadata"):
             with suppress(HeaderError):
-                yield received_from_json(attributes)
+                yield reader.received(attributes)
 
     def instances(self, path: str) -> Generator[Piece, None, None]:
         """Yield the parts of an answer: of each its head, its data and its end.

@@ -16,6 +16,7 @@ from flute_sync.sandbox.studies import SyntheticPatient, part10, prostate_mpmri
 from tests.acceptance.site import Site
 from tests.services.hapi import Hapi
 from tests.services.orthanc import Orthanc
+from tests.services.process import free_port
 
 SYSTEM = "urn:oid:1.2.3"
 ISSUER = "SANDBOX"
@@ -90,7 +91,8 @@ def real_site(make_site: Callable[[str, str | None], Site], hapi: Hapi, orthanc:
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     """Both sandbox servers, for what needs servers that come and go quickly."""
-    with Sandbox(tmp_path / "sandbox") as running:
+    archive, fhir = free_port(), free_port()
+    with Sandbox(tmp_path / "sandbox", archive_port=archive, fhir_port=fhir) as running:
         yield running
 
 

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,17 +20,10 @@ from typing import IO, Any
 
 import httpx
 
-from tests.services.process import GUARD
+from tests.services.process import GUARD, free_port
 
 PROGRAM = Path(sys.executable).with_name("flute-sync")
-PATIENCE = 60  # seconds; what takes two is given many, since the machine may be busy
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+PATIENCE = 120  # seconds; what takes two is given many, since the machine may be busy
 
 
 def eventually(
@@ -197,7 +189,7 @@ class Site:
             capture_output=True,
             input=text,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 

@@ -11,11 +11,10 @@ import pytest
 from pydicom.data import get_testdata_file
 
 import flute_sync
-from tests.acceptance.site import Site, free_port
+from tests.acceptance.site import Site
+from tests.services.process import free_port
 
 ROOT = Path(__file__).parents[2]
-
-pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

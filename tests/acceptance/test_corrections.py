@@ -204,7 +204,7 @@ def test_two_patients_in_one_study_are_held_until_one_side_is_corrected(
     pacs.store(upload.files[half:])
     with running(watched) as site:
         eventually(lambda: _is_held(site, upload.uid, "PATIENT-CONFLICT"))
-        assert _told(site, "study.on_hold", upload.uid)
+        eventually(lambda: _told(site, "study.on_hold", upload.uid))
         assert study(upload.uid) == {}
         for file in upload.files[:half]:
             pacs.delete(read(file).SOPInstanceUID)

@@ -148,7 +148,7 @@ def test_errors_have_codes_and_name_nobody(tmp_path: Path) -> None:
 def put(sandbox: Sandbox, *resources: Resource) -> None:
     for one in resources:
         url = f"{sandbox.fhir_url}/{one['resourceType']}/{one['id']}"
-        httpx.put(url, json=one).raise_for_status()
+        httpx.put(url, json=one, timeout=60).raise_for_status()
 
 
 def test_a_server_and_the_result_written_back(
@@ -172,7 +172,7 @@ def test_a_server_and_the_result_written_back(
         outcomes.append([line.split() for line in done.stderr.splitlines() if "/" in line])
     assert [what for _, what in outcomes[0]] == ["created", "created"]
     assert outcomes[1] == [[name, "unchanged"] for name, _ in outcomes[0]]
-    group = httpx.get(f"{sandbox.fhir_url}/{outcomes[0][0][0]}").json()
+    group = httpx.get(f"{sandbox.fhir_url}/{outcomes[0][0][0]}", timeout=60).json()
     assert [one["entity"]["reference"] for one in group["member"]] == ["Patient/p1"]
     whole: Any = sandbox_site.ask("criteria", "--group", f"Group/{group['id']}")
     assert [one["biopsy"] for one in whole["results"]] == ["Procedure/b2", "Procedure/b1"]

@@ -18,9 +18,10 @@ from pynetdicom.ae import ApplicationEntity
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import SyntheticPatient, part10, prostate_mpmri, prostate_trus
 from tests.acceptance.conftest import create_patient, imaging_studies
-from tests.acceptance.site import Site, eventually, free_port, running, store
+from tests.acceptance.site import Site, eventually, running, store
 from tests.services.dcmtk import dcmtk
 from tests.services.orthanc import Orthanc
+from tests.services.process import free_port
 
 PATIENT = SyntheticPatient(patient_id="P-EVERY-SOURCE")
 NEVER = {"enabled": False}

@@ -78,7 +78,6 @@ def judged(site: Site, hapi: Hapi, patient: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(600)  # a FHIR server is started, and the program twelve times
 def test_from_every_selector_the_same_files(
     make_site: Callable[[str, str | None], Site], hapi: Hapi, orthanc: Orthanc, tmp_path: Path
 ) -> None:
@@ -237,8 +236,8 @@ def test_what_the_archive_lost_is_named(
     (reference,) = indexed(site, sandbox.fhir_url, upload)
     (resource,) = imaging_studies(sandbox.fhir_url, upload.uid)
     lost = resource["series"][0]["instance"][0]["uid"]
-    (found,) = httpx.post(f"{orthanc.base_url}/tools/lookup", content=lost).json()
-    assert httpx.delete(f"{orthanc.base_url}{found['Path']}").status_code == 200
+    (found,) = httpx.post(f"{orthanc.base_url}/tools/lookup", content=lost, timeout=60).json()
+    assert httpx.delete(f"{orthanc.base_url}{found['Path']}", timeout=60).status_code == 200
     told = site.ask("fetch", reference, "--out", str(tmp_path / "out"), code=65)
     assert told["failed"] == {"FETCH-ABSENT": 1}
     assert told["missed"][0]["sop_instance_uid"] == lost

@@ -172,6 +172,7 @@ def test_beside_a_running_service_nothing_is_written_twice(
     site: Site, hapi: Hapi, uploads: list[Upload]
 ) -> None:
     site.settings["patient"]["watch_interval"] = "1h"  # who is new lets be looked again
+    site.settings["links"] = {"watch_interval": "1h", "sweep": False}
     with running(site):
         told = site.ask("import", "--all")
         assert told["written"] + told["unchanged"] == STUDIES - 1
@@ -251,16 +252,16 @@ def test_it_outlasts_a_fhir_server_that_goes_away(
     for upload in uploads:
         create_patient(sandbox.fhir_url, upload.patient)
         assert store(sandbox.dicomweb_url, upload.files).status_code == 200
-    waiting = begin(sandbox_site, "--all", "--rate", "5/s")
+    waiting = begin(sandbox_site, "--all", "--rate", "3/s")
+    assert waiting.stderr is not None
     eventually(lambda: in_fhir(sandbox_site) >= 1, every=0.05)
     sandbox.stop()
-    time.sleep(1.5)
+    assert any("waiting for" in line for line in iter(waiting.stderr.readline, ""))
     sandbox.start()
     stdout, stderr = waiting.communicate(timeout=120)
     assert waiting.returncode == 0, stderr
     told = json.loads(stdout)
     assert (told["written"] + told["unchanged"], told["failed"]) == (30, {})
-    assert "waiting for" in stderr
 
 
 def test_nothing_of_a_patient_is_told(sandbox_site: Site, sandbox: Sandbox, tmp_path: Path) -> None:

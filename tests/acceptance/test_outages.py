@@ -10,7 +10,8 @@ import httpx
 
 from flute_sync.sandbox.server import Sandbox
 from tests.acceptance.conftest import Upload, create_patient, imaging_studies
-from tests.acceptance.site import Site, eventually, free_port, running, store
+from tests.acceptance.site import Site, eventually, running, store
+from tests.services.process import free_port
 
 
 def test_a_fhir_server_that_is_down_pauses_work_which_resumes_by_itself(
@@ -70,7 +71,7 @@ def test_a_study_waits_for_its_patient_and_goes_on_when_he_arrives(
     with running(sandbox_site) as site:
         store(site.stow_url, upload.files)
         eventually(lambda: site.state(upload.uid) == "on-hold")
-        assert site.logged("study.on_hold")
+        eventually(lambda: site.logged("study.on_hold"))
         told = site.ask("study", upload.uid)
         assert (told["state"], told["code"]) == ("on-hold", "PATIENT-ABSENT")
         assert told["hint"]

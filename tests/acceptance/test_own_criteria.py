@@ -104,7 +104,7 @@ def test_from_a_server_by_its_name_and_written_back(
     sandbox_site.settings["criteria"] = {"files": [str(file)]}
     answer = sandbox_site.ask("criteria", "--criterion", "psa-before-biopsy", "--write")
     assert {one["biopsy"]: one["verdict"] for one in answer["results"]} == VERDICTS
-    (group,) = httpx.get(f"{sandbox.fhir_url}/Group").json()["entry"]
+    (group,) = httpx.get(f"{sandbox.fhir_url}/Group", timeout=60).json()["entry"]
     assert group["resource"]["name"] == "Included: psa-before-biopsy"
-    (report,) = httpx.get(f"{sandbox.fhir_url}/MeasureReport").json()["entry"]
+    (report,) = httpx.get(f"{sandbox.fhir_url}/MeasureReport", timeout=60).json()["entry"]
     assert report["resource"]["measure"].endswith("/Measure/psa-before-biopsy")

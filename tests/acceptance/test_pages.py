@@ -34,7 +34,7 @@ def synced(site: Site, sandbox: Sandbox) -> tuple[Upload, str]:
 
 
 def test_a_person_finds_a_study_and_sees_its_pictures(users_site: Site, sandbox: Sandbox) -> None:
-    with running(users_site) as site, httpx.Client(base_url=site.console_url) as client:
+    with running(users_site) as site, httpx.Client(base_url=site.console_url, timeout=60) as client:
         upload, name = synced(site, sandbox)
         assert sign_in(client, "anna", PASSWORD).status_code == 303
         token = form_token(client.get("/studies").text)
@@ -53,14 +53,14 @@ def test_a_person_finds_a_study_and_sees_its_pictures(users_site: Site, sandbox:
         told = site.ask("study", upload.uid, "--explain")
         assert told["links"] == []
         assert "No variable is linked to this study." in page.text
-        (looked,) = site.logged("console.looked")
+        (looked,) = eventually(lambda: site.logged("console.looked"))
         assert looked["study_instance_uid"] == upload.uid
         assert re.fullmatch("[0-9a-f]{12}", looked["user"])
         assert not [line for line in site.lines if "anna" in line or PASSWORD in line]
 
 
 def test_a_user_who_is_removed_signs_in_no_more(users_site: Site) -> None:
-    with running(users_site) as site, httpx.Client(base_url=site.console_url) as client:
+    with running(users_site) as site, httpx.Client(base_url=site.console_url, timeout=60) as client:
         assert sign_in(client, "anna", PASSWORD).status_code == 303
         assert client.get("/studies").status_code == 200
         assert site.run("console-user", "anna", "--remove").returncode == 0
@@ -77,14 +77,16 @@ def test_monitors_need_no_person_and_are_none(users_site: Site, tmp_path: Path) 
     shown = {"Authorization": "Bearer s3cret"}
     with running(users_site) as site:
         for path in ("/live", "/ready", "/metrics"):
-            assert httpx.get(site.console_url + path).status_code == 401
-            assert httpx.get(site.console_url + path, headers=shown).status_code == 200
-        assert httpx.get(f"{site.console_url}/studies", headers=shown).status_code == 303
+            assert httpx.get(site.console_url + path, timeout=60).status_code == 401
+            assert httpx.get(site.console_url + path, headers=shown, timeout=60).status_code == 200
+        assert (
+            httpx.get(f"{site.console_url}/studies", headers=shown, timeout=60).status_code == 303
+        )
 
 
 def test_beyond_this_machine_monitors_without_credentials_see_nothing(users_site: Site) -> None:
     users_site.settings["console"] |= {"host": "0.0.0.0", "insecure": True}
-    with running(users_site) as site, httpx.Client(base_url=site.console_url) as client:
+    with running(users_site) as site, httpx.Client(base_url=site.console_url, timeout=60) as client:
         assert client.get("/metrics").status_code == 401
         sign_in(client, "anna", PASSWORD)
         assert client.get("/metrics").status_code == 200

@@ -102,7 +102,7 @@ def test_one_that_is_down_keeps_nobody_from_the_other(
         create_patient(hapi.base_url, each.patient)
     with running(two) as site:
         assert store(second.dicomweb_url, late.files).status_code == 200
-        eventually(lambda: site.logged("study.synced"))
+        eventually(lambda: site.state(late.uid) == "completed")
         second.stop()
         site.ask("retry", late.uid)  # which the archive that is down owes
         eventually(lambda: site.logged("target.paused"))

@@ -40,4 +40,5 @@ def test_what_reaches_the_archive_itself_is_noticed(
             return bool(found["numberOfInstances"] == len(upload.files))
 
         eventually(whole, every=0.3)
-        assert site.ask("study", upload.uid)["instances"] == len(upload.files)
+        # It is in FHIR before the ledger has it.
+        eventually(lambda: site.ask("study", upload.uid)["instances"] == len(upload.files))

@@ -14,9 +14,10 @@ import pytest
 from flute_sync.sandbox.server import Sandbox
 from flute_sync.sandbox.studies import SyntheticPatient
 from tests.acceptance.conftest import Upload, create_patient, imaging_studies
-from tests.acceptance.site import Site, eventually, free_port, running
+from tests.acceptance.site import Site, eventually, running
 from tests.dimse import RawSender, bare, message
 from tests.services.dcmtk import dcmtk
+from tests.services.process import free_port
 
 
 @pytest.fixture
@@ -105,7 +106,6 @@ def test_only_what_the_wanted_modality_sends(
         assert not imaging_studies(sandbox.fhir_url, unwanted.uid)
 
 
-@pytest.mark.timeout(400)
 def test_killed_again_and_again_nothing_acknowledged_is_lost(
     index_site: Site, sandbox: Sandbox
 ) -> None:

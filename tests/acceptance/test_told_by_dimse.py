@@ -15,7 +15,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import evt
 
 from tests.acceptance.conftest import Upload, create_patient, imaging_studies
-from tests.acceptance.site import Site, eventually, free_port, running
+from tests.acceptance.site import Site, eventually, running
 from tests.dimse_requests import (
     COMMITMENT,
     IAN,
@@ -31,6 +31,7 @@ from tests.dimse_requests import (
 from tests.services.dcmtk import dcmtk
 from tests.services.hapi import Hapi
 from tests.services.orthanc import Orthanc
+from tests.services.process import free_port
 
 PUSH_MODEL = "1.2.840.10008.1.20.1.1"
 
@@ -160,7 +161,7 @@ def committed(site: Site, upload: Upload) -> Dataset:
             commitment(generate_uid(), *references), 1, COMMITMENT, PUSH_MODEL
         )
         assert answer.Status == 0
-        assert taken.wait(60)
+        assert taken.wait(120)
     return reports[0]
 
 
@@ -188,7 +189,6 @@ def test_what_a_notification_tells_is_read_from_the_archive(
         becomes_in_fhir(hapi, upload.uid, "available")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["c-store", "stow-rs"])
 def test_killed_while_it_sends_on_nothing_is_forgotten(
     site: Site, hapi: Hapi, orthanc: Orthanc, tmp_path: Path, way: str

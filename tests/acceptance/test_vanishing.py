@@ -188,7 +188,8 @@ def test_a_patient_who_is_gone_is_not_made_again_and_the_next_one_is_followed(
         url = f"{sandbox.fhir_url}/{first}"
         nobody = {**httpx.get(url, timeout=60).json(), "identifier": []}
         assert httpx.put(url, json=nobody, timeout=60).is_success
-        site.ask("retry", upload.uid)
+        # News of it, not `retry`: were it held already, that would be a person's decision.
+        assert store(site.stow_url, upload.files).status_code == 200
         eventually(lambda: site.state(upload.uid) == "on-hold")
         assert site.ask("study", upload.uid)["code"] == "PATIENT-GONE"
         second = create_patient(sandbox.fhir_url, upload.patient)

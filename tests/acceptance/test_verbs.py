@@ -8,7 +8,8 @@ import httpx
 
 from flute_sync.sandbox.server import Sandbox
 from tests.acceptance.conftest import Upload, create_patient
-from tests.acceptance.site import PROGRAM, Site, eventually, free_port, running, store
+from tests.acceptance.site import PROGRAM, Site, eventually, running, store
+from tests.services.process import free_port
 
 
 def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -16,7 +17,7 @@ def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [str(PROGRAM), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

@@ -105,7 +105,8 @@ def stored(archive: LyingArchive, study: Study) -> set[str]:
     accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
     found = set()
     for index in range(len(study.datasets)):
-        body = httpx.get(archive.upstream + study.instance_path(index), headers=accept).content
+        url = archive.upstream + study.instance_path(index)
+        body = httpx.get(url, headers=accept, timeout=60).content
         part = body.partition(b"\r\n\r\n")[2]
         found.add(hashlib.sha256(part[: part.rfind(b"\r\n--")]).hexdigest())
     return found

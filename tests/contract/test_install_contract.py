@@ -46,7 +46,7 @@ def linked(patient: dict[str, Any], system: str, value: str, *targets: str) -> d
     return new_study(reference(patient), system, value, extension=links)
 
 
-def eventually(done: Callable[[], bool], seconds: float = 90) -> bool:
+def eventually(done: Callable[[], bool], seconds: float = 180) -> bool:
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:

@@ -103,6 +103,21 @@ def test_a_patient_has_his_studies_and_the_one_at_hand(site: Site) -> None:
     assert site.ledger.links.patients(PATIENT, 10) == []
 
 
+def test_whom_links_concern_is_known_without_reading_all_of_a_patient(site: Site) -> None:
+    first, second = both(site)
+    book = site.ledger.links
+    assert not book.concern(first, PATIENT)
+    site.ledger.settle(first, linked(TAKEN))
+    assert book.concern(first, None)
+    assert not book.concern(second, PATIENT)
+    book.decide(STUDY, "Observation/1", "add", "because")
+    assert book.concern(second, PATIENT)
+    assert not book.concern(second, "Patient/2")
+    assert not book.concern(second, None)
+    book.decide(STUDY, "Observation/1", "release", "done")
+    assert not book.concern(second, PATIENT)
+
+
 def test_a_step_that_began_before_another_one_was_written_is_taken_again(site: Site) -> None:
     first, second = both(site)
     assert site.ledger.settle(first, linked(TAKEN, changed=True)) is State.COMPLETED

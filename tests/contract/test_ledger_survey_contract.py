@@ -18,7 +18,10 @@ def test_how_studies_stand(site: Site) -> None:
     fresh = Standing(State.RECEIVED, None, 1, 0, due, None)
     assert known == {STUDY: fresh, OTHER: fresh}
     assert not fresh.is_settled
-    site.ledger.settle(site.claim(), synced())
+    first = site.claim()
+    assert site.ledger.standings([STUDY, OTHER], at_rest=True) == {}
+    site.ledger.settle(first, synced())
+    assert set(site.ledger.standings([STUDY, OTHER], at_rest=True)) == {STUDY}
     site.ledger.settle(site.claim(), held())
     known = site.ledger.standings([STUDY, OTHER])
     assert known[STUDY] == Standing(State.COMPLETED, None, 1, 0, None, was_written=True)
@@ -31,7 +34,7 @@ def test_how_studies_stand(site: Site) -> None:
     assert site.ledger.standings([STUDY])[STUDY].was_written is False
     site.notice("c")
     site.ledger.settle(site.claim(), failed(site.clock() + timedelta(seconds=1)))
-    assert site.ledger.standings([STUDY])[STUDY].attempts == 1
+    assert site.ledger.standings([STUDY], at_rest=True)[STUDY].attempts == 1
     assert site.ledger.standings([]) == {}
 
 

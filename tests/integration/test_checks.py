@@ -19,10 +19,10 @@ from flute_sync.intake import Delivery
 from flute_sync.ledger import Ledger
 from flute_sync.sandbox.fhir_server.capability import capability_statement
 from flute_sync.sandbox.server import Sandbox
-from tests.acceptance.site import free_port
 from tests.contract.fhir_rest import create, new_patient
 from tests.contract.ledger_site import received
 from tests.integration.tls import Authority
+from tests.services.process import free_port
 
 
 def checked(folder: Path, **sections: Any) -> dict[str, Verdict]:
@@ -164,7 +164,10 @@ def test_a_server_that_must_hold_pseudonyms_alone_is_looked_at(tmp_path: Path) -
     key.chmod(0o400)
     said = {"mode": "hmac", "key_file": str(key), "system": "urn:test:pseudonyms"}
     sections = {"patient": {"systems": {"A": "urn:a", "B": "urn:b"}}, "pseudonyms": said}
-    with Sandbox(tmp_path / "sandbox") as sandbox, httpx.Client(base_url=sandbox.fhir_url) as fhir:
+    with (
+        Sandbox(tmp_path / "sandbox") as sandbox,
+        httpx.Client(base_url=sandbox.fhir_url, timeout=60) as fhir,
+    ):
         sections["fhir"] = {"base_url": sandbox.fhir_url}
         create(fhir, new_patient("urn:test:pseudonyms", "MLTQ"))
         found = checked(tmp_path, **sections)

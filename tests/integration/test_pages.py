@@ -105,7 +105,8 @@ def oidc(pages: Open, provider: Provider, tmp_path: Path) -> Iterator[Pages]:
 
 def study(sandbox: Sandbox, uid: str, **elements: Any) -> str:
     """Create an ImagingStudy of a patient of its own, and return its id."""
-    patient = httpx.post(f"{sandbox.fhir_url}/Patient", json={"resourceType": "Patient"}).json()
+    url = f"{sandbox.fhir_url}/Patient"
+    patient = httpx.post(url, json={"resourceType": "Patient"}, timeout=60).json()
     resource = {
         "resourceType": "ImagingStudy",
         "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}],
@@ -113,7 +114,7 @@ def study(sandbox: Sandbox, uid: str, **elements: Any) -> str:
         "subject": {"reference": f"Patient/{patient['id']}"},
         **elements,
     }
-    answer = httpx.post(f"{sandbox.fhir_url}/ImagingStudy", json=resource)
+    answer = httpx.post(f"{sandbox.fhir_url}/ImagingStudy", json=resource, timeout=60)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
@@ -488,7 +489,7 @@ def test_answers_of_a_provider_are_limited_and_logged(
 def test_an_answer_belongs_to_the_browser_that_asked(oidc: Pages) -> None:
     asking, other = oidc.client(), oidc.client()
     there = asking.get("/sign-in").headers["location"]
-    back = httpx.get(there).headers["location"]
+    back = httpx.get(there, timeout=60).headers["location"]
     assert other.get(back).status_code == 403
     other.get("/sign-in")
     assert other.get(back).status_code == 403  # with a way of its own
@@ -498,7 +499,8 @@ def test_an_answer_belongs_to_the_browser_that_asked(oidc: Pages) -> None:
 
 def test_a_code_serves_once(oidc: Pages) -> None:
     client = oidc.client()
-    back = httpx.get(client.get("/sign-in").headers["location"]).headers["location"]
+    there = client.get("/sign-in").headers["location"]
+    back = httpx.get(there, timeout=60).headers["location"]
     way = dict(client.cookies)
     assert client.get(back).status_code == 303
     assert oidc.client(cookies=way).get(back).status_code == 403

@@ -50,7 +50,7 @@ def pages(tap: Tap, tmp_path: Path) -> Iterator[Pages]:
 def studies(sandbox: Sandbox) -> dict[str, str]:
     """The ids of a study of each of two people, by the system of their number."""
     made = {}
-    with httpx.Client(base_url=sandbox.fhir_url) as fhir:
+    with httpx.Client(base_url=sandbox.fhir_url, timeout=60) as fhir:
         for system in (HOSPITAL, OTHER):
             patient = created(fhir, new_patient(PSEUDONYMS, pseudonym(system)))
             study = {

@@ -15,9 +15,16 @@ from pydicom.data import get_testdata_file
 from tests.services.hapi import Hapi
 from tests.services.orthanc import Orthanc
 from tests.services.postgres import Postgres
+from tests.services.process import PORTS, free_port
 
 FLUTE = "http://hl7.eu/fhir/ig/flute/StructureDefinition/"
 SUPPORTING_INFO = FLUTE + "resource-supportingInfo"
+
+
+def test_no_port_is_given_twice_nor_one_that_clients_may_have() -> None:
+    given = [free_port() for _ in range(100)]
+    assert len(set(given)) == len(given)
+    assert set(given) <= set(PORTS)
 
 
 @pytest.fixture

@@ -531,7 +531,7 @@ def test_slow_senders(intake: MemoryIntake, data_path: str) -> None:
             began = time.monotonic()
             sender.send(message(1, CT, "1.2.3", data_set())[:-10])
             assert sender.read()[0] in (0, 7)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 30
         with RawSender(acceptor.port) as sender:
             time.sleep(0.8)
             sender.send(message(1, CT, "1.2.3", data_set()))

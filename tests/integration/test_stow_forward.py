@@ -453,7 +453,7 @@ def test_a_stopping_service_finishes_the_upload_in_hand() -> None:
     with (
         ScriptedArchive(takes_all) as archive,
         ThreadPoolExecutor() as threads,
-        serving(intake, archive.settings) as url,
+        serving(intake, archive.settings, grace=timedelta(seconds=30)) as url,
     ):
         answer = threads.submit(post, url, FILES)
         eventually(lambda: bool(archive.connections))

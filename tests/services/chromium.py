@@ -45,4 +45,5 @@ def chromium(folder: Path, *, scripts: bool = True) -> Chrome:
     service = Service(str(shutil.which("chromedriver")), log_output=str(folder / "driver.log"))
     browser = Chrome(options=options, service=service)
     browser.set_page_load_timeout(PATIENCE_SECONDS)
+    browser.set_script_timeout(PATIENCE_SECONDS)
     return browser

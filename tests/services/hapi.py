@@ -53,9 +53,10 @@ class Hapi:
         )
 
     def stop(self) -> None:
-        """End it; without `persistent` its data is gone."""
+        """End it; without `persistent` its data is gone, and it is not waited for."""
         if self.process is not None:
-            self.process.stop()
+            end = self.process.stop if self.persistent else self.process.kill
+            end()
             self.process = None
 
     def _command(self) -> list[str]:

@@ -1,6 +1,9 @@
 """Real servers as processes of a test: start, know when they can be used, stop."""
 
+import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,6 +14,13 @@ from pathlib import Path
 
 GUARD = Path(__file__).with_name("guard.py")
 LOG_TAIL_CHARACTERS = 3000
+
+PORTS = range(12_000, 32_000)
+"""Below those that the system gives to clients and to whoever asks for any: such a port may be
+somebody else's while the server that it was chosen for starts, or is down for a while."""
+WORKERS = 16
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+_turns = itertools.count(random.randrange(len(PORTS) // WORKERS))
 
 
 class ServiceFailedError(Exception):
@@ -62,7 +72,8 @@ class Process:
 
     def kill(self) -> None:
         """End the server as a power cut would, and wait until it is gone."""
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         self.stop()
 
     def _log_tail(self) -> str:
@@ -70,7 +81,8 @@ class Process:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, and that no other test is given."""
+    while True:
+        port = PORTS[(next(_turns) * WORKERS + _worker) % len(PORTS)]
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

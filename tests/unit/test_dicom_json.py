@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid, HeaderUidMissing
 from flute_sync.sources import header_tags as tags
-from flute_sync.sources.dicom_json import received_from_json, uid_in
+from flute_sync.sources.dicom_json import JsonReader, uid_in
 from flute_sync.sources.header import HeaderSettings
 from flute_sync.study import Header, Moment
 from tests.headers import as_json, example
 
 MODEL = as_json(example())
-EXPECTED = received_from_json(MODEL)
+EXPECTED = JsonReader().received(MODEL)
 
 
 def changed(key: str, element: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def changed(key: str, element: Any) -> dict[str, Any]:
 
 
 def header(key: str, element: Any) -> Header:
-    return received_from_json(changed(key, element)).instance.header
+    return JsonReader().received(changed(key, element)).instance.header
 
 
 def remarks(found: Header) -> list[tuple[str, str]]:
@@ -149,7 +149,7 @@ def test_a_sequence_of_a_wrong_type(element: Any):
 )
 def test_uids(key: str, element: Any, error: type[HeaderError]):
     with pytest.raises(error) as refusal:
-        received_from_json(changed(key, element))
+        JsonReader().received(changed(key, element))
     assert refusal.value.tag == f"({key[:4]},{key[4:]})"
     known = {
         "0020000D": refusal.value.study_instance_uid,
@@ -163,18 +163,18 @@ def test_uids(key: str, element: Any, error: type[HeaderError]):
 @pytest.mark.parametrize("row", [None, [], "x", 7])
 def test_what_is_no_object_is_refused(row: Any):
     with pytest.raises(HeaderError):
-        received_from_json(row)
+        JsonReader().received(row)
     assert uid_in(row, tags.STUDY_INSTANCE_UID) is None
 
 
 def test_lower_case_keys_are_understood():
-    assert received_from_json({key.lower(): value for key, value in MODEL.items()}) == EXPECTED
+    assert JsonReader().received({key.lower(): value for key, value in MODEL.items()}) == EXPECTED
 
 
 def test_a_key_in_both_cases_counts_in_capitals():
     other = {"vr": "UI", "Value": ["1.2.999"]}
     for model in ({"0020000d": other, **MODEL}, {**MODEL, "0020000d": other}):
-        assert received_from_json(model) == EXPECTED
+        assert JsonReader().received(model) == EXPECTED
 
 
 def test_values_run_together_are_parted():
@@ -187,17 +187,17 @@ def test_deep_nesting():
     for _ in range(200):
         nested = {"00321064": {"vr": "SQ", "Value": [nested]}}
     with pytest.raises(HeaderError):
-        received_from_json(MODEL | nested)
+        JsonReader().received(MODEL | nested)
     for _ in range(20_000):
         nested = {"00321064": {"vr": "SQ", "Value": [nested]}}
     with pytest.raises(HeaderError):
-        received_from_json(MODEL | nested)
+        JsonReader().received(MODEL | nested)
 
 
 def test_what_json_has_not():
     for value in ("\ud800", float("nan"), 10**400):
         with suppress(HeaderError):
-            received_from_json(changed("00081030", {"vr": "LO", "Value": [value]}))
+            JsonReader().received(changed("00081030", {"vr": "LO", "Value": [value]}))
 
 
 def test_rows_of_series_and_study_fill_what_the_instance_lacks():
@@ -205,11 +205,11 @@ def test_rows_of_series_and_study_fill_what_the_instance_lacks():
     instance = {key: MODEL[key] for key in keys} | {"00080020": {"vr": "DA"}}
     series = {"00080060": {"vr": "CS", "Value": ["CT"]}, "00200013": {"vr": "IS", "Value": [99]}}
     study = MODEL
-    received = received_from_json(instance, series, study)
+    received = JsonReader().received(instance, series, study)
     assert received.instance.number == 7
     assert received.instance.header.series.modality == "CT"
     assert received.instance.header.study == EXPECTED.instance.header.study
-    alone = received_from_json(instance).instance.header
+    alone = JsonReader().received(instance).instance.header
     assert alone.study.started is None
 
 
@@ -229,20 +229,64 @@ def test_settings_reach_the_json_too():
         "00080033": {"vr": "TM", "Value": ["10"]},
     }
     known = HeaderSettings(placeholder_dates=(date(2024, 6, 10),))
-    assert received_from_json(model, settings=known).instance.header.series.content == Moment(
+    assert JsonReader(known).received(model).instance.header.series.content == Moment(
         date(2024, 6, 11)
     )
-    started = received_from_json(model).instance.header.study.started
+    started = JsonReader().received(model).instance.header.study.started
     assert started is not None
     assert started.time == time(9, 15, 30, 123_000)
 
 
-def test_equal_rows_share_one_header():
-    other = changed("00080018", {"vr": "UI", "Value": ["1.2.3.1.1.8"]})
+def another(**changes: Any) -> dict[str, Any]:
+    """Return another instance of the same series, changed at some tags."""
+    other: dict[str, Any] = orjson.loads(orjson.dumps(MODEL))
+    other["00080018"] = {"vr": "UI", "Value": ["1.2.3.1.1.8"]}
     other["00200013"] = {"vr": "IS", "Value": [8]}
-    received = received_from_json(orjson.loads(orjson.dumps(other)))
-    assert received.instance.header is EXPECTED.instance.header
+    return other | changes
+
+
+def test_equal_rows_share_one_header():
+    reader = JsonReader()
+    first, received = reader.received(MODEL), reader.received(another())
+    assert received.instance.header is first.instance.header == EXPECTED.instance.header
     assert received.instance[:2] == ("1.2.3.1.1.8", 8)
+
+
+def test_equal_rows_share_one_header_with_the_same_remarks():
+    reader = JsonReader()
+    odd = {"00200013": {"vr": "IS", "Value": ["x"]}}
+    first, second = reader.received(MODEL | odd), reader.received(another(**odd))
+    assert first.instance.header is second.instance.header
+    assert first.instance.header.remarks
+    assert not reader.received(MODEL).instance.header.remarks
+
+
+ROWS = (
+    MODEL,
+    another(),
+    changed("00080020", None),  # no Study Date: the moments count
+    changed("00080020", None) | {"00080023": {"vr": "DA", "Value": ["20240611"]}},
+    changed("00080021", None),
+    MODEL | {"00080023": {"vr": "DA", "Value": ["20240612"]}},
+    changed("00080016", {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.88.59"]}),
+    changed("0008103E", {"vr": "LO", "Value": ["another"]}),
+    {key.lower(): value for key, value in MODEL.items()},
+)
+
+
+@given(st.lists(st.sampled_from(ROWS), max_size=12))
+def test_what_was_read_before_changes_nothing(rows: list[dict[str, Any]]):
+    reader = JsonReader()
+    assert [reader.received(row) for row in rows] == [JsonReader().received(row) for row in rows]
+
+
+def test_what_is_remembered_is_bounded():
+    reader = JsonReader()
+    texts = [f"{n} {'x' * 900}" for n in range(1400)]
+    for text in texts:
+        row = MODEL | {"00081030": {"vr": "LO", "Value": [text]}}
+        assert reader.received(row).instance.header.study.description == text
+    assert sum(len(key) for _, key in reader._shared) <= 1 << 20
 
 
 JSON = st.recursive(
@@ -260,6 +304,6 @@ JSON = st.recursive(
 def test_any_json_is_read_or_refused(changes: dict[str, Any]):
     model = MODEL | changes
     with suppress(HeaderError):
-        received = received_from_json(model)
+        received = JsonReader().received(model)
         assert received.study_instance_uid
     uid_in(model, tags.STUDY_INSTANCE_UID)

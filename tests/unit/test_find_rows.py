@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flute_sync.sources.dicom_json import received_from_json, uid_in
+from flute_sync.sources.dicom_json import JsonReader, uid_in
 from flute_sync.sources.find_rows import ASKED, REQUIRED, Level, identifier, row_of
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.study import Issuer, PatientId
@@ -92,11 +92,11 @@ def test_an_issuer_that_cannot_be_read_is_not_the_same_as_none():
     ]
     issuer = element(0x0010_0021, "LO", b"x" * 20_000)
     found = row(element(PATIENT_ID, "LO", b"P1"), issuer, *uids)
-    header = received_from_json(found).instance.header
+    header = JsonReader().received(found).instance.header
     assert header.patient.id != PatientId("P1")
     assert {remark.tag for remark in header.remarks} == {"(0010,0021)"}
     good = row(element(PATIENT_ID, "LO", b" P1 "), element(0x0010_0021, "LO", b"SITE"), *uids)
-    assert received_from_json(good).instance.header.patient.id == PatientId("P1", Issuer("SITE"))
+    assert JsonReader().received(good).instance.header.patient.id == PatientId("P1", Issuer("SITE"))
 
 
 @given(st.binary(max_size=200), st.booleans())

@@ -13,7 +13,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from flute_sync.sources.dicom_json import received_from_json
+from flute_sync.sources.dicom_json import JsonReader
 from flute_sync.sources.header import HeaderReader
 from flute_sync.study import Code, SeriesAttributes
 from tests.headers import as_json, code, example, item, part10, pydicom_reads
@@ -56,7 +56,7 @@ def read(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> SeriesAttrib
     """Read it as a file and as metadata, which must say the same."""
     data = part10(dataset, syntax)
     found = READER.read(data).instance.header
-    told = received_from_json(as_json(pydicom_reads(data))).instance.header
+    told = JsonReader().received(as_json(pydicom_reads(data))).instance.header
     assert (found.series, found.remarks) == (told.series, told.remarks)
     return found.series
 

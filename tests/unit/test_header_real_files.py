@@ -11,7 +11,7 @@ from pydicom.tag import Tag
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.intake import Received
 from flute_sync.sources import header_tags as tags
-from flute_sync.sources.dicom_json import received_from_json
+from flute_sync.sources.dicom_json import JsonReader
 from flute_sync.sources.header import HeaderReader, HeaderSettings
 from flute_sync.sources.header_part10 import Part10Parser
 from tests.headers import as_json, pieces, pydicom_reads, real_files
@@ -71,7 +71,7 @@ def test_file_and_metadata_say_the_same(path: Path, reader: HeaderReader):
     data = path.read_bytes()
     ours = outcome(reader, data)
     try:
-        theirs = received_from_json(as_json(pydicom_reads(data)))
+        theirs = JsonReader().received(as_json(pydicom_reads(data)))
     except HeaderError:
         assert isinstance(ours, str)
         return

@@ -40,13 +40,28 @@ def test_an_answer_that_ends_early_is_an_error(values, missing, size):
         list(objects([short[at : at + size] for at in range(0, len(short), size)], MIB))
 
 
-def test_complete_objects_come_before_the_end_is_known():
+@given(OBJECTS, st.lists(st.integers(0, 10**6), max_size=20))
+def test_a_large_answer_is_read_as_a_small_one(values, places):
+    large = [{"long": "x" * MIB}, *values]
+    assert list(objects(cut(json.dumps(large).encode(), places), 2 * MIB)) == large
+
+
+def test_complete_objects_of_a_large_answer_come_before_its_end_is_known():
+    long = "x" * MIB
+
     def chunks():
-        yield b'[{"a": 1}, {"b": 2},'
+        yield b'[{"a": 1}, {"b": "' + long.encode() + b'"},'
         raise AssertionError("read further than needed")
 
-    reading = objects(chunks(), MIB)
-    assert [next(reading), next(reading)] == [{"a": 1}, {"b": 2}]
+    reading = objects(chunks(), 2 * MIB)
+    assert [next(reading), next(reading)] == [{"a": 1}, {"b": long}]
+
+
+@pytest.mark.parametrize("size", [1, MIB])
+def test_an_answer_is_read_to_its_end_for_its_connection_is_used_again(size):
+    pieces = iter([b'[{"a": "' + b"x" * size + b'"}', b"]", b"\n"])
+    assert list(objects(pieces, 2 * MIB)) == [{"a": "x" * size}]
+    assert next(pieces, None) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"  \n", b"[]", b"\xef\xbb\xbf[ ]"])

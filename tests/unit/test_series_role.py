@@ -16,7 +16,7 @@ from pydicom.uid import (
 
 from flute_sync.sandbox.studies import SyntheticPatient, prostate_mpmri, prostate_trus
 from flute_sync.series_role import Role, SeriesRole, role_of, roles
-from flute_sync.sources.dicom_json import received_from_json
+from flute_sync.sources.dicom_json import JsonReader
 from flute_sync.sources.header import HeaderReader
 from flute_sync.study import Instance, Plane, Series, SeriesInstanceUID, Study, StudyInstanceUID
 from tests.headers import as_json, example, item, part10
@@ -50,7 +50,7 @@ def image(number: int = 1, private: Iterable[tuple[int, str, Any]] = (), **said:
     for tag, vr, value in private:
         dataset.add_new(tag, vr, value)
     received = READER.read(part10(dataset))
-    assert received_from_json(as_json(dataset)) == received
+    assert JsonReader().received(as_json(dataset)) == received
     assert received.instance.header.remarks == ()
     return received.instance
 

@@ -68,7 +68,7 @@ def _one(place: Scene, what: str, files: list[bytes], as_json: bool) -> Account:
     began = time.monotonic()
     uid = showcase.upload(place, files)
     uploaded = time.monotonic() - began
-    account = showcase.follow(place, uid, began + uploaded)
+    account = showcase.follow(place, uid, len(files), began + uploaded)
     if not as_json:
         click.secho(
             f"{what}: {len(files)} instances, {megabytes:.1f} MB uploaded in {uploaded:.1f} s; "
