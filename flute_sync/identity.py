@@ -1,18 +1,21 @@
 """Whom a study names: all that its archives state, each in its own identifier systems.
 
-An archive that numbers its patients by itself gives them a system of its own. Two keys are two
-patients, whichever archive was read last: nothing is guessed, and the study waits for a person.
+An archive that numbers its patients by itself gives them a system of its own. Two numbers in one
+system are two patients, whichever archive was read last: nothing is guessed, and the study waits
+for a person. Numbers in different systems, each of an archive of its own, may be one person's: that
+the FHIR server alone can tell.
 
 References
 ----------
 PS3.3 C.7.1.1 "Patient Identification Module" and 10.14 (2026b)
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from flute_sync.coding import universal_system
 from flute_sync.patient_errors import (
@@ -36,6 +39,7 @@ from flute_sync.study import (
 )
 
 GENDER: Final = {"M": "male", "F": "female", "O": "other"}
+UNREAD: Final = "its archives' numbers differ, and `retry` must read what each says of the person"
 
 
 class PatientSettings(Settings):
@@ -83,13 +87,30 @@ class Identity:
     """Whom a study is about.
 
     ``others`` are further identifiers of the same person, each good for a match, where
-    ``patient.use_other_ids`` says so.
+    ``patient.use_other_ids`` says so. ``also`` are what other archives call him, in systems of
+    their own: that they mean him is not known before the FHIR server says so of each.
     """
 
     key: PatientKey
     demographics: Demographics = Demographics()
     others: tuple[PatientKey, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    also: tuple[PatientKey, ...] = ()
+
+    @property
+    def keys(self) -> tuple[PatientKey, ...]:
+        """What archives call the patient: each must be his."""
+        return (self.key, *self.also)
+
+    @property
+    def sought(self) -> tuple[PatientKey, ...]:
+        """All identifiers by which Patients are searched."""
+        return (*self.keys, *self.others)
+
+    @property
+    def label(self) -> str:
+        """All that archives call him as one text; where it is another, an archive was corrected."""
+        return "\\".join(map(str, self.keys))  # which no Patient ID holds
 
 
 def identify(
@@ -111,7 +132,8 @@ def identify(
     PatientIdMissing
         No instance has a Patient ID.
     PatientConflict
-        Instances name more than one patient.
+        Instances name more than one patient; numbers of different systems count as one only where
+        no archive states two, and of each is known what it says of birth date and sex.
     PatientStepConflict
         Instances name one, and a procedure step another.
     PatientIdUnusable
@@ -120,45 +142,88 @@ def identify(
         An identifier's system is not known.
     """
     stated = list(_stated(study, settings, per_archive))
-    ids = [(patient_id, systems) for patient_id, systems in stated if patient_id is not None]
-    if any(not patient_id.value for patient_id, _ in ids):
+    ids = [_Said(one, systems, by) for one, systems, by in stated if one is not None]
+    if any(not one.patient_id.value for one in ids):
         raise PatientIdUnusable(PATIENT_ID_TAG)
     if not ids:
         raise PatientIdMissing()
-    if len({patient_id.value for patient_id, _ in ids}) > 1:
-        raise PatientConflict("more than one Patient ID")
-    keys = {key_of(patient_id, systems) for patient_id, systems in ids}
-    if len(keys) > 1:
-        raise PatientConflict("one Patient ID of more than one issuer")
-    (key,) = keys
+    keys = _keys(ids)
     if study.headers:
-        _refuse_other_steps(study.steps, key, settings, per_archive)
-    without = len(ids) < len(stated)
-    remarks = (Remark("patient-id-missing", PATIENT_ID_TAG),) if without else ()
+        _refuse_other_steps(study.steps, keys, settings, per_archive)
+    remarks = list[Remark]()
+    if len(ids) < len(stated):
+        remarks.append(Remark("patient-id-missing", PATIENT_ID_TAG))
     patients = {header.patient for header in study.evidence}
     systems = [per_archive.get(archive, settings) for archive in study.patient_ids] or [settings]
-    return Identity(key, _demographics(patients), _others(patients, key, systems), remarks)
+    others = _others(patients, keys, systems)
+    if len(keys) > 1:
+        remarks.append(Remark("patient-ids-joined", PATIENT_ID_TAG))
+        patients |= _people(study)
+    return Identity(keys[0], _demographics(patients), others, tuple(remarks), keys[1:])
+
+
+class _Said(NamedTuple):
+    """An identity, the systems of who states it, and which archive that is, where that counts."""
+
+    patient_id: PatientId
+    systems: PatientSettings
+    archive: str | None
 
 
 def _stated(
     study: Study, settings: PatientSettings, per_archive: Mapping[str, PatientSettings]
-) -> Iterator[tuple[PatientId | None, PatientSettings]]:
-    """Yield all identities that count, each with the systems of who states it."""
+) -> Iterator[tuple[PatientId | None, PatientSettings, str | None]]:
+    """Yield all identities that count, as `_Said`; None for what names nobody.
+
+    Only archives may call one person differently, not the headers or steps of one.
+    """
     if not study.headers:
         for step in study.steps:
-            yield identity_of(step.header), per_archive.get(step.archive or "", settings)
+            systems = per_archive.get(step.archive or "", settings)
+            yield identity_of(step.header), systems, None
     elif any(study.patient_ids.values()):
         for archive, ids in study.patient_ids.items():
             for patient_id in ids:
-                yield patient_id, per_archive.get(archive, settings)
+                yield patient_id, per_archive.get(archive, settings), archive
     else:
         for header in study.headers:
-            yield identity_of(header), settings
+            yield identity_of(header), settings, None
+
+
+def _keys(ids: Iterable[_Said]) -> tuple[PatientKey, ...]:
+    """Return what archives call the patient: one key of each, and one in each system."""
+    by_archive = defaultdict[str | None, list[_Said]](list)
+    for one in ids:
+        by_archive[one.archive].append(one)
+    for said in by_archive.values():
+        if len({one.patient_id.value for one in said}) > 1:
+            raise PatientConflict("more than one Patient ID")
+    found = set()
+    for said in by_archive.values():
+        keys = {key_of(one.patient_id, one.systems) for one in said}
+        if len(keys) > 1:
+            raise PatientConflict("one Patient ID of more than one issuer")
+        found |= keys
+    if len({key.system for key in found}) < len(found):
+        raise PatientConflict("more than one Patient ID")
+    return tuple(sorted(found, key=str))
+
+
+def _people(study: Study) -> set[PatientAttributes]:
+    """Return what archives say of the patient, in what is kept of their headers and what is not."""
+    found = set[PatientAttributes]()
+    for archive, ids in study.patient_ids.items():
+        said = study.patients.get(archive, frozenset())
+        described = {one.id.value for one in said if one.id is not None}
+        if not {one.value for one in ids if one is not None} <= described:
+            raise PatientConflict(UNREAD)
+        found |= said
+    return found
 
 
 def _refuse_other_steps(
     steps: Iterable[Step],
-    key: PatientKey,
+    keys: Collection[PatientKey],
     settings: PatientSettings,
     per_archive: Mapping[str, PatientSettings],
 ) -> None:
@@ -168,9 +233,9 @@ def _refuse_other_steps(
         if stated is None:
             continue
         try:
-            another = key_of(stated, per_archive.get(step.archive or "", settings)) != key
+            another = key_of(stated, per_archive.get(step.archive or "", settings)) not in keys
         except (PatientIssuerUnknown, PatientSystemUnknown):
-            another = stated.value != key.value
+            another = stated.value not in {key.value for key in keys}
         if another:
             raise PatientStepConflict()
 
@@ -200,7 +265,9 @@ def _system(issuer: Issuer | None, settings: PatientSettings) -> str:
 
 
 def _others(
-    patients: Iterable[PatientAttributes], key: PatientKey, systems: Sequence[PatientSettings]
+    patients: Iterable[PatientAttributes],
+    keys: Collection[PatientKey],
+    systems: Sequence[PatientSettings],
 ) -> tuple[PatientKey, ...]:
     """Return what else is good for a match; an issuer must mean one thing wherever the study is."""
     if not systems[0].use_other_ids:
@@ -209,11 +276,11 @@ def _others(
     for stated in {other for patient in patients for other in patient.other_ids}:
         try:
             # The default system is of the archive's own numbers, never of another issuer's.
-            keys = {key_of(stated, one) for one in systems} if stated.issuer is not None else set()
+            meant = {key_of(stated, one) for one in systems} if stated.issuer is not None else set()
         except (PatientIssuerUnknown, PatientSystemUnknown):
             continue
-        found |= keys if len(keys) == 1 else set()
-    return tuple(sorted(found - {key}, key=str))
+        found |= meant if len(meant) == 1 else set()
+    return tuple(sorted(found - {*keys}, key=str))
 
 
 def _demographics(patients: Iterable[PatientAttributes]) -> Demographics:

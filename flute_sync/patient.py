@@ -5,7 +5,7 @@ and the study waits for a person. Names decide nothing: they are transliterated 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ def judge(
     Parameters
     ----------
     matches
-        Patients that bear the identity's key, or one of its others.
+        Patients that bear one of the identifiers that are sought.
     known
         Patients read because links lead to them, by id; None for one that cannot be read.
 
@@ -79,24 +79,53 @@ def judge(
     ------
     PatientAbsent
         Nobody bears the key, and the policy is to wait.
+    PatientConflict
+        Archives name the patient by several numbers, and it is not known that all are his.
     PatientAmbiguous, PatientInactive, PatientContradicted
         Somebody does, but it is not certain or not possible that he is meant.
     """
     by_id = {str(match["id"]): match for match in matches}
-    ends = [_survivor(resource, {**known, **by_id}) for resource in by_id.values()]
-    missing = frozenset(end for end in ends if isinstance(end, str))
+    ends = [(one, _survivor(one, {**known, **by_id})) for one in by_id.values()]
+    missing = frozenset(end for _, end in ends if isinstance(end, str))
     if missing:
         return Missing(missing)
-    survivors = {str(end["id"]): end for end in ends if isinstance(end, dict)}
+    led_to = [(match, end) for match, end in ends if isinstance(end, dict)]
+    if identity.also and led_to:
+        _refuse_apart(identity, led_to)
+    patient = _single(end for _, end in led_to)
+    if patient is None:
+        return _nobody(identity, settings)
+    _refuse_contradiction(identity.demographics, patient)
+    return Subject({"reference": f"Patient/{patient['id']}", "type": "Patient"}, patient)
+
+
+def _single(ends: Iterable[Resource]) -> Resource | None:
+    """Return the one active Patient among survivors; None where there is nobody at all."""
+    survivors = {str(end["id"]): end for end in ends}
     active = [end for end in survivors.values() if end.get("active") is not False]
     if len(active) > 1:
         raise PatientAmbiguous(f"{len(active)} active Patients")
     if survivors and not active:
         raise PatientInactive()
-    if not active:
-        return _nobody(identity, settings)
-    _refuse_contradiction(identity.demographics, active[0])
-    return Subject({"reference": f"Patient/{active[0]['id']}", "type": "Patient"}, active[0])
+    return active[0] if active else None
+
+
+def _refuse_apart(identity: Identity, led_to: Sequence[tuple[Resource, Resource]]) -> None:
+    """Refuse numbers of several archives that are not, each by itself, one Patient's.
+
+    Parameters
+    ----------
+    led_to
+        Each match, and the survivor that it leads to.
+    """
+    found = set()
+    for key in identity.keys:
+        patient = _single(end for match, end in led_to if key in patient_identifiers(match))
+        if patient is None:
+            raise PatientConflict("not every archive's number is one of the Patient")
+        found.add(str(patient["id"]))
+    if len(found) > 1:
+        raise PatientConflict("the numbers of its archives are of different Patients")
 
 
 def _survivor(patient: Resource, known: Mapping[str, Resource | None]) -> Resource | str:
@@ -169,6 +198,8 @@ def _patient_id(reference: object) -> str | None:
 
 
 def _nobody(identity: Identity, settings: PatientSettings) -> Subject | CreatePatient:
+    if identity.also and settings.policy != "lookup":
+        raise PatientConflict("its archives' numbers differ, and no Patient has any of them")
     if settings.policy == "logical":
         return Subject(logical_reference(identity.key))
     if settings.policy == "create":

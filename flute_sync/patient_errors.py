@@ -41,7 +41,10 @@ class PatientConflict(IdentityError):
     """The instances of the study name more than one patient."""
 
     code = "PATIENT-CONFLICT"
-    hint = "Correct the study in the archive; flute-sync never guesses which patient is right."
+    hint = (
+        "Correct the study in the archive; where archives number one person by themselves, give"
+        " one Patient on the FHIR server all the numbers. Nothing is guessed."
+    )
 
 
 class PatientStepConflict(PatientConflict):

@@ -20,7 +20,12 @@ from zoneinfo import ZoneInfo
 from flute_sync.coding import issuer_system
 from flute_sync.identity import Demographics, Identity, PatientKey
 from flute_sync.mapping import ImagingStudySettings
-from flute_sync.patient_errors import StudyIdentified, StudyPartlyIdentified, StudyPseudonymised
+from flute_sync.patient_errors import (
+    PatientConflict,
+    StudyIdentified,
+    StudyPartlyIdentified,
+    StudyPseudonymised,
+)
 from flute_sync.pseudonym import Kind, Pseudonyms
 from flute_sync.study import (
     Accession,
@@ -110,7 +115,14 @@ class Pseudonymiser:
         """Return whom a study names, under pseudonyms: no names, and of birth no more than a year.
 
         The pseudonym of the patient is that of the identifier in its identifier system.
+
+        Raises
+        ------
+        PatientConflict
+            Archives number him differently, so that each number shifts dates by other days.
         """
+        if identity.also and self.pseudonyms.shift is not None:
+            raise PatientConflict("its archives' numbers differ, and each shifts dates differently")
         key = self.key(identity.key)
         days = self.pseudonyms.days(key.value) or 0
         said = identity.demographics
@@ -119,6 +131,7 @@ class Pseudonymiser:
             identity,
             key=key,
             others=tuple(sorted(map(self.key, identity.others), key=str)),
+            also=tuple(map(self.key, identity.also)),
             demographics=Demographics(birth_dates=frozenset(years), sexes=said.sexes),
         )
 
@@ -157,6 +170,7 @@ class Pseudonymiser:
             series=tuple(_series(one, header) for one in study.series),
             steps=tuple(step._replace(header=header(step.header)) for step in study.steps),
             patient_ids={},
+            patients={},
         )
 
     def _header(self, header: Header, shift: "_Shift") -> Header:

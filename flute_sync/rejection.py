@@ -120,6 +120,11 @@ def _notes(study: Study) -> dict[Header, str]:
     }
 
 
+def passes_over(study: Study) -> bool:
+    """Tell whether it has a rejection note that takes nothing, since it names another patient."""
+    return sum(1 for header in study.headers if rejection_title(header)) > len(_notes(study))
+
+
 def _elsewhere(note: KeyObjects, study_instance_uid: str) -> tuple[Reference, ...]:
     return tuple(one for one in note.references if one.study_instance_uid != study_instance_uid)
 
@@ -136,7 +141,11 @@ def accepted(study: Study) -> Study:
     left = set(map(identity_of, state.study.headers))
     taken_back = set(map(identity_of, study.headers)) - left
     kept = {archive: ids - taken_back for archive, ids in study.patient_ids.items()}
-    return replace(state.study, patient_ids=kept)
+    patients = {
+        archive: frozenset(one for one in said if one.id not in taken_back)
+        for archive, said in study.patients.items()
+    }
+    return replace(state.study, patient_ids=kept, patients=patients)
 
 
 def standing(study: Study, before: str | None = None) -> Standing:

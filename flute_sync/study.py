@@ -209,6 +209,17 @@ def identity_of(header: Header) -> PatientId | None:
     return stated
 
 
+def person_of(header: Header) -> PatientAttributes:
+    """Return what a header says of a patient that a wrong one would contradict: no names."""
+    said = header.patient
+    return PatientAttributes(
+        id=identity_of(header),
+        birth_date=said.birth_date,
+        sex=said.sex,
+        identity_removed=said.identity_removed,
+    )
+
+
 def may_be_same(one: PatientId | None, other: PatientId | None) -> bool:
     """Tell whether two identifiers may be of one patient; what names nobody is like itself only."""
     if one is None or other is None:
@@ -287,6 +298,7 @@ class Study:
     it is known under other studies. ``notes_elsewhere`` are rejection notes that other studies
     keep, as far as they name instances of this one. ``patient_ids`` are all the identities that
     each archive states in it, None for instances that state none; whatever was read last.
+    ``patients`` are the same with birth date and sex: see `person_of`.
     """
 
     study_instance_uid: StudyInstanceUID
@@ -300,6 +312,7 @@ class Study:
     notes_elsewhere: tuple[KeyObjects, ...] = ()
     steps: tuple[Step, ...] = ()
     patient_ids: Mapping[str, frozenset[PatientId | None]] = field(default_factory=dict)
+    patients: Mapping[str, frozenset[PatientAttributes]] = field(default_factory=dict)
 
     @cached_property
     def headers(self) -> Counter[Header]:

@@ -120,6 +120,7 @@ def vanishing(
         fhir=written.fhir if written is not None else None,
         patient_reference=written.patient_reference if written is not None else None,
         identity=written.identity if written is not None else None,
+        keys=written.keys if written is not None else (),
         links=written.links if written is not None else None,
     )
 

@@ -44,10 +44,11 @@ from flute_sync.patient import Subject
 from flute_sync.patient_errors import (
     IdentityError,
     PatientAbsent,
+    PatientConflict,
     PatientIdMissing,
     PatientStepConflict,
 )
-from flute_sync.rejection import accepted
+from flute_sync.rejection import accepted, passes_over
 from flute_sync.retry import RetrySettings
 from flute_sync.selection import judge, judge_patient
 from flute_sync.sources.reading import ArchiveReader
@@ -189,16 +190,16 @@ class Pipeline:
         except PatientStepConflict as error:
             identity = self._identify(replace(told, steps=()))
             if not self._is_confirmed(claim, identity):  # a person said that the archive is right
-                return hold(error, self._key(identity))
+                return self._keyed(hold(error, self._key(identity)), identity)
         except PatientIdMissing as error:
             if study.headers or not study.steps:
                 return hold(error)
             return left_out("no images yet, and no procedure step names a patient", prune=False)
         except IdentityError as error:
             return hold(error)
-        keys = frozenset(map(str, (identity.key, *identity.others)))
+        keys = frozenset(map(str, identity.sought))
         erased = self._erased(claim, identity, PatientMarks(keys=keys))
-        return erased or self._place(claim, study, identity)
+        return self._keyed(erased or self._place(claim, study, identity), identity)
 
     def _erased(self, claim: Claim, identity: Identity, by: PatientMarks) -> Settlement | None:
         """Take nothing of an erased patient, whatever he was called by until now."""
@@ -223,10 +224,19 @@ class Pipeline:
         ------
         IdentityError
         """
-        return self.persons.identity(identify(study, settings, self.patients))
+        identity = identify(study, settings, self.patients)
+        if identity.also and passes_over(study):
+            raise PatientConflict("a rejection note names the patient as not all archives do")
+        return self.persons.identity(identity)
 
     def _key(self, identity: Identity) -> str:
-        return wake_key(str(identity.key), self.config.identifier_system)
+        return wake_key(identity.label, self.config.identifier_system)
+
+    def _keyed(self, settlement: Settlement, identity: Identity) -> Settlement:
+        """Keep each of several identifiers: any of them may be what the FHIR server changes."""
+        system = self.config.identifier_system
+        keys = [wake_key(str(key), system) for key in identity.keys] if identity.also else []
+        return replace(settlement, keys=tuple(keys))
 
     def _is_confirmed(self, claim: Claim, identity: Identity) -> bool:
         """Tell whether a person confirmed this patient; what was not asked is not answered."""
@@ -240,7 +250,7 @@ class Pipeline:
         kind = self.persons.admit(study)
         study = self.persons.study(study, identity, self._zone(study))
         waiting_for = self._key(identity)
-        keys = [(key.system, key.value) for key in (identity.key, *identity.others)]
+        keys = [(key.system, key.value) for key in identity.sought]
         orders = self._orders(study)
         found = self.studies.find(
             study.study_instance_uid,

@@ -104,7 +104,7 @@ class Subjects:
             if not follows and (now_id is None or self.patients.survivor(was_id) != now_id):
                 raise PatientChanged()
             return
-        keys = [(key.system, key.value) for key in (identity.key, *identity.others)]
+        keys = [(key.system, key.value) for key in identity.sought]
         stated = [current, *_contained(current, study)]
         known = [one for one in stated if "identifier" in one]
         if known and not any(_bears(one, key) for one in known for key in keys):

@@ -55,7 +55,7 @@ class Patients:
         IdentityError
             It is not certain who is meant.
         """
-        keys = (identity.key, *identity.others)
+        keys = identity.sought
         there = self.find(keys) if matches is None else list(matches)
         settings, known = self._settings, dict[str, Resource | None]()
         for _ in range(_MOST_ROUNDS):

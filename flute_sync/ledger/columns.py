@@ -15,7 +15,14 @@ from sqlalchemy.types import TypeDecorator
 
 from flute_sync.dicom_errors import HeaderError, HeaderUidInvalid
 from flute_sync.ledger_errors import LedgerCorrupt
-from flute_sync.study import Header, PatientId, SOPInstanceUID, identity_of
+from flute_sync.study import (
+    Header,
+    PatientAttributes,
+    PatientId,
+    SOPInstanceUID,
+    identity_of,
+    person_of,
+)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -25,6 +32,7 @@ _REMEMBERED: Final = 1024
 
 _HEADER: Final = TypeAdapter(Header)
 _IDENTITY: Final[TypeAdapter[PatientId | None]] = TypeAdapter(PatientId | None)
+_PERSON: Final = TypeAdapter(PatientAttributes)
 
 
 def utc_now() -> datetime:
@@ -111,11 +119,15 @@ NOBODY: Final = "null"
 
 
 class Stored(NamedTuple):
-    """A header as it is stored: what identifies it within its study, its text, whom it names."""
+    """A header as it is stored: what identifies it within its study, its text, whom it names.
+
+    ``person`` is `person_of` it.
+    """
 
     digest: bytes
     text: str
     identity: str
+    person: str
 
 
 def load_header(text: str) -> Header:
@@ -181,6 +193,21 @@ def load_identities(text: str) -> frozenset[PatientId | None]:
         raise LedgerCorrupt("stored patient identities cannot be read") from None
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def load_people(text: str) -> frozenset[PatientAttributes]:
+    """Return what `Stored.person` was of several headers, stored as one text.
+
+    Raises
+    ------
+    LedgerCorrupt
+        When the text is not what this program wrote.
+    """
+    try:
+        return frozenset(_PERSON.validate_json(one) for one in split_identities(text))
+    except ValueError:
+        raise LedgerCorrupt("what archives state of patients cannot be read") from None
+
+
 def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -211,7 +238,8 @@ class HeaderStore:
         except PydanticSerializationError:
             raise HeaderError("a value is not Unicode text") from None
         digest = blake2b(text, digest_size=_DIGEST_BYTES).digest()
-        stored = Stored(digest, text.decode(), dump_identity(header))
+        person = _PERSON.dump_json(person_of(header), exclude_defaults=True)
+        stored = Stored(digest, text.decode(), dump_identity(header), person.decode())
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[id(header)] = (header, stored)

@@ -33,6 +33,7 @@ _BY: Final = (
     "identity IN (?)",
     "waiting_for IN (?)",
     "confirmed_identity IN (?)",
+    "study.id IN (SELECT study_id FROM identity_key WHERE key IN (?))",
 )
 _HELD: Final = "SELECT study_instance_uid FROM study WHERE state = 'on-hold' AND code = ?"
 _HIS: Final = "SELECT mark FROM erased_mark WHERE mark IN (?) AND erasure_id IN (?)"

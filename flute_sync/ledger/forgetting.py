@@ -23,6 +23,7 @@ _OF_STUDY: Final = (
     "procedure_step",
     "foreign_note",
     "study_archive",
+    "identity_key",
     "link",
     "link_decision",
     "event",

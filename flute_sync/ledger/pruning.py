@@ -14,7 +14,9 @@ def prune(connection: Connection, study_id: int) -> None:
     forget_people(connection, study_id)
     forget_links(connection, study_id)
     connection.execute(
-        update(study_archive).where(study_archive.c.study_id == study_id).values(patient_ids=[])
+        update(study_archive)
+        .where(study_archive.c.study_id == study_id)
+        .values(patient_ids=[], patients=[])
     )
     connection.execute(
         update(study)

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from flute_sync.ledger import stated, steps
-from flute_sync.ledger.columns import load_header, load_identities, unpack_uid
+from flute_sync.ledger.columns import load_header, load_identities, load_people, unpack_uid
 from flute_sync.ledger.driver import Driver
 from flute_sync.ledger.notes import naming
 from flute_sync.ledger.precedence import Precedence
@@ -18,7 +18,7 @@ from flute_sync.study import Instance, Series, SeriesInstanceUID, Study, StudyIn
 _ID: Final = "SELECT id FROM study WHERE study_instance_uid = ?"
 _STUDY: Final = "SELECT study_instance_uid, calling_ae_titles, last_header FROM study WHERE id = ?"
 _ARCHIVES: Final = (
-    "SELECT archive.id, archive.name, series_count, instance_count, absences, patient_ids"
+    "SELECT archive.id, archive.name, series_count, instance_count, absences, patient_ids, patients"
     " FROM study_archive JOIN archive ON archive.id = study_archive.archive_id WHERE study_id = ?"
 )
 _HEADERS: Final = "SELECT header, text FROM header WHERE study_id = ?"
@@ -45,7 +45,7 @@ def load_study(connection: Connection, study_id: int, order: Sequence[str] = ())
     performed = steps.of_study(driver, study_id)
     # Of a study that only a modality told of nothing can be missing.
     was_there = bool(headers) or not performed
-    patient_ids = {name: load_identities(ids) for name, *_, ids in archives.values()}
+    patient_ids = {name: load_identities(ids) for name, *_, ids, _ in archives.values()}
     return Study(
         study_instance_uid=StudyInstanceUID(uid),
         series=series,
@@ -60,6 +60,7 @@ def load_study(connection: Connection, study_id: int, order: Sequence[str] = ())
         notes_elsewhere=naming(driver, uid, frozenset().union(*patient_ids.values())),
         steps=performed,
         patient_ids=patient_ids,
+        patients={name: load_people(said) for name, *_, said in archives.values()},
     )
 
 

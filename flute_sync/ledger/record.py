@@ -19,7 +19,7 @@ from flute_sync.ledger.arrival import Arrival
 from flute_sync.ledger.columns import (
     NOBODY,
     HeaderStore,
-    dump_identity,
+    Stored,
     load_header,
     pack_uid,
 )
@@ -133,8 +133,8 @@ class Recorder:
                 is_first = study.is_quiet
                 final = news.delivery.final
                 facts, contradictions = arrival.take(received, uids, news.archive_id, final=final)
-                named = {self.headers.store(one.instance.header).identity for one in kinds.values()}
-                self._arrived(study, news, facts, contradictions, named, is_first=is_first)
+                said = [self.headers.store(one.instance.header) for one in kinds.values()]
+                self._arrived(study, news, facts, contradictions, said, is_first=is_first)
             study.instance_count += arrival.new_count
             arrivals.append(arrival)
         places.write()
@@ -154,15 +154,17 @@ class Recorder:
         news: News,
         facts: int,
         contradictions: int,
-        named: set[str],
+        said: Sequence[Stored],
         *,
         is_first: bool,
     ) -> None:
         is_new_caller = self._add_caller(study, news.delivery.calling_ae_title)
         stand = self._archives.get((study.id, news.archive_id))
         is_back = stand is not None and stand.absences > 0
+        named, people = {one.identity for one in said}, {one.person for one in said}
         is_named = stand is not None and named <= stand.patient_ids
-        if is_named and not (facts or contradictions or is_new_caller or is_back):
+        is_told = is_named and stand is not None and people <= stand.patients
+        if is_told and not (facts or contradictions or is_new_caller or is_back):
             return
         at = news.delivery.at
         self._news(study, at, at_once=news.delivery.at_once)
@@ -171,8 +173,9 @@ class Recorder:
             archive.read_owed, archive.changed = study.generation, True
         if news.delivery.under is not None:
             archive.unverified, archive.changed = study.generation, True
-        if not is_named:
-            archive.patient_ids, archive.changed = archive.patient_ids | named, True
+        if not is_told:
+            archive.patient_ids |= named
+            archive.patients, archive.changed = archive.patients | people, True
         is_doubtful = not is_named and len(archive.patient_ids - {NOBODY}) > 1
         if contradictions or is_doubtful:
             archive.read_owed, archive.changed = study.generation, True
@@ -194,8 +197,9 @@ class Recorder:
         for archive_id in arrival.replaced:
             archive = self._archive(study, archive_id)
             texts = instances.texts(self.driver, study.id, 1 << (archive_id - 1))
-            archive.patient_ids = frozenset(dump_identity(load_header(one)) for one in texts)
-            archive.changed = True
+            left = [self.headers.store(load_header(one)) for one in texts]
+            archive.patient_ids = frozenset(one.identity for one in left)
+            archive.patients, archive.changed = frozenset(one.person for one in left), True
         count = arrival.replaced.total()
         sentence = f"{count} known instances came with other values, which count from now on."
         self._events.append(trail.Entry(study.id, at, Event.STUDY_REMARK, sentence))

@@ -95,6 +95,7 @@ class ArchiveRow:
     absent_since: datetime | None = None
     absences: int = 0
     patient_ids: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
     changed: bool = False
 
 
@@ -184,7 +185,7 @@ def study_archives(driver: Driver, studies: Sequence[int]) -> dict[tuple[int, in
 
 def _as_archive_row(row: Row) -> ArchiveRow:
     study_id, archive_id, owed, unverified, series, instances, prints, since, *rest = row
-    absences, patient_ids = rest
+    absences, patient_ids, patients = rest
     return ArchiveRow(
         study_id,
         archive_id,
@@ -196,6 +197,7 @@ def _as_archive_row(row: Row) -> ArchiveRow:
         absent_since=maybe_from_stored(since),
         absences=absences,
         patient_ids=split_identities(patient_ids),
+        patients=split_identities(patients),
     )
 
 
@@ -213,6 +215,7 @@ def write_study_archives(driver: Driver, rows: Iterable[ArchiveRow]) -> None:
             to_stored(row.absent_since),
             row.absences,
             dump_identities(row.patient_ids),
+            dump_identities(row.patients),
         )
         for row in rows
         if row.changed
@@ -241,15 +244,16 @@ _STUDY_UPDATE: Final = (
 )
 _ARCHIVE_SELECT: Final = (
     "SELECT study_id, archive_id, read_owed, unverified, series_count, instance_count,"
-    " fingerprints, absent_since, absences, patient_ids FROM study_archive WHERE study_id IN (?)"
+    " fingerprints, absent_since, absences, patient_ids, patients FROM study_archive"
+    " WHERE study_id IN (?)"
 )
 _ARCHIVE_UPSERT: Final = (
     "INSERT INTO study_archive (study_id, archive_id, read_owed, unverified, series_count,"
-    " instance_count, fingerprints, absent_since, absences, patient_ids)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " instance_count, fingerprints, absent_since, absences, patient_ids, patients)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (study_id, archive_id) DO UPDATE SET read_owed = excluded.read_owed,"
     " unverified = excluded.unverified, series_count = excluded.series_count,"
     " instance_count = excluded.instance_count, fingerprints = excluded.fingerprints,"
     " absent_since = excluded.absent_since, absences = excluded.absences,"
-    " patient_ids = excluded.patient_ids"
+    " patient_ids = excluded.patient_ids, patients = excluded.patients"
 )

@@ -21,6 +21,8 @@ from flute_sync.task import State, TaskEvent, after
 
 _WAITING: Final = (State.ON_HOLD, State.CANCELLED, State.COMPLETED)
 _SETTLE: Final = update(study).where(study.c.id == bindparam("of"))
+_FORGET_KEYS: Final = "DELETE FROM identity_key WHERE study_id = ?"
+_ADD_KEY: Final = "INSERT INTO identity_key (study_id, key) VALUES (?, ?)"
 _BOUND: Final = select(fhir_target.c.id)
 _KEEP: Final = (
     "INSERT INTO fhir_study (study_id, target_id, resource_id, version_id, digest)"
@@ -76,6 +78,8 @@ class Settler:
             "identity": settlement.identity or row.identity,
         }
         self.connection.execute(_SETTLE, values)
+        if settlement.identity or settlement.waiting_for:
+            self._keep_keys(row.id, settlement.keys)
         if settlement.fhir is not None:
             self._keep_fhir(row.id, settlement.fhir)
         if settlement.prune and not superseded:
@@ -101,6 +105,11 @@ class Settler:
         if state in (State.READY, State.FAILED):
             return settlement.next_attempt_at or self.now
         return None
+
+    def _keep_keys(self, study_id: int, keys: tuple[str, ...]) -> None:
+        driver = Driver(self.connection)
+        driver.run(_FORGET_KEYS, [(study_id,)])
+        driver.run(_ADD_KEY, [(study_id, key) for key in sorted(set(keys))])
 
     def _keep_fhir(self, study_id: int, row: FhirRow) -> None:
         bound = self.connection.scalar(_BOUND)

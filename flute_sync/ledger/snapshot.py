@@ -16,7 +16,7 @@ from flute_sync.ledger import instances, trail
 from flute_sync.ledger import stated as statements
 from flute_sync.ledger.columns import (
     HeaderStore,
-    dump_identity,
+    Stored,
     load_header,
     pack_uid,
     with_issuers,
@@ -208,8 +208,10 @@ class SnapshotWriter:
         row.series_count, row.instance_count = snapshot.series_count, snapshot.instance_count
         _keep_fingerprint(row, snapshot.fingerprint)
         if _is_told(snapshot):
-            named = self._named(study, headers)
+            said = self._said(study, headers)
+            named = frozenset(one.identity for one in said)
             row.patient_ids = with_issuers(named, row.patient_ids) if snapshot.of_rows else named
+            row.patients = frozenset(one.person for one in said)
         was_missing = row.absences > 0
         if self._is_doubtful or (snapshot.absent and is_held):
             row.read_owed = study.generation
@@ -222,12 +224,14 @@ class SnapshotWriter:
         write_study_archives(self._driver, [row])
         return was_missing and is_held
 
-    def _named(self, study: StudyRow, headers: Iterable[Header]) -> frozenset[str]:
-        """Return whom the archive names: in what it listed, and in what came during the read."""
+    def _said(self, study: StudyRow, headers: Iterable[Header]) -> list[Stored]:
+        """Return what the archive says: in what it listed, and in what came during the read."""
         different = {id(header): header for header in headers}.values()
-        named = {self.headers.store(header).identity for header in different}
         newer = self._driver.rows(_TEXTS, study.id, sorted(self._newer)) if self._newer else []
-        return frozenset(named | {dump_identity(load_header(text)) for (text,) in newer})
+        return [
+            *(self.headers.store(header) for header in different),
+            *(self.headers.store(load_header(text)) for (text,) in newer),
+        ]
 
     def _ask_the_next(self, study: StudyRow, at: datetime) -> None:
         """Let archives be read whose word counts now for what this one held before them."""

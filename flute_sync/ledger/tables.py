@@ -1,6 +1,8 @@
 """The tables. What cannot be true, the database refuses.
 
-`study` has the current state of the work; `series`, `header` and `instance` what is known of it;
+`study` has the current state of the work; `identity_key` the single identifiers where archives
+name the patient by several, of which `study` has one hash for all; `series`, `header` and
+`instance` what is known of it;
 `stated_series` what archives say that tell no instances; `procedure_step` what modalities say;
 `study_archive` how each archive stands to it; `foreign_note` what its rejection notes say of
 other studies; `link` is what was judged last of the FLUTE variables of its patient,
@@ -118,6 +120,15 @@ Index(
     study.c.stated_instances,
 )
 
+identity_key: Final = Table(
+    "identity_key",
+    metadata,
+    Column("study_id", KEY, ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("key", Text, nullable=False, index=True),  # keyed hash, as those of study
+    PrimaryKeyConstraint("study_id", "key"),
+    sqlite_with_rowid=False,
+)
+
 study_archive: Final = Table(
     "study_archive",
     metadata,
@@ -131,6 +142,7 @@ study_archive: Final = Table(
     Column("absent_since", UtcTime),
     Column("absences", Integer, nullable=False),
     Column("patient_ids", JsonText, nullable=False, server_default="[]"),  # all that it states
+    Column("patients", JsonText, nullable=False, server_default="[]"),  # with birth date and sex
     PrimaryKeyConstraint("study_id", "archive_id"),
     CheckConstraint("read_owed >= 0 AND unverified >= 0", name="generation"),
     CheckConstraint("series_count >= 0 AND instance_count >= 0", name="counts"),

@@ -229,7 +229,8 @@ class Settlement:
     to FAIL and may delay HAND_BACK. ``fhir`` and ``patient_reference`` are kept even when news
     came meanwhile, since they were written. ``waiting_for`` is the key of the Patient whose arrival
     ends a HOLD or LEAVE_OUT. ``identity`` is the key of the identifier by which the subject was
-    found.
+    found. Where archives name the patient by several identifiers, both are one key for them all,
+    and ``keys`` are those of each.
     ``prune`` drops all that names a patient; only with LEAVE_OUT. ``links`` is what was judged of
     its links, None where nothing was. ``erase`` leaves nothing of the study but that it is not
     taken again.
@@ -248,3 +249,4 @@ class Settlement:
     identity: str | None = None
     links: LinkNews | None = None
     erase: bool = False
+    keys: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 The states change by the table in `flute_sync.task`, also where one statement changes many rows.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from flute_sync.ledger.tables import (
     archive,
     fhir_study,
     foreign_note,
+    identity_key,
     study,
     study_archive,
 )
@@ -200,19 +201,37 @@ def wake(connection: Connection, keys: Collection[str], now: datetime) -> int:
     woken = 0
     for part in chunks(sorted(set(keys))):
         waiting = or_(study.c.waiting_for.in_(part), study.c.patient_reference.in_(part))
-        _owe_reads_of_pruned(connection, waiting)
-        woken += connection.execute(make_ready(TaskEvent.WAKE, now).where(waiting)).rowcount
+        woken += _wake(connection, waiting, now)
+        for ids in _named_by(connection, part):
+            several = and_(study.c.id.in_(ids), study.c.waiting_for.is_not(None))
+            woken += _wake(connection, several, now)
     return woken
+
+
+def _wake(connection: Connection, waiting: ColumnElement[bool], now: datetime) -> int:
+    _owe_reads_of_pruned(connection, waiting)
+    return connection.execute(make_ready(TaskEvent.WAKE, now).where(waiting)).rowcount
 
 
 def wake_identified(connection: Connection, keys: Collection[str], now: datetime) -> int:
     """Make ready what was written by one of these identifiers; return how many that are."""
     return sum(
-        connection.execute(
-            make_ready(TaskEvent.WAKE, now).where(study.c.identity.in_(part), ~study.c.pruned)
-        ).rowcount
+        connection.execute(make_ready(TaskEvent.WAKE, now).where(known, ~study.c.pruned)).rowcount
         for part in chunks(sorted(set(keys)))
+        for known in (
+            study.c.identity.in_(part),
+            *(study.c.id.in_(ids) for ids in _named_by(connection, part)),
+        )
     )
+
+
+def _named_by(connection: Connection, keys: Sequence[str]) -> Iterator[Sequence[int]]:
+    """Yield the ids of studies of which one of several identifiers is among these.
+
+    They are looked up first: within the other conditions they would have all studies gone through.
+    """
+    named = select(identity_key.c.study_id).where(identity_key.c.key.in_(keys)).distinct()
+    return chunks(connection.scalars(named).all())
 
 
 def judge_again(connection: Connection, uids: Collection[StudyInstanceUID], now: datetime) -> None:

@@ -1,6 +1,7 @@
 """Several archives and what they say differently: identities, headers, series alone."""
 
 from dataclasses import replace
+from datetime import date
 from itertools import product
 from typing import Any
 
@@ -119,6 +120,51 @@ def test_whom_something_names_that_came_during_the_read_counts(site: Site) -> No
     site.deliver(received([2], said=of(P2)))
     site.snapshot(claimed, received([1], said=of(P1)))
     assert site.ledger.load(claimed).patient_ids == {"pacs": {P1, P2}}
+
+
+def test_each_archive_says_of_birth_date_and_sex_what_it_says(site: Site) -> None:
+    """Of what both have, the first one's header is kept; what the other says is not lost."""
+    mine = PatientAttributes(P1, birth_date=date(1951, 4, 12), sex="M")
+    theirs = PatientAttributes(P2, birth_date=date(1960, 1, 2), sex="F", identity_removed=True)
+    said = {
+        name: received([1, 2], said=replace(HEADER, patient=replace(one, name="Known^Name")))
+        for name, one in (("a", mine), ("b", theirs))
+    }
+    for name in "abab":
+        study = read(site, **{name: said[name]})
+    assert study.patients == {"a": {mine}, "b": {theirs}}
+    assert {one.patient.id for one in study.headers} == {P1}
+    theirs = replace(theirs, birth_date=None)
+    study = read(site, b=received([1, 2], said=replace(HEADER, patient=theirs)))
+    assert study.patients == {"a": {mine}, "b": {theirs}}
+    site.deliver(received([1], said=replace(HEADER, patient=mine)), archive="b")
+    assert site.ledger.load(site.claim()).patients["b"] == {mine, theirs}
+
+
+def test_what_an_archive_says_of_a_sex_is_news_and_nothing_is_left_when_it_is_pruned(
+    site: Site,
+) -> None:
+    site.deliver(received([1], said=of(P1)))
+    site.deliver(received([1], said=of(P1)), archive="b")
+    site.sync()
+    said = replace(HEADER, patient=PatientAttributes(P1, sex="F"))
+    site.deliver(received([1], said=said), archive="b")
+    claimed = site.claim()
+    assert site.ledger.load(claimed).patients["b"] == {
+        PatientAttributes(P1),
+        PatientAttributes(P1, sex="F"),
+    }
+    site.ledger.settle(claimed, left_out())
+    assert {text for (text,) in site.rows("SELECT patients FROM study_archive")} == {"[]"}
+
+
+def test_what_came_during_the_read_says_something_of_a_person_too(site: Site) -> None:
+    site.deliver(received([1], said=of(P1)))
+    claimed = site.claim()
+    later = PatientAttributes(P1, sex="F")
+    site.deliver(received([2], said=replace(HEADER, patient=later)))
+    site.snapshot(claimed, received([1], said=of(P1)))
+    assert site.ledger.load(claimed).patients == {"pacs": {PatientAttributes(P1), later}}
 
 
 def test_an_id_that_cannot_be_read_is_not_nobody(site: Site) -> None:

@@ -63,7 +63,8 @@ def fill(site: Site) -> None:
         Reference(LATER, SeriesInstanceUID("1.2.826.4711.3"), SOPInstanceUID("1.2.826.4711.4")),
     )
     site.ledger.keep_notes(claimed, [KeyObjects(Code("113001", "DCM"), said)])
-    site.ledger.settle(claimed, replace(synced("is-4711"), patient_reference=PATIENT))
+    written = synced("is-4711", identity="all", keys=("k-4711", "k-4712"))
+    site.ledger.settle(claimed, replace(written, patient_reference=PATIENT))
     site.ledger.links.decide(MINE, "Observation/4711", "remove", f"{NAME} says so")
     site.ledger.links.judge_again([PATIENT])
     site.ledger.deliver(
@@ -107,6 +108,15 @@ def test_nothing_of_the_patient_is_left_and_nothing_of_others_goes(site: Site) -
     (erasure,) = site.ledger.erasures.of(PatientMarks(keys=MARKS.keys))
     assert (erasure.id, erasure.items) == (number, ())
     assert erasure.finished_at is not None
+
+
+def test_his_studies_are_found_by_each_of_several_numbers(site: Site) -> None:
+    fill(site)
+    for key in ("all", "k-4711", "k-4712"):
+        (found,) = site.ledger.erasures.held([], [key])
+        assert found.study_instance_uid == MINE
+    erase(site)
+    assert site.rows("SELECT * FROM identity_key") == []
 
 
 def test_whose_name_only_begins_alike_is_not_forgotten(site: Site) -> None:

@@ -97,7 +97,7 @@ def test_another_revision_is_refused_with_the_command_that_mends_it(
 
 def test_an_upgrade_of_what_is_current_changes_nothing(site: Site) -> None:
     site.deliver(received([1]))
-    assert upgrade(LedgerSettings(url=site.url)) == "0006"
+    assert upgrade(LedgerSettings(url=site.url)) == "0007"
     assert site.view().instances == 1
     made = site.rows(f"SELECT count(*) FROM event WHERE event = '{Event.LEDGER_UPGRADED.value}'")
     assert made[0][0] == 1

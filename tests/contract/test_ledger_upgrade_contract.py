@@ -1,7 +1,7 @@
 """A ledger that the first release filled, raised to this one: nothing of it is lost."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -13,15 +13,27 @@ from flute_sync.ledger.alembic_upgrade import configuration
 from flute_sync.ledger.columns import pack_uid
 from flute_sync.ledger.migrate import scripts
 from flute_sync.ledger_errors import LedgerPseudonymsChanged, LedgerSchemaError
-from flute_sync.study import Issuer, PatientId, SOPInstanceUID, StudyInstanceUID
+from flute_sync.study import (
+    Issuer,
+    PatientAttributes,
+    PatientId,
+    SOPInstanceUID,
+    StudyInstanceUID,
+    person_of,
+)
 from flute_sync.task import State
 from tests.contract.ledger_site import STUDY, TARGET, Site, received, synced
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 THEN = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp() * 1_000_000)
 PRUNED, WAITING = StudyInstanceUID("1.2.5"), StudyInstanceUID("1.2.6")
+DISPUTED = StudyInstanceUID("1.2.8")
 HEADERS = [
-    {"sop_class_uid": MR, "patient": {"id": {"value": "P1"}, "name": "Known^Name"}},
+    {
+        "sop_class_uid": MR,
+        "patient": {"id": {"value": "P1"}, "name": "Known^Name", "birth_date": "1951-04-12"}
+        | {"sex": "M", "identity_removed": False},
+    },
     {
         "sop_class_uid": MR,
         "patient": {"id": {"value": "ü2", "issuer": {"namespace": "HÖSP"}}},
@@ -172,7 +184,7 @@ def test_the_daemon_refuses_it_and_says_what_to_do(filled: Site) -> None:
 
 def test_nothing_is_lost_and_whom_archives_named_is_known(filled: Site) -> None:
     before = _told(filled)
-    assert upgrade(LedgerSettings(url=filled.url)) == "0006"
+    assert upgrade(LedgerSettings(url=filled.url)) == "0007"
     after = _told(filled)
     assert [line for line in after["event"] if "ledger.upgraded" not in line] == before["event"]
     assert {**after, "event": []} == {**before, "event": []}
@@ -214,6 +226,61 @@ def test_work_goes_on_with_it(filled: Site) -> None:
     filled.snapshot(claimed, received([1, 2]))
     assert ledger.settle(claimed, synced()) is State.COMPLETED
     assert filled.view().series == 2 + 1
+
+
+def test_what_an_archive_says_of_the_person_is_known_where_no_other_has_its_instances(
+    filled: Site,
+) -> None:
+    """Of an instance that two archives have the header of one is kept: whose, nobody knows."""
+    engine = create_engine(filled.url)
+    with engine.begin() as connection:
+        spoilt = {"study_id": 2, "header": 1, "digest": b"d" * 16, "extraction_version": 1}
+        _insert(connection, "header", spoilt | {"text": json.dumps(HEADERS[3])})
+        series = {"study_id": 2, "series": 1, "series_instance_uid": "1.2.5.1"}
+        _insert(connection, "series", series)
+        instance = {"study_id": 2, "sop_instance_uid": pack_uid("1.2.5.9.1"), "series": 1}
+        instance |= {"header": 1, "number": 1, "generation": 1, "archives": 1}
+        _insert(connection, "instance", instance)
+    engine.dispose()
+    upgrade(LedgerSettings(url=filled.url))
+    told = dict(filled.rows("SELECT study_id, patients FROM study_archive WHERE archive_id = 1"))
+    assert (told[1], json.loads(told[2])) == ("[]", [{"id": {"value": ""}}])
+    ledger = filled.open(create=False)
+    ledger.wake_patients(["k"])
+    study = ledger.load(filled.claim())
+    assert study.study_instance_uid == WAITING
+    assert study.patients == {"pacs": {person_of(header) for header in study.headers}}
+    assert study.patients == {
+        "pacs": {
+            PatientAttributes(
+                PatientId("P1"), birth_date=date(1951, 4, 12), sex="M", identity_removed=False
+            )
+        }
+    }
+
+
+def test_who_was_held_for_two_numbers_is_read_and_judged_again(filled: Site) -> None:
+    """What each archive says of birth date and sex was not kept before."""
+    engine = create_engine(filled.url)
+    with engine.begin() as connection:
+        _insert(
+            connection,
+            "study",
+            _STUDY
+            | {"id": 4, "study_instance_uid": DISPUTED, "state": "on-hold", "pruned": False}
+            | {"series_count": 0, "instance_count": 0, "unsynced_since": THEN}
+            | {"code": "PATIENT-CONFLICT", "patient_reference": None},
+        )
+        stand = next(row for table, row in ROWS if table == "study_archive")
+        for archive in (1, 2):
+            _insert(connection, "study_archive", stand | {"study_id": 4, "archive_id": archive})
+    engine.dispose()
+    upgrade(LedgerSettings(url=filled.url))
+    ledger = filled.open(create=False)
+    assert ledger.rejudge("r1") == 1  # the others were judged by these
+    claimed = filled.claim()
+    assert claimed.study_instance_uid == DISPUTED
+    assert claimed.reads_owed == ("pacs", "copy")
 
 
 def test_a_ledger_that_wrote_studies_did_so_without_pseudonyms(filled: Site) -> None:

@@ -190,6 +190,33 @@ def test_a_study_whose_subject_is_logical_is_woken_by_its_patient(site: Site) ->
     assert site.ledger.wake_patients(["key"]) == 1
 
 
+def test_a_study_of_several_numbers_is_woken_by_each_of_them(site: Site) -> None:
+    site.deliver(received([1]))
+    for number in ("a", "b", "c"):
+        site.ledger.settle(
+            site.claim(), held("PATIENT-CONFLICT", waiting_for="all", keys=("a", "b", "c"))
+        )
+        assert site.ledger.wake_patients(["other"]) == 0
+        assert site.ledger.wake_patients([number]) == 1
+    site.sync(identity="all", keys=("a", "b"))
+    assert site.ledger.wake_patients(["a", "b"]) == 0  # it waits for nobody
+    for number, woken in (("a", 1), ("b", 1), ("c", 0)):
+        assert site.ledger.wake_identified([number]) == woken
+        if woken:
+            site.ledger.settle(site.claim(), failed(site.clock()))  # which names nobody
+            site.sync(identity="all", keys=("a", "b"))
+
+
+def test_a_study_that_one_number_names_again_is_not_known_by_the_others(site: Site) -> None:
+    site.deliver(received([1]))
+    site.sync(identity="all", keys=("a", "b"))
+    site.deliver(received([2]))
+    site.sync(identity="a")
+    assert site.ledger.wake_identified(["b", "all"]) == 0
+    assert site.ledger.wake_identified(["a"]) == 1
+    assert site.ledger.erasures.held([], ["b"]) == []
+
+
 def test_a_study_is_woken_by_the_reference_of_its_patient(site: Site) -> None:
     site.deliver(received([1]))
     site.sync()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from itertools import permutations
 
 import pytest
@@ -41,7 +42,14 @@ def held(**archives: Sequence[PatientId | None]) -> Study:
     """A study whose headers were read from whoever was read last: that must not matter."""
     last = next(iter(archives.values()))[0]
     series = series_of(1, header(patient=PatientAttributes(id=last)), 2)
-    return study_of(series, patient_ids={name: frozenset(ids) for name, ids in archives.items()})
+    return study_of(
+        series,
+        patient_ids={name: frozenset(ids) for name, ids in archives.items()},
+        patients={
+            name: frozenset(PatientAttributes(id=one) for one in ids)
+            for name, ids in archives.items()
+        },
+    )
 
 
 def step(patient: PatientAttributes, archive: str | None = None) -> Step:
@@ -72,10 +80,96 @@ def test_an_id_without_issuer_is_of_the_system_of_who_states_it() -> None:
     per_archive = {"copy": COPY}
     assert identify(held(copy=[P1]), SITE, per_archive).key == PatientKey("urn:copy", "P1")
     assert identify(held(pacs=[P1]), SITE, per_archive).key == PatientKey("urn:site", "P1")
-    with pytest.raises(PatientConflict):
-        identify(held(pacs=[P1], copy=[P1]), SITE, per_archive)
+    assert identify(held(pacs=[P1], copy=[P1]), SITE, per_archive).keys == (
+        PatientKey("urn:copy", "P1"),
+        PatientKey("urn:site", "P1"),
+    )
     both = held(pacs=[PatientId("P1", LAB)], copy=[PatientId("P1", LAB)])
     assert identify(both, SITE, per_archive).key == PatientKey("urn:lab", "P1")
+
+
+# -- archives that number one person by themselves -----------------------------------------------
+
+A17, B4711 = PatientKey("urn:copy", "17"), PatientKey("urn:site", "4711")
+
+
+@pytest.mark.parametrize("order", list(permutations(["copy", "pacs"])))
+def test_numbers_in_two_systems_are_both_kept_whichever_was_read_last(
+    order: tuple[str, str],
+) -> None:
+    said = {"copy": [PatientId("17")], "pacs": [PatientId("4711")]}
+    found = identify(held(**{name: said[name] for name in order}), SITE, {"copy": COPY})
+    assert (found.key, found.also) == (A17, (B4711,))
+    assert found.sought == (A17, B4711)
+    assert [remark.code for remark in found.remarks] == ["patient-ids-joined"]
+
+
+def test_what_an_identity_is_known_by_is_all_that_archives_call_it() -> None:
+    one = identify(held(copy=[PatientId("17")]), SITE, {"copy": COPY})
+    assert one.label == str(A17)
+    two = identify(held(copy=[PatientId("17")], pacs=[PatientId("4711")]), SITE, {"copy": COPY})
+    other = identify(held(copy=[PatientId("17")], pacs=[PatientId("4712")]), SITE, {"copy": COPY})
+    assert len({one.label, two.label, other.label}) == 3
+
+
+@pytest.mark.parametrize(
+    "archives",
+    [
+        {"copy": [PatientId("17")], "pacs": [PatientId("1"), PatientId("2")]},
+        {"copy": [PatientId("17")], "pacs": [PatientId("1"), PatientId("1", LAB)]},
+        {"copy": [PatientId("17"), PatientId("1", LAB)], "pacs": []},
+        {"copy": [PatientId("17")], "pacs": [PatientId("1")], "third": [PatientId("2")]},
+        {"copy": [PatientId("1", LAB)], "pacs": [PatientId("2", LAB)]},
+    ],
+)
+def test_two_numbers_in_one_archive_or_one_system_stay_a_conflict(
+    archives: dict[str, list[PatientId | None]],
+) -> None:
+    with pytest.raises(PatientConflict):
+        identify(held(**archives), SITE, {"copy": COPY})
+
+
+def test_a_third_archive_that_agrees_with_one_of_two_changes_nothing() -> None:
+    three = held(copy=[PatientId("17")], pacs=[PatientId("4711")], third=[PatientId("4711"), None])
+    assert identify(three, SITE, {"copy": COPY}).keys == (A17, B4711)
+
+
+def test_headers_without_archive_never_name_one_person_by_two_numbers() -> None:
+    headers = [header(patient=named("P1")), header(patient=named("P1", LAB))]
+    with pytest.raises(PatientConflict):
+        identify(study_of(*(series_of(n, one) for n, one in enumerate(headers, 1))), SITE)
+    told = (step(named("17"), "copy"), step(named("4711"), "pacs"))
+    with pytest.raises(PatientConflict):
+        identify(study_of(steps=told), SITE, {"copy": COPY})
+
+
+def test_birth_date_and_sex_count_as_both_archives_state_them() -> None:
+    """Of instances that both have, the headers of the first alone are kept."""
+    study = held(copy=[PatientId("17")], pacs=[PatientId("4711")])
+    kept = PatientAttributes(PatientId("17"), birth_date=date(1951, 4, 12), sex="M")
+    other = PatientAttributes(PatientId("4711"), birth_date=date(1960, 1, 2), sex="F")
+    study = replace(study, patients={"copy": frozenset({kept}), "pacs": frozenset({other})})
+    said = identify(study, SITE, {"copy": COPY}).demographics
+    assert said.birth_dates == {"1951-04-12", "1960-01-02"}
+    assert said.sexes == {"M", "F"}
+
+
+@pytest.mark.parametrize("known", [(), ("copy",), ("pacs",)])
+def test_what_was_not_read_of_an_archive_may_contradict(known: tuple[str, ...]) -> None:
+    """A ledger of an older release does not know what every archive says of birth date and sex."""
+    study = held(copy=[PatientId("17")], pacs=[PatientId("4711")])
+    study = replace(study, patients={name: study.patients[name] for name in known})
+    with pytest.raises(PatientConflict, match="retry"):
+        identify(study, SITE, {"copy": COPY})
+
+
+def test_a_step_may_call_the_patient_as_any_of_the_archives_does() -> None:
+    study = held(copy=[PatientId("17")], pacs=[PatientId("4711")])
+    for one in (step(named("17"), "copy"), step(named("4711"), "pacs"), step(named("4711"))):
+        assert identify(replace(study, steps=(one,)), SITE, {"copy": COPY}).keys == (A17, B4711)
+    for one in (step(named("17"), "pacs"), step(named("4711"), "copy"), step(named("9"))):
+        with pytest.raises(PatientStepConflict):
+            identify(replace(study, steps=(one,)), SITE, {"copy": COPY})
 
 
 def test_an_issuer_of_other_ids_must_mean_one_thing_wherever_the_study_is() -> None:

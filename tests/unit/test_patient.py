@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flute_sync.identity import Demographics, Identity, PatientKey, PatientSettings, identify
-from flute_sync.patient import CreatePatient, Missing, Subject, judge, minimal_patient
+from flute_sync.patient import (
+    CreatePatient,
+    Missing,
+    Subject,
+    judge,
+    minimal_patient,
+    patient_identifiers,
+)
 from flute_sync.patient_errors import (
     IdentityError,
     PatientAbsent,
@@ -375,6 +382,139 @@ def test_a_created_patient_says_no_more_than_the_headers():
 def test_headers_that_disagree_create_nobody(said):
     with pytest.raises(PatientConflict):
         judged(policy="create", said=said)
+
+
+# -- several numbers, each of an archive of its own -------------------------------------------
+
+A17, B4711, C9 = PatientKey("urn:a", "17"), PatientKey("urn:b", "4711"), PatientKey("urn:c", "9")
+
+
+def bearing(*keys):
+    return [{"system": key.system, "value": key.value} for key in keys]
+
+
+def joined(*matches, known=None, said=None, policy="lookup", others=()):
+    identity = Identity(A17, said or Demographics(), others, also=(B4711,))
+    return judge(identity, matches, known or {}, PatientSettings(policy=policy))
+
+
+@pytest.mark.parametrize("policy", ["lookup", "logical", "create"])
+def test_numbers_that_are_each_one_patients_name_him(policy):
+    both = patient("1", identifier=bearing(A17, B4711))
+    assert reference(joined(both, policy=policy)) == "Patient/1"
+    retired = patient("2", active=False, identifier=bearing(B4711))
+    assert reference(joined(both, retired, policy=policy)) == "Patient/1"
+
+
+def test_numbers_are_one_patients_where_others_were_merged_into_him():
+    old = replaced("2", "Patient/1", identifier=bearing(B4711))
+    assert reference(joined(patient("1", identifier=bearing(A17)), old)) == "Patient/1"
+    older = replaced("3", "Patient/1", identifier=bearing(A17))
+    assert joined(older, old) == Missing(frozenset({"1"}))
+    assert reference(joined(older, old, known={"1": patient("1")})) == "Patient/1"
+
+
+@pytest.mark.parametrize("policy", ["lookup", "logical", "create"])
+@pytest.mark.parametrize(
+    ("matches", "error"),
+    [
+        ([patient("1", identifier=bearing(A17))], PatientConflict),
+        ([patient("1", identifier=bearing(B4711))], PatientConflict),
+        ([patient("1", identifier=bearing(C9))], PatientConflict),
+        (
+            [patient("1", identifier=bearing(A17)), patient("2", identifier=bearing(B4711))],
+            PatientConflict,
+        ),
+        (
+            [patient("1", identifier=bearing(A17, B4711)), patient("2", identifier=bearing(B4711))],
+            PatientAmbiguous,
+        ),
+        (
+            [patient("1", identifier=bearing(A17, B4711)), patient("2", identifier=bearing(C9))],
+            PatientAmbiguous,
+        ),
+        (
+            [
+                patient("1", identifier=bearing(A17)),
+                patient("2", active=False, identifier=bearing(B4711)),
+            ],
+            PatientInactive,
+        ),
+        (
+            [
+                patient("1", identifier=bearing(A17)),
+                replaced("2", "Patient/3", identifier=bearing(B4711)),
+                patient("3"),
+            ],
+            PatientConflict,
+        ),
+        (
+            [patient("1", identifier=[{"value": "17"}, {"system": "urn:b", "value": "17"}])],
+            PatientConflict,
+        ),
+    ],
+)
+def test_numbers_that_are_not_all_one_patients_name_nobody(matches, error, policy):
+    known = {str(one["id"]): one for one in matches}
+    with pytest.raises(error) as caught:
+        joined(*matches, known=known, policy=policy, others=(C9,))
+    assert caught.type is error
+    assert "17" not in caught.value.sentence
+
+
+def test_where_nobody_has_any_number_only_a_patient_who_comes_can_join_them():
+    with pytest.raises(PatientAbsent):
+        joined()
+    for policy in ("logical", "create"):
+        with pytest.raises(PatientConflict):
+            joined(policy=policy)
+
+
+def test_joined_numbers_do_not_overrule_birth_date_and_sex():
+    both = patient("1", identifier=bearing(A17, B4711), birthDate="1951-04-12", gender="male")
+    for said in (
+        Demographics(birth_dates=frozenset({"1951-04-12", "1960-01-02"})),
+        Demographics(sexes=frozenset({"M", "F"})),
+    ):
+        with pytest.raises(PatientContradicted):
+            joined(both, said=said)
+
+
+def one_by_one(key, matches, known):
+    """Look one number up alone, as for a study that has no other."""
+    borne = [one for one in matches if key in patient_identifiers(one)]
+    return judge(Identity(key), borne, known, PatientSettings())
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda one, keys, active, to: patient(
+                one,
+                active=active,
+                identifier=bearing(*keys),
+                link=[
+                    {"type": "replaced-by", "other": {"reference": f"Patient/{each}"}}
+                    for each in to
+                ],
+            ),
+            st.sampled_from("12"),
+            st.sets(st.sampled_from([A17, B4711]), min_size=1),
+            st.booleans(),
+            st.sets(st.sampled_from("12"), max_size=1),
+        ),
+        max_size=3,
+        unique_by=lambda one: one["id"],
+    )
+)
+def test_a_joined_patient_is_whom_each_number_alone_finds(matches):
+    known = dict.fromkeys("12") | {one["id"]: one for one in matches}
+    try:
+        found = joined(*matches, known=known)
+    except IdentityError:
+        return
+    alone = [one_by_one(key, matches, known) for key in (A17, B4711)]
+    assert {reference(found)} == {reference(one) for one in alone}
 
 
 ids = st.sampled_from(["1", "2", "3", "4"])

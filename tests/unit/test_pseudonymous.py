@@ -18,6 +18,7 @@ from flute_sync.mapping import ImagingStudySettings
 from flute_sync.patient import minimal_patient
 from flute_sync.patient_errors import (
     IdentityError,
+    PatientConflict,
     StudyIdentified,
     StudyPartlyIdentified,
     StudyPseudonymised,
@@ -113,7 +114,8 @@ def test_nothing_marked_is_left_in_the_resource() -> None:
     assert repr(said).count(MARKER) > 30
     steps = (Step("1.2.9", StepStatus.IN_PROGRESS, said),)
     ids = {"pacs": frozenset({said.patient.id})}
-    study = study_of(series_of(1, said), steps=steps, patient_ids=ids)
+    people = {"pacs": frozenset({said.patient})}
+    study = study_of(series_of(1, said), steps=steps, patient_ids=ids, patients=people)
     for settings in (ALL, ImagingStudySettings(identifiers="eu-strict", free_text=False)):
         found = hidden(study, settings)
         assert MARKER not in repr(found)
@@ -141,6 +143,19 @@ def test_nothing_marked_is_left_of_whom_it_names() -> None:
     assert found.key == PatientKey(
         SYSTEM, KEY.pseudonym(Kind.PATIENT, "urn:hospital", f"{MARKER} value")
     )
+
+
+def test_each_of_several_numbers_has_its_pseudonym_and_none_decides_by_which_days_dates_go() -> (
+    None
+):
+    named = Identity(PatientKey("urn:a", "17"), also=(PatientKey("urn:b", "4711"),))
+    found = pseudonymiser().identity(named)
+    assert found.keys == (
+        PatientKey(SYSTEM, KEY.pseudonym(Kind.PATIENT, "urn:a", "17")),
+        PatientKey(SYSTEM, KEY.pseudonym(Kind.PATIENT, "urn:b", "4711")),
+    )
+    with pytest.raises(PatientConflict):
+        pseudonymiser(ShiftRule(7)).identity(named)
 
 
 def test_only_accession_admission_and_study_id_are_left_as_pseudonyms() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flute_sync.imaging_study import ImagingStudySettings, map_study
-from flute_sync.rejection import Status, accepted, notes_on_others, standing
+from flute_sync.rejection import Status, accepted, notes_on_others, passes_over, standing
 from flute_sync.study import Code, KeyObjects, PatientAttributes, PatientId, Reference
 from tests.studies import (
     KO,
@@ -222,3 +222,48 @@ def test_corrected_instances_tell_of_whom_a_study_is():
     assert accepted(FULL) is FULL
     wholly = with_series(FULL, rejection_note(WORKLIST, FULL.series))
     assert accepted(wholly) is wholly
+
+
+def test_a_note_that_names_another_patient_is_told_of():
+    note = rejection_note(QUALITY, IMAGES)
+    stranger = replace(PATIENT, id=PatientId("SOMEBODY-ELSE"))
+    other = replace(note.instances[0].header, patient=stranger)
+    passed = replace(note, instances=(note.instances[0]._replace(header=other),))
+    assert not passes_over(FULL)
+    assert not passes_over(with_series(FULL, note))
+    assert passes_over(with_series(FULL, passed))
+    assert passes_over(accepted(with_series(FULL, passed)))
+
+
+def test_what_was_taken_back_says_nothing_of_birth_date_and_sex_either():
+    wrong, right = PatientId("W"), PatientId("R")
+    first = IMAGES[0]
+    said = replace(first.instances[0].header, patient=PatientAttributes(wrong, sex="F"))
+    mistaken = replace(first, instances=tuple(one._replace(header=said) for one in first.instances))
+    note = rejection_note(WORKLIST, [first])
+    note = replace(
+        note,
+        instances=tuple(
+            one._replace(header=replace(one.header, patient=PatientAttributes(wrong)))
+            for one in note.instances
+        ),
+    )
+    others = tuple(
+        replace(
+            one,
+            instances=tuple(
+                each._replace(header=replace(each.header, patient=PatientAttributes(right)))
+                for each in one.instances
+            ),
+        )
+        for one in FULL.series[1:]
+    )
+    study = replace(
+        FULL,
+        series=(mistaken, *others, note),
+        patient_ids={"pacs": frozenset({wrong, right})},
+        patients={"pacs": frozenset({PatientAttributes(wrong, sex="F"), PatientAttributes(right)})},
+    )
+    left = accepted(study)
+    assert left.patient_ids == {"pacs": {right}}
+    assert left.patients == {"pacs": {PatientAttributes(right)}}
