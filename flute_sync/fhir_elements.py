@@ -67,7 +67,7 @@ def local_reference(reference: object, base_url: str) -> str | None:
 
 def names_type(reference: Resource, resource_type: str) -> bool:
     """Tell whether a Reference says that it leads to a resource of this type, wherever it is."""
-    return _type_named(reference) == resource_type or uid_named(reference) is not None
+    return type_named(reference) == resource_type or uid_named(reference) is not None
 
 
 def uid_named(reference: Resource) -> str | None:
@@ -75,12 +75,12 @@ def uid_named(reference: Resource) -> str | None:
 
     A Reference that says that it leads to another type names none: other numbers look like UIDs.
     """
-    if _type_named(reference) not in ("ImagingStudy", None):
+    if type_named(reference) not in ("ImagingStudy", None):
         return None
     return next(_uids(reference.get("identifier")), None)
 
 
-def _type_named(reference: Resource) -> str | None:
+def type_named(reference: Resource) -> str | None:
     """Return the type to which a Reference leads, by its address or in words."""
     stated = reference.get("reference")
     parts = stated.split("/") if isinstance(stated, str) else []

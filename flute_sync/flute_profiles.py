@@ -96,6 +96,9 @@ class Rule(StrEnum):
     COMPONENT = "component"
     """There are components where the profile has none."""
 
+    MODIFIER = "modifier"
+    """It may mean something else (R4 extensibility.html#modifierExtension)."""
+
 
 RELAXED: Final = frozenset(
     {
@@ -114,6 +117,8 @@ without being wrong."""
 def broken_rules(resource: Resource, kind: Kind) -> tuple[Rule, ...]:
     """Return the rules of its profile that a resource breaks, sorted; its status is not one."""
     found = [*_CHECKS[kind](resource), *_code_rules(resource.get("code"), kind)]
+    if "modifierExtension" in resource:
+        found.append(Rule.MODIFIER)
     return tuple(sorted(set(found)) if len(found) > 1 else found)
 
 
@@ -177,6 +182,8 @@ def _pi_rads(resource: Resource) -> Iterator[Rule]:
 def _family_history(resource: Resource) -> Iterator[Rule]:
     for one in members(resource.get("condition")):
         yield from _list_rules(one.get("code"), SNOMED_CT, CARCINOMA, Rule.CONDITION)
+        if "modifierExtension" in one:
+            yield Rule.MODIFIER
     relationship = resource.get("relationship")
     yield from _list_rules(relationship, _ROLE_CODE, _FAMILY, Rule.RELATIONSHIP)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flute_sync.fhir_dates import ALWAYS, Verdict, effective
-from flute_sync.fhir_elements import Resource
+from flute_sync.fhir_elements import Resource, members, type_named
 from flute_sync.flute_profiles import RELAXED, broken_rules
 from flute_sync.flute_variables import Kind, is_accepted, kind_of
 from flute_sync.link_case import Candidate, Case, Link
@@ -87,11 +87,21 @@ def _unmet(one: Candidate, settings: LinkSettings) -> tuple[str, str] | None:
     return "conformance", f"it breaks rules of its profile: {', '.join(broken)}"
 
 
+def _focus(resource: Resource) -> list[Resource]:
+    return members(resource["focus"]) if "focus" in resource else []
+
+
+def _is_person(reference: Resource) -> bool:
+    return type_named(reference) in ("Patient", "RelatedPerson")
+
+
 def why_unfit(one: Candidate, case: Case) -> tuple[str, str] | None:
     """Return why a resource may never be linked, not even by a person: the rule, and in words."""
     element = "patient" if one.kind is Kind.FAMILY_HISTORY else "subject"
     if not case.is_his(one.resource.get(element)):
         return "patient", "it is of another patient, or does not say of whom"
+    if any(_is_person(about) and not case.is_his(about) for about in _focus(one.resource)):
+        return "patient", "its focus is another person"
     if not is_accepted(one.resource, preliminary=case.settings.preliminary):
         return "status", f"its status is {one.resource.get('status', 'absent')}"
     return None

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,24 +70,31 @@ def criteria_engines_here() -> None:
 
 
 @pytest.fixture(scope="session")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    """An Orthanc of this worker; who stops it starts it again."""
+    with _orthancs(tmp_path_factory) as start:
+        yield start()
+
+
+@pytest.fixture(scope="module")
 def new_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Orthanc]]:
-    """Start further Orthancs; the arguments are those of `Orthanc`."""
+    """Start further Orthancs, which end with the module; the arguments are those of `Orthanc`."""
+    with _orthancs(tmp_path_factory) as start:
+        yield start
+
+
+@contextmanager
+def _orthancs(folders: pytest.TempPathFactory) -> Iterator[Callable[..., Orthanc]]:
     _require("orthanc")
     with ExitStack() as running:
 
         def start(**options: Any) -> Orthanc:
-            server = Orthanc(tmp_path_factory.mktemp("orthanc"), **options)
+            server = Orthanc(folders.mktemp("orthanc"), **options)
             running.callback(server.kill)
             server.start()
             return server
 
         yield start
-
-
-@pytest.fixture(scope="session")
-def orthanc(new_orthanc: Callable[..., Orthanc]) -> Orthanc:
-    """An Orthanc of this worker; who stops it starts it again."""
-    return new_orthanc()
 
 
 @pytest.fixture(scope="session")

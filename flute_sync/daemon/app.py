@@ -124,11 +124,9 @@ class Daemon:
         problems = []
         try:
             self.ledger.status(datetime.now(UTC))
+            self.ledger.try_again()
         except FluteSyncError as error:
             problems.append(f"{error.code}: {error.sentence}")
-        else:
-            if (trouble := self.ledger.trouble) is not None:
-                problems.append(f"{trouble.code}: {trouble.sentence}")
         if not self._server.alive():
             problems.append("a listener is down")
         warnings = [

@@ -84,6 +84,7 @@ class Candidates:
                 break
             self._ask(found, patient_reference, people, images)
             asked |= {*people, *images}
+            self._consult_replaced(found, asked)
         return self._without_strangers(found)
 
     def _without_strangers(self, found: Evidence) -> Evidence:
@@ -116,6 +117,20 @@ class Candidates:
             elif self._is_replaced(resource, found.references):
                 found.references.add(name)
 
+    def _consult_replaced(self, found: Evidence, asked: set[str]) -> None:
+        """Add those whom the Patient says that he replaces, though they do not say so themselves.
+
+        Who is active, or says that somebody else replaces him, is not the same person.
+        """
+        claimed = self._linked(found.patient or {}, "replaces") - found.references - asked
+        for name in sorted(claimed):
+            kind, _, patient_id = name.partition("/")
+            other = self._patient(patient_id) if kind == "Patient" else None
+            if other is None or other.get("active") is not False or self._linked(other):
+                asked.add(name)
+            else:
+                found.references.add(name)
+
     def _answers(self, read: Sequence[str], searches: Sequence[Search]) -> list[list[Resource]]:
         client = self._client
         ids = [one.partition("/")[2] for one in read]
@@ -146,12 +161,16 @@ class Candidates:
         return [] if found is None else [found]
 
     def _is_replaced(self, patient: Resource, references: Collection[str]) -> bool:
-        """Tell whether a Patient was merged into one of these."""
-        return any(
-            link.get("type") == "replaced-by"
-            and local_reference(link.get("other"), self._client.base_url) in references
-            for link in members(patient.get("link"))
+        """Tell whether a Patient was merged into one of these, and into nobody else."""
+        successors = self._linked(patient)
+        return bool(successors) and successors <= set(references)
+
+    def _linked(self, patient: Resource, kind: str = "replaced-by") -> set[str]:
+        """Return to whom links of a kind lead; empty text for who is not on this server."""
+        others = (
+            one.get("other") for one in members(patient.get("link")) if one.get("type") == kind
         )
+        return {local_reference(other, self._client.base_url) or "" for other in others}
 
 
 def _of_people(references: Sequence[str]) -> Iterator[Search]:

@@ -351,12 +351,15 @@ def _searchset(result: Result) -> Resource | None:
 
 
 def _few(pages: Iterator[list[Resource]], most: int = _MOST_MATCHES) -> list[Resource]:
-    found: list[Resource] = []
+    """Put pages together, each resource once: what changes meanwhile may stand on two of them."""
+    found: dict[tuple[str, str], Resource] = {}
+    told = 0
     for matches in pages:
-        found += matches
-        if len(found) > most:
+        found |= {(one["resourceType"], one["id"]): one for one in matches}
+        told += len(matches)
+        if told > most:
             raise FhirServerError("a search for one thing finds thousands of resources")
-    return found
+    return list(found.values())
 
 
 def _written(answer: Answer, kind: str, known_id: str | None = None) -> Result:

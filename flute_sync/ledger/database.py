@@ -1,6 +1,7 @@
 """Connections: how SQLite and PostgreSQL are opened, read and written."""
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ class Database:
         self._patience = settings.busy_timeout
         self._turn = threading.Lock()
         self.trouble: FluteSyncError | None = None
-        """Why the last transaction could not be written; None when it was."""
+        """Why the last transaction that writes could not be written; None when it was."""
         if self.is_sqlite:
             _prepare_file(Path(url.database or ""), create=create)
         self._engine = self._open(url, settings)
@@ -93,8 +94,11 @@ class Database:
         while True:
             try:
                 with self.write(durable=durable) as connection:
+                    before = self._rows_written(connection)
                     done = work(connection)
-                self.trouble = None
+                    wrote = self._rows_written(connection) != before
+                if wrote or not self.is_sqlite:
+                    self.trouble = None
                 return done
             except (LedgerUnavailable, LedgerCorrupt) as error:
                 self.trouble = error
@@ -102,6 +106,11 @@ class Database:
             except LedgerBusy:
                 if self.is_sqlite or time.monotonic() > deadline:
                     raise
+
+    def _rows_written(self, connection: Connection) -> int:
+        """Count what a connection to SQLite wrote: on a full disk what writes nothing succeeds."""
+        driver = connection.connection.driver_connection
+        return driver.total_changes if isinstance(driver, sqlite3.Connection) else 0
 
     @contextmanager
     def _queue(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 
 from flute_sync.completeness import StudySettings
 from flute_sync.erase_errors import PatientErased
-from flute_sync.errors import FluteSyncError
 from flute_sync.intake import Cursor, Delivery, IntentId, Performed
 from flute_sync.ledger import ask, holdings, removal, settling, steps, survey, target, work
 from flute_sync.ledger.archives import Archives
@@ -128,10 +127,10 @@ class Ledger:
         self._intake.close()
         self._database.close()
 
-    @property
-    def trouble(self) -> FluteSyncError | None:
-        """Why the last commit failed, as a full disk; None while commits succeed."""
-        return self._database.trouble
+    def try_again(self) -> None:
+        """Write where the last commit failed: raise what is wrong, as a full disk, if it is."""
+        if self._database.trouble is not None:
+            self._database.transact(target.touch)
 
     def alive(self) -> bool:
         """Return whether commits come to an end; no thread of the ledger's own could die."""

@@ -62,7 +62,7 @@ class Clinic:
     def faults(self, resource: dict[str, Any]) -> list[str]:
         """Return what the server's own validator finds wrong."""
         address = f"{self.base_url}/{resource['resourceType']}/$validate"
-        issues = httpx.post(address, json=resource, timeout=120).json()["issue"]
+        issues = httpx.post(address, json=resource, timeout=300).json()["issue"]
         return [one["diagnostics"] for one in issues if one["severity"] in {"fatal", "error"}]
 
     def provenances(self, uid: str) -> list[dict[str, Any]]:

@@ -304,7 +304,7 @@ def test_what_is_deleted_goes_slowly_and_comes_back(
     upload = Upload(slices=1)
     create_patient(hapi.base_url, upload.patient)
     headers = [read(file) for file in upload.files]
-    watched.settings["removal"] = {"confirmations": 3, "period": "12s"}
+    watched.settings["removal"] = {"confirmations": 3, "period": "1h"}
     with running(watched) as site:
         pacs.store(upload.files)
         first = _whole(site, study, upload)
@@ -322,7 +322,9 @@ def test_what_is_deleted_goes_slowly_and_comes_back(
         site.kill()
         (archive,) = site.ask("study", upload.uid)["archives"]
         assert archive["absent_since"]
+        site.settings["removal"]["period"] = "2s"
         site.start()
+        site.ask("retry", upload.uid)
         gone = eventually(
             lambda: (now := study(upload.uid))["status"] == "unknown" and now, every=0.3
         )

@@ -32,7 +32,7 @@ def errors_of(hapi: Hapi, resource: dict[str, Any]) -> list[str]:
         f"{hapi.base_url}/ImagingStudy/$validate",
         params={"profile": PROFILE},
         json=resource,
-        timeout=120,
+        timeout=300,
     )
     issues = answer.json()["issue"]
     return [issue["diagnostics"] for issue in issues if issue["severity"] in ("error", "fatal")]

@@ -189,6 +189,32 @@ def test_those_who_were_merged_into_him_are_searched_too(
     assert found.resources.keys() == expected
 
 
+def test_whom_he_says_that_he_replaces_is_searched_too(
+    fhir: httpx.Client, client: FhirClient, subject: str, system: str
+) -> None:
+    """R4 has either end of a merge say so; who is active, or another's, is not believed to be."""
+
+    def person(value: str, **elements: Any) -> str:
+        return made(fhir, new_patient(system, value, **elements))
+
+    older, active = person("p-older", active=False), person("p-active")
+    replaced = [{"type": "replaced-by", "other": {"reference": active}}]
+    anothers = person("p-anothers", active=False, link=replaced)
+    split = [*replaced, {"type": "replaced-by", "other": {"reference": subject}}]
+    twice = person("p-twice", active=False, link=split)
+    link = [
+        {"type": "replaces", "other": {"reference": one}}
+        for one in (older, active, anothers, twice)
+    ]
+    resource = fhir.get(subject).json() | {"link": link}
+    answer = fhir.put(subject, json=resource, headers=JSON)
+    assert answer.status_code == 200, answer.text
+    of_him, *_ = [made(fhir, observation(one)) for one in (older, active, anothers, twice)]
+    found = Candidates(client).of(subject)
+    assert found.references == {subject, older}
+    assert found.resources.keys() == {of_him}
+
+
 def test_a_server_that_takes_no_bundles_is_asked_one_by_one(
     fhir: httpx.Client, client: FhirClient, subject: str
 ) -> None:

@@ -46,7 +46,6 @@ def test_a_full_disk_is_said_and_recovered_from(site: Site) -> None:
     with pytest.raises(LedgerUnavailable) as raised:
         site.deliver(received(range(2, 5000)))
     assert "SQLITE_FULL" in str(raised.value)
-    assert "SQLITE_FULL" in str(site.ledger.trouble)
     assert site.view().instances == 1
     claimed = site.claim()
     with pytest.raises(LedgerUnavailable):
@@ -54,7 +53,21 @@ def test_a_full_disk_is_said_and_recovered_from(site: Site) -> None:
     _limit_pages(site, 2**30)
     site.deliver(received(range(2, 5000)))
     assert site.view().instances == 4999
-    assert site.ledger.trouble is None
+
+
+def test_a_disk_is_full_until_something_was_written(site: Site) -> None:
+    """Workers who find nothing to do write nothing, and so say nothing of the disk."""
+    site.deliver(received([1]))
+    assert site.claim() is not None
+    site.ledger.try_again()
+    (used,) = site.rows("PRAGMA page_count")[0]
+    _limit_pages(site, used)
+    with pytest.raises(LedgerUnavailable):
+        site.deliver(received(range(2, 5000)))
+    assert site.ledger.claim("worker") is None
+    assert site.ledger._database.trouble is not None
+    site.ledger.try_again()
+    assert site.ledger._database.trouble is None
 
 
 def test_the_files_are_private(site: Site, path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_server_finds_no_error(hapi: Hapi, name: str) -> None:
         f"{hapi.base_url}/ImagingStudy/$validate",
         params={"profile": FLUTE_IMAGING_STUDY},
         json=resource,
-        timeout=120,
+        timeout=300,
     )
     issues = answer.json()["issue"]
     assert [one for one in issues if one["severity"] in {"fatal", "error"}] == []

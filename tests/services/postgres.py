@@ -28,7 +28,8 @@ class Postgres:
         Its data and log. PostgreSQL refuses to run as root: then the directory, and every one
         above it, must be open to the user `postgres`.
     durable
-        Whether a commit waits for the disk: a bench wants it, tests that kill processes do not.
+        Whether a commit waits for the disk, and tables are vacuumed: a bench wants it. Tests that
+        kill processes do not, and have hundreds of databases to vacuum, each within a minute.
     """
 
     directory: Path
@@ -49,6 +50,7 @@ class Postgres:
                 *as_ordinary_user(), _tool("postgres"), "-D", str(data), "-p", str(self.port),
                 "-h", "127.0.0.1", "-k", "", "-c", f"fsync={onoff}",
                 "-c", f"synchronous_commit={onoff}", "-c", f"full_page_writes={onoff}",
+                "-c", f"autovacuum={onoff}",
             ],
             self.directory / "postgres.log",
         )  # fmt: skip

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,9 +19,9 @@ LOG_TAIL_CHARACTERS = 3000
 PORTS = range(12_000, 32_000)
 """Below those that the system gives to clients and to whoever asks for any: such a port may be
 somebody else's while the server that it was chosen for starts, or is down for a while."""
-WORKERS = 16
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
-_turns = itertools.count(random.randrange(len(PORTS) // WORKERS))
+RESERVED = 100
+_turns = itertools.count(random.randrange(len(PORTS)))
+_reservations: deque[int] = deque()
 
 
 class ServiceFailedError(Exception):
@@ -81,8 +82,17 @@ class Process:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that no other test is given."""
+    """A port of 127.0.0.1 that nobody listens on, and that no other test on this machine is given.
+
+    A name in the system's memory, which ends with this process, says that it is ours; the latest
+    of them are kept, so that files do not run out.
+    """
     while True:
-        port = PORTS[(next(_turns) * WORKERS + _worker) % len(PORTS)]
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        port = PORTS[next(_turns) % len(PORTS)]
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as name:
+            name.bind(f"\0flute-sync-test-port-{port}")
+            socket.create_server(("127.0.0.1", port)).close()
+            _reservations.append(name.detach())
+            if len(_reservations) > RESERVED:
+                os.close(_reservations.popleft())
             return port

@@ -382,6 +382,34 @@ def test_next_pages_of_the_server_are_followed(form):
         assert [one["id"] for one in client.search("ImagingStudy", [])] == ["0", "1", "2", "3"]
 
 
+def test_what_stands_on_two_pages_is_one_resource_as_it_was_read_last():
+    """A resource that is written between two pages moves from the one to the other."""
+
+    def handler(request):
+        again = "page" in request.url.params
+        link = [] if again else [{"relation": "next", "url": f"{BASE}?page=2"}]
+        twice = [study(version="2" if again else "1")] * 2
+        return httpx.Response(200, json=searchset(*twice, link=link))
+
+    with client_of(handler) as client:
+        found = client.search("ImagingStudy", [])
+    assert [(one["id"], one["meta"]["versionId"]) for one in found] == [("7", "2")]
+
+
+def test_a_study_that_is_told_twice_is_not_two():
+    def handler(request):
+        told = searchset(study(), study())
+        answers = [told for _ in json.loads(request.content)["entry"]]
+        entry = [{"response": {"status": "200"}, "resource": one} for one in answers]
+        bundle = {"resourceType": "Bundle", "type": "batch-response", "entry": entry}
+        return httpx.Response(200, json=bundle if str(request.url) == BASE else told)
+
+    with client_of(handler) as client:
+        found = ImagingStudies(client).find(UID, patients=[("sys", "1")])
+    assert found.study is not None
+    assert found.study["id"] == "7"
+
+
 def test_pages_in_a_circle_end():
     link = [{"relation": "next", "url": f"{BASE}?page=2"}]
     handler = always(200, searchset(study(), link=link))

@@ -73,6 +73,12 @@ def with_local_coding(
     return resource | {element: {"coding": [*resource[element]["coding"], local]}}
 
 
+def negated(resource: Resource) -> Resource:
+    """Say of a condition that it means something else."""
+    (one,) = resource["condition"]
+    return {**resource, "condition": [one | {"modifierExtension": [{"url": "urn:not"}]}]}
+
+
 def aged(resource: Resource, **age: Any) -> Resource:
     return resource | {"performedAge": age}
 
@@ -134,6 +140,8 @@ def aged(resource: Resource, **age: Any) -> Resource:
         (dre("x", DAY, bodySite=[{"coding": [KNEE]}]), {Rule.BODY_SITE}),
         (isup("x", DAY, valueCodeableConcept={"text": "ISUP 2"}), {Rule.VALUE}),
         (isup("x", DAY, component=[{"code": {"text": "x"}}]), {Rule.COMPONENT}),
+        (psa("x", DAY, modifierExtension=[{"url": "urn:not"}]), {Rule.MODIFIER}),
+        (negated(family_history("x")), {Rule.MODIFIER}),
         (pi_rads("x", DAY, valueInteger=0), {Rule.VALUE}),
         (pi_rads("x", DAY, valueInteger=6), {Rule.VALUE}),
         (pi_rads("x", DAY, valueInteger=True), {Rule.VALUE}),

@@ -15,6 +15,7 @@ from flute_sync.link_case import Case, Link
 from flute_sync.supporting_info import judge
 from tests.histories import (
     LOCAL_ICD,
+    PATIENT,
     Resource,
     biopsy,
     case,
@@ -92,6 +93,34 @@ def test_a_timing_keeps_a_value_from_an_mri_that_is_years_away() -> None:
 def test_a_number_of_something_else_is_not_taken_for_another_study(reference: Resource) -> None:
     known = case([A], [pi_rads("x", "2024-01-12", partOf=[reference])])
     assert links(known) == [("x", "time/after-mri", Verdict.CERTAIN)]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"reference": "Patient/another"},
+        {"reference": "https://other.example/Patient/another"},
+        {"reference": "RelatedPerson/brother"},
+        {"type": "Patient", "identifier": {"system": "urn:x", "value": "1.2.3"}},
+    ],
+)
+def test_a_value_about_somebody_else_is_not_his(about: Resource) -> None:
+    known = case([A], [psa("x", "2024-01-01", focus=[about])])
+    assert links(known) == []
+    refused = refusal(known, "a", "x")
+    assert (refused.rule, refused.reason) == ("patient", "its focus is another person")
+
+
+@pytest.mark.parametrize("about", [{"reference": PATIENT}, {"reference": "BodyStructure/1"}])
+def test_a_value_about_himself_or_a_thing_is_his(about: Resource) -> None:
+    known = case([A], [psa("x", "2024-01-01", focus=[about])])
+    assert links(known) == [("x", "time/psa-before", Verdict.CERTAIN)]
+
+
+def test_a_value_whose_meaning_is_modified_is_not_linked() -> None:
+    known = case([A], [psa("x", "2024-01-01", modifierExtension=[{"url": "urn:not"}])])
+    assert links(known) == []
+    assert refusal(known, "a", "x").reason == "it breaks rules of its profile: modifier"
 
 
 def test_a_request_does_not_overrule_the_dates() -> None:
