@@ -9,7 +9,7 @@ from datetime import date
 
 from flute_sync.sources.search import StudyRow, text
 from flute_sync.study import PatientAttributes, Study, distinct
-from flute_sync.valuerep import parse_date
+from flute_sync.valuerep import Unusable, parse_date
 
 PATIENT_ID = "00100020"
 ISSUER = "00100021"
@@ -53,4 +53,7 @@ def _compatible(known: object, stated: object) -> bool:
 
 
 def _date(value: str | None) -> date | None:
-    return parse_date(value) if value else None
+    try:
+        return parse_date(value or "")
+    except Unusable:
+        return None

@@ -17,11 +17,11 @@ import orjson
 
 from flute_sync.dicom_errors import HeaderError
 from flute_sync.intake import Received, Stated
+from flute_sync.sources import header_anatomy, header_diffusion
 from flute_sync.sources import header_tags as tags
 from flute_sync.sources.header import Shared, own_part, shared_part, with_remarks
 from flute_sync.sources.header_attributes import STRUCTURED_REPORTS, read_series
 from flute_sync.sources.header_decode import LONGEST_VALUE, SINGLE
-from flute_sync.sources.header_diffusion import settle_json
 from flute_sync.sources.header_elements import VALUE_TOO_LONG, WRONG_TYPE, Elements
 from flute_sync.sources.header_settings import HeaderSettings
 from flute_sync.study import (
@@ -88,8 +88,9 @@ class JsonReader:
             When a UID is absent or illegal, or this is no object of the JSON model.
         """
         row = _merged((instance, *wider))
-        if (b_values := settle_json(instance)) is not None:
+        if (b_values := header_diffusion.settle_json(instance)) is not None:
             row[_B_VALUE] = b_values
+        row |= header_anatomy.settle_json(row, instance)
         own = {key: row[key] for key in _OF_THE_INSTANCE if key in row}
         try:
             sop_instance_uid, number, remarks = own_part(_elements(own, _KEYS, self._settings))

@@ -124,6 +124,8 @@ class HeaderReader:
         settle(raw, encoding)
         if parser.b_values:
             raw[tags.DIFFUSION_B_VALUE] = as_element(parser.b_values, little=encoding.little)
+        if parser.anatomy is not None:
+            parser.anatomy.settle(raw)
         sop_instance_uid, number, remarks = self._own(raw, encoding)
         decode = self._decode if parser.large_bytes <= _LARGEST_CACHED_BYTES else self._decode_once
         study, series, header = decode(self._shared(raw), encoding)

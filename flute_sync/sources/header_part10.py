@@ -12,6 +12,7 @@ from typing import Final
 
 from flute_sync.dicom_errors import HeaderError, HeaderTooLarge, HeaderTruncated
 from flute_sync.sources import header_tags as tags
+from flute_sync.sources.header_anatomy import FrameAnatomy, is_sought
 from flute_sync.sources.header_diffusion import (
     LAST_PRIVATE_TAG,
     MR_IMAGE,
@@ -106,6 +107,11 @@ class Part10Parser:
     def b_values(self) -> tuple[float, ...]:
         """What the frames of a diffusion image state, in ascending order."""
         return () if self._frames is None else tuple(sorted(self._frames.b_values))
+
+    @property
+    def anatomy(self) -> FrameAnatomy | None:
+        """What the frames say of the part of the body that they show; None where not asked."""
+        return None if self._frames is None else self._frames.anatomy
 
     @property
     def large_bytes(self) -> int:
@@ -247,12 +253,27 @@ class Part10Parser:
         if self._walker is None or not self._walk(self._walker):
             return False
         self._stopped_at = self._pos
-        if _states_b_values_in_frames(self._walker.elements):
-            self._frames = FrameScanner(self.encoding, self._settings.max_elements)
+        self._frames = self._sought_in_frames(self._walker.elements)
+        if self._frames is not None:
             self._step = self._functional_groups
             return True
         self._conclude()
         return False
+
+    def _sought_in_frames(self, elements: Mapping[int, RawElement]) -> FrameScanner | None:
+        """Return what steps through the functional groups, None where they can say nothing."""
+        if self._whole:
+            return None
+        b_values = _states_b_values_in_frames(elements)
+        anatomy = is_sought(_text(elements, tags.SOP_CLASS_UID), elements)
+        if not (b_values or anatomy):
+            return None
+        return FrameScanner(
+            self.encoding,
+            self._settings.max_elements,
+            b_values=b_values,
+            anatomy=FrameAnatomy() if anatomy else None,
+        )
 
     def _functional_groups(self) -> bool:
         if self._frames is not None:
@@ -304,10 +325,14 @@ def _states_b_values_in_frames(elements: Mapping[int, RawElement]) -> bool:
     if tags.DIFFUSION_B_VALUE in elements:
         return False
     sop_class_uid, image_type, contrast = (
-        elements.get(tag, (b"", b""))[1].decode("ascii", "replace").strip(" \0")
+        _text(elements, tag)
         for tag in (tags.SOP_CLASS_UID, tags.IMAGE_TYPE, tags.ACQUISITION_CONTRAST)
     )
     return is_diffusion(sop_class_uid, image_type.split("\\"), contrast)
+
+
+def _text(elements: Mapping[int, RawElement], tag: int) -> str:
+    return elements.get(tag, (b"", b""))[1].decode("ascii", "replace").strip(" \0")
 
 
 def _stop_by_class(sop_class_uid: bytes) -> int:
