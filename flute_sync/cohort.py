@@ -51,6 +51,7 @@ class Tally:
     without_patient: int = 0
     absent: int = 0
     files_not_read: int = 0
+    pages_missing: int = 0
     verdicts: Counter[Eligibility] = field(default_factory=Counter)
     grounds: Counter[tuple[Eligibility, Ground]] = field(default_factory=Counter)
     linked: Counter[Kind] = field(default_factory=Counter)
@@ -135,6 +136,7 @@ class Tally:
             "without_patient": self.without_patient,
             "absent_patients": self.absent,
             "files_not_read": self.files_not_read,
+            "pages_missing": self.pages_missing,
         }
 
 

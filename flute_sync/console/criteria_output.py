@@ -82,6 +82,12 @@ class TextSink:
             click.echo(
                 f"{tally.files_not_read:,} other files of the folder were not read", err=True
             )
+        if tally.pages_missing:
+            click.echo(
+                f"{tally.pages_missing:,} next pages of searches are not among the files: "
+                "who has an MRI on them may be excluded",
+                err=True,
+            )
 
     def _line(self, text: str) -> None:
         self._say(f"{text}\n")

@@ -138,6 +138,7 @@ class Judging:
             found = load(question.source, self._spool, tell, groups=wanted, whole=question.whole)
             self.tally.without_patient = found.without_patient
             self.tally.files_not_read = found.files_not_read
+            self.tally.pages_missing = found.pages_missing
             names = question.listed
             if question.group is not None:
                 groups = {name: one.members for name, one in found.groups.items()}

@@ -16,7 +16,7 @@ from flute_sync.criteria_evidence import (
 )
 from flute_sync.exports.files import CUT_BYTES, Cut, cuts, files
 from flute_sync.exports.pool import in_order, processors
-from flute_sync.exports.resources import Named, Resource, resources
+from flute_sync.exports.resources import Named, Page, Resource, resources
 from flute_sync.exports.spool import Row, Spool, row
 from flute_sync.fhir_elements import members
 from flute_sync.link_case import newest
@@ -56,7 +56,8 @@ class Group(NamedTuple):
 class Batch:
     """What some resources say; ``groups`` are Groups by name, of each the newest copy.
 
-    ``deleted`` are names, each with when.
+    ``deleted`` are names, each with when. ``pages`` are addresses of pages, and ``following`` those
+    that they name as the next.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -65,6 +66,18 @@ class Batch:
     without_patient: int = 0
     files_not_read: int = 0
     groups: dict[str, Group] = field(default_factory=dict)
+    pages: set[str] = field(default_factory=set)
+    following: set[str] = field(default_factory=set)
+
+    @property
+    def pages_missing(self) -> int:
+        """How many pages are named as the next of another, and are not there."""
+        return len(self.following - self.pages)
+
+    def turn(self, page: Page) -> None:
+        """Take where a page stands among others."""
+        self.pages |= {one for one in [page.own] if one is not None}
+        self.following |= {one for one in [page.following] if one is not None}
 
     def add(self, named: Named, wanted: Wanted) -> None:
         """Take what a resource says.
@@ -170,7 +183,7 @@ def load(
     whole
         Types of resources of which everything is needed.
 
-    Returns what is not in the spool: how much names nobody, and the Groups.
+    Returns what is not in the spool: how much names nobody, what was not there, and the Groups.
 
     Raises
     ------
@@ -185,6 +198,8 @@ def load(
         spool.add(batch.rows, batch.aliases, batch.deleted)
         found.without_patient += batch.without_patient
         found.take(batch.groups)
+        found.pages |= batch.pages
+        found.following |= batch.following
         if cut is not None:
             done += cut.bytes
             tell(done, total)
@@ -220,7 +235,10 @@ def _whole(cut: Cut, wanted: Wanted) -> Batch:
     return batch
 
 
-def _add(batch: Batch, named: Named, cut: Cut, wanted: Wanted) -> None:
+def _add(batch: Batch, named: Named | Page, cut: Cut, wanted: Wanted) -> None:
+    if isinstance(named, Page):
+        batch.turn(named)
+        return
     try:
         batch.add(named, wanted)
     except InputMalformed as error:

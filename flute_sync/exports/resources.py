@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
@@ -10,7 +11,7 @@ from flute_sync.criteria_evidence import name_of
 from flute_sync.errors import FluteSyncError
 from flute_sync.exports.files import CUT_BYTES, Cut, opened
 from flute_sync.exports.json_text import DECODER, LARGEST_RESOURCE_CHARACTERS, texts
-from flute_sync.fhir_elements import own_reference
+from flute_sync.fhir_elements import members, own_reference
 
 Resource = Mapping[str, Any]
 _MOST_NESTED: Final = 8
@@ -29,7 +30,14 @@ class Named(NamedTuple):
     is_deleted: bool = False
 
 
-def resources(cut: Cut) -> Iterator[Named]:
+class Page(NamedTuple):
+    """A page of a search or a history: its own address, and that of the next one."""
+
+    own: str | None
+    following: str | None
+
+
+def resources(cut: Cut) -> Iterator[Named | Page]:
     """Read a cut; Bundles are opened, within Bundles too.
 
     Raises
@@ -58,7 +66,7 @@ class _Unfit(Exception):
         self.kind, self.where, self.why, self.at = kind, where, why, at
 
 
-def _lines(file: BinaryIO, cut: Cut) -> Iterator[Named]:
+def _lines(file: BinaryIO, cut: Cut) -> Iterator[Named | Page]:
     at = cut.start
     try:
         for at, line in _whole_lines(file, cut):
@@ -122,7 +130,7 @@ def _fast(line: bytes) -> object:
         return _UNSURE
 
 
-def _texts(file: BinaryIO, cut: Cut) -> Iterator[Named]:
+def _texts(file: BinaryIO, cut: Cut) -> Iterator[Named | Page]:
     for number, text in enumerate(texts(file), 1):
         where, count = f"{cut.path}, JSON text {number}", 0
         for part in text:
@@ -133,9 +141,29 @@ def _texts(file: BinaryIO, cut: Cut) -> Iterator[Named]:
                 yield from _named(part, where, 0)
             elif "entry" in part:
                 raise _Unfit(InputMalformed, where, "its entry is no list")
+            else:
+                yield _page(part)
 
 
-def _named(resource: object, where: str, depth: int, address: str | None = None) -> Iterator[Named]:
+def _page(bundle: Resource) -> Page:
+    at = {one.get("relation"): one.get("url") for one in members(bundle.get("link"))}
+    return Page(_address(at.get("self")), _address(at.get("next")))
+
+
+def _address(url: object) -> str | None:
+    """Return a page's address so that it is alike wherever it stands: servers order its query."""
+    if not isinstance(url, str):
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    return repr((parts.path, sorted(parse_qsl(parts.query, keep_blank_values=True))))
+
+
+def _named(
+    resource: object, where: str, depth: int, address: str | None = None
+) -> Iterator[Named | Page]:
     kind = resource.get("resourceType") if isinstance(resource, dict) else None
     if not isinstance(resource, dict) or not isinstance(kind, str):
         raise _Unfit(InputMalformed, where, "it is no FHIR resource")
@@ -145,6 +173,7 @@ def _named(resource: object, where: str, depth: int, address: str | None = None)
             raise _Unfit(InputMalformed, where, "a Bundle in it is malformed")
         for number, entry in enumerate(entries, 1):
             yield from _entry(entry, f"entry {number} of {where}", depth + 1)
+        yield _page(resource)
         return
     stated = name_of(address)
     own = own_reference(resource)
@@ -154,7 +183,7 @@ def _named(resource: object, where: str, depth: int, address: str | None = None)
     yield Named(resource, own or stated or f"{kind} without an id ({where})", alias)
 
 
-def _entry(entry: object, where: str, depth: int) -> Iterator[Named]:
+def _entry(entry: object, where: str, depth: int) -> Iterator[Named | Page]:
     if not isinstance(entry, dict):
         raise _Unfit(InputMalformed, where, "it is no entry of a Bundle")
     if "resource" in entry:

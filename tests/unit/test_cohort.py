@@ -67,6 +67,7 @@ def test_the_counts() -> None:
         "why": {"included": {"mri-in-window": 1}, "excluded": {"no-mri": 1, "mri-too-early": 1},
                 "unknown": {"biopsy-dated-by-age": 1}},
         "mris": 3, "without_patient": 0, "absent_patients": 0, "files_not_read": 0,
+        "pages_missing": 0,
     }  # fmt: skip
     assert links["PR_ProstateSpecificAntigen"] == {"resources": 2, "linked": 1, "mris": 1}
     assert links["PR_Biopsy"] == {"resources": 4, "linked": 1, "mris": 1}

@@ -26,7 +26,7 @@ from flute_sync.exports.files import cuts
 from flute_sync.exports.json_text import texts
 from flute_sync.exports.judging import ALONE_PIECES
 from flute_sync.exports.loading import ALONE_BYTES
-from flute_sync.exports.resources import resources
+from flute_sync.exports.resources import Named, resources
 from flute_sync.exports.spool import Spool
 from flute_sync.flute_variables import Kind
 from flute_sync.terminology import FLUTE_SUPPORTING_INFO
@@ -406,6 +406,33 @@ def test_what_else_lies_in_a_folder_is_counted(tmp_path: Path) -> None:
         judged(tmp_path)
 
 
+def page(number: int, following: int | None, *found: Resource) -> Resource:
+    """One page of a search; the server orders the query of its own address in another way."""
+    at = "https://fhir.example/ImagingStudy"
+    links = [{"relation": "self", "url": f"{at}?_offset={number}&_count=1"}]
+    if following is not None:
+        links.append({"relation": "next", "url": f"{at}?_count=1&_offset={following}"})
+    return bundle(*found) | {"link": links}
+
+
+def test_a_page_of_a_search_that_is_not_there_is_told(tmp_path: Path) -> None:
+    pages = [
+        page(0, 1, biopsy("b", "2024-01-01")),
+        page(1, 2, study("m", "2023-12-01")),
+        page(2, None, patient()),
+    ]
+    for number, one in enumerate(pages):
+        (tmp_path / f"{number}.json").write_text(json.dumps(one))
+    found, judging = judged(tmp_path)
+    assert (found, judging.tally.pages_missing) == (INCLUDED, 0)
+    (tmp_path / "1.json").unlink()
+    assert judged(tmp_path)[1].tally.pages_missing == 1
+    assert judged(ndjson(tmp_path / "x.ndjson", *pages[:2]))[1].tally.pages_missing == 1
+    odd = bundle(patient()) | {"link": [{"relation": "next", "url": "http://[x"}, {"url": 3}, 4]}
+    (tmp_path / "odd.json").write_text(json.dumps(odd))
+    assert judged(tmp_path / "odd.json")[1].tally.pages_missing == 1
+
+
 def test_an_empty_file_has_nobody(tmp_path: Path) -> None:
     (tmp_path / "x.ndjson").touch()
     (tmp_path / "y.json").touch()
@@ -480,7 +507,8 @@ def test_no_line_is_lost_or_doubled_by_cuts(
     ]
     file = tmp_path_factory.mktemp("cuts") / "x.ndjson"
     file.write_bytes((end.join(lines) + (end if ends_with_line else "")).encode())
-    read = [one.name for cut in cuts([file], size) for one in resources(cut)]
+    found = (one for cut in cuts([file], size) for one in resources(cut))
+    read = [one.name for one in found if isinstance(one, Named)]
     assert read == [f"Basic/{number}" for number in range(len(lines))]
 
 
