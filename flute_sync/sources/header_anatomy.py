@@ -9,19 +9,19 @@ References
 PS3.3 C.7.6.16.2.8 "Frame Anatomy Macro" and 8.8 (2026b).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from struct import pack
 from typing import Any, Final
 
 from flute_sync.sources import header_tags as tags
+from flute_sync.sources.header_diffusion import FUNCTIONAL_GROUPS, element_values
 from flute_sync.sources.header_walk import RawElement
 
 Json = Mapping[str, object]
 
-PER_FRAME_FUNCTIONAL_GROUPS: Final = 0x5200_9230
 FRAME_ANATOMY_SEQUENCE: Final = 0x0020_9071
 LARGEST_VALUE_BYTES: Final = 4096
-_SHARED_FUNCTIONAL_GROUPS: Final = 0x5200_9229
+_SHARED, _PER_FRAME = FUNCTIONAL_GROUPS
 _FRAME_LATERALITY: Final = 0x0020_9072
 _ITEM: Final = 0xFFFE_E000
 _CODE: Final = frozenset(
@@ -70,7 +70,7 @@ class FrameAnatomy:
         """Note where the next element stands, and tell whether its value is wanted."""
         if tag == FRAME_ANATOMY_SEQUENCE:
             self._inside = True
-        elif tag == PER_FRAME_FUNCTIONAL_GROUPS:
+        elif tag == _PER_FRAME:
             self.done = True
         elif self._inside:
             return self._wants_inside(tag)
@@ -122,8 +122,7 @@ def settle_json(row: Json, instance: Json) -> dict[str, Any]:
     sop_class_uid = next(iter(_values(row, tags.SOP_CLASS_UID)), None)
     if str(sop_class_uid).strip() not in _WITH_FRAME_ANATOMY:
         return {}
-    upper = {str(key).upper(): value for key, value in instance.items()}
-    anatomy = _first_item(_first_item(upper, _SHARED_FUNCTIONAL_GROUPS), FRAME_ANATOMY_SEQUENCE)
+    anatomy = _first_item(_first_item(_in_capitals(instance), _SHARED), FRAME_ANATOMY_SEQUENCE)
     region = _first_item(anatomy, tags.ANATOMIC_REGION_SEQUENCE)
     code = {key: region[key] for key, tag in _CODE_KEYS.items() if any(_values(region, tag))}
     side = _values(anatomy, _FRAME_LATERALITY)
@@ -136,16 +135,13 @@ def settle_json(row: Json, instance: Json) -> dict[str, Any]:
 
 
 def _values(row: Json, tag: int) -> list[Any]:
-    element = row.get(f"{tag:08X}")
-    values = element.get("Value") if isinstance(element, Mapping) else None
-    return values if isinstance(values, list) else []
-
-
-def _items(row: Json, tag: int) -> Iterator[Json]:
-    for item in _values(row, tag):
-        if isinstance(item, Mapping):
-            yield {str(key).upper(): value for key, value in item.items()}
+    return element_values(row.get(f"{tag:08X}"))
 
 
 def _first_item(row: Json, tag: int) -> Json:
-    return next(_items(row, tag), {})
+    items = (item for item in _values(row, tag) if isinstance(item, Mapping))
+    return _in_capitals(next(items, {}))
+
+
+def _in_capitals(row: Json) -> Json:
+    return {str(key).upper(): value for key, value in row.items()}

@@ -110,14 +110,14 @@ def settle_json(row: Json) -> dict[str, Any] | None:
     """
     names = "".join(row)
     upper = row if names == names.upper() else {key.upper(): row[key] for key in row}
-    if any(_values(upper.get(f"{tags.DIFFUSION_B_VALUE:08X}"))):
+    if any(element_values(upper.get(f"{tags.DIFFUSION_B_VALUE:08X}"))):
         return None
     sop_class_uid = _first_text(upper, tags.SOP_CLASS_UID)
     if sop_class_uid == MR_IMAGE:
         found = list(_of_private(upper))
     elif is_diffusion(
         sop_class_uid,
-        map(str, _values(upper.get(f"{tags.IMAGE_TYPE:08X}"))),
+        map(str, element_values(upper.get(f"{tags.IMAGE_TYPE:08X}"))),
         _first_text(upper, tags.ACQUISITION_CONTRAST),
     ):
         found = sorted(set(_of_frames(upper)))[:MOST_B_VALUES]
@@ -130,7 +130,7 @@ def _of_frames(row: Json) -> Iterator[float]:
     for groups in FUNCTIONAL_GROUPS:
         for group in _items(row, groups):
             for diffusion in _items(group, MR_DIFFUSION_SEQUENCE):
-                for value in _values(diffusion.get(f"{tags.DIFFUSION_B_VALUE:08X}")):
+                for value in element_values(diffusion.get(f"{tags.DIFFUSION_B_VALUE:08X}")):
                     if usable(value):
                         yield float(value)
 
@@ -154,7 +154,7 @@ def _of_private(row: Json) -> Iterator[float]:
         if not one.binary:
             b_value = _integer(_json_text(element))
         else:
-            values, inline = _values(element), _inline(element)
+            values, inline = element_values(element), _inline(element)
             first = values[0] if values else None
             b_value = _single(b"UN", inline, little=True) if inline else _number(first)
         if b_value is not None:
@@ -193,17 +193,18 @@ def _number(value: object) -> float | None:
     return float(str(value)) if usable(value) else None
 
 
-def _values(element: object) -> list[Any]:
+def element_values(element: object) -> list[Any]:
+    """Return the values of an element in the JSON model; none of what is no such element."""
     values = element.get("Value") if isinstance(element, Mapping) else None
     return values if isinstance(values, list) else []
 
 
 def _first_text(row: Json, tag: int) -> str:
-    return str(next(iter(_values(row.get(f"{tag:08X}"))), "")).strip(" \0")
+    return str(next(iter(element_values(row.get(f"{tag:08X}"))), "")).strip(" \0")
 
 
 def _items(row: Json, tag: int) -> Iterator[Json]:
-    for item in _values(row.get(f"{tag:08X}")):
+    for item in element_values(row.get(f"{tag:08X}")):
         if isinstance(item, Mapping):
             yield item
 
@@ -219,5 +220,5 @@ def _inline(element: object) -> bytes:
 
 
 def _json_text(element: object) -> str:
-    values = _values(element)
+    values = element_values(element)
     return str(values[0]).strip() if values else _ascii(_inline(element))
