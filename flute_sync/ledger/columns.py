@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -33,6 +33,7 @@ _REMEMBERED: Final = 1024
 _HEADER: Final = TypeAdapter(Header)
 _IDENTITY: Final[TypeAdapter[PatientId | None]] = TypeAdapter(PatientId | None)
 _PERSON: Final = TypeAdapter(PatientAttributes)
+_T = TypeVar("_T")
 
 
 def utc_now() -> datetime:
@@ -187,10 +188,7 @@ def load_identities(text: str) -> frozenset[PatientId | None]:
     LedgerCorrupt
         When the text is not what this program wrote.
     """
-    try:
-        return frozenset(_IDENTITY.validate_json(one) for one in split_identities(text))
-    except ValueError:
-        raise LedgerCorrupt("stored patient identities cannot be read") from None
+    return _load_all(_IDENTITY, text, "stored patient identities")
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -202,10 +200,14 @@ def load_people(text: str) -> frozenset[PatientAttributes]:
     LedgerCorrupt
         When the text is not what this program wrote.
     """
+    return _load_all(_PERSON, text, "what archives state of patients")
+
+
+def _load_all(kind: TypeAdapter[_T], text: str, what: str) -> frozenset[_T]:
     try:
-        return frozenset(_PERSON.validate_json(one) for one in split_identities(text))
+        return frozenset(map(kind.validate_json, split_identities(text)))
     except ValueError:
-        raise LedgerCorrupt("what archives state of patients cannot be read") from None
+        raise LedgerCorrupt(f"{what} cannot be read") from None
 
 
 def _compact(value: object) -> str:
