@@ -66,18 +66,18 @@ class Batch:
     without_patient: int = 0
     files_not_read: int = 0
     groups: dict[str, Group] = field(default_factory=dict)
-    pages: set[str] = field(default_factory=set)
-    following: set[str] = field(default_factory=set)
+    pages: set[str | None] = field(default_factory=set)
+    following: set[str | None] = field(default_factory=set)
 
     @property
     def pages_missing(self) -> int:
         """How many pages are named as the next of another, and are not there."""
-        return len(self.following - self.pages)
+        return len(self.following - self.pages - {None})
 
     def turn(self, page: Page) -> None:
         """Take where a page stands among others."""
-        self.pages |= {one for one in [page.own] if one is not None}
-        self.following |= {one for one in [page.following] if one is not None}
+        self.pages.add(page.own)
+        self.following.add(page.following)
 
     def add(self, named: Named, wanted: Wanted) -> None:
         """Take what a resource says.
